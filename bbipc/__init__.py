@@ -1,0 +1,70 @@
+"""One non-blocking interface for talking between processes over IPv4 TCP and local streams.
+
+A *stream* is a bidirectional channel of bytes, a *server* is where streams come from, and changes of state are learnt by
+polling: with a stream's own predicates, with :func:`poll_socket` and :func:`poll_sockets`, or, for many sockets, with a
+:class:`Poller`. Nothing else blocks. A re-creation of the Common Lisp system *Basic Binary IPC*.
+"""
+
+from ._library import __version__
+from .errors import (
+    AlreadyMonitoredError,
+    BbipcError,
+    EndOfStreamError,
+    NoConnectionAvailableError,
+    NoLocalServerError,
+    NotMonitoredError,
+    PollerClosedError,
+    SocketClosedError,
+    SocketError,
+    TimeoutError,
+    UnsupportedOperationError,
+    WrongProcessError,
+)
+from .events import Events
+from .ipv4 import (
+    IPV4_ANY,
+    IPV4_LOOPBACK,
+    Ipv4TcpServer,
+    Ipv4TcpStream,
+    connect_to_ipv4_tcp_server,
+    make_ipv4_tcp_server,
+    resolve_ipv4_address,
+)
+from .local import LocalServer, LocalStream, connect_to_local_server, make_local_server
+from .polling import Poller, make_poller, poll_socket, poll_sockets
+from .sockets import Socket, StreamServer, StreamSocket
+
+__all__ = [
+    "IPV4_ANY",
+    "IPV4_LOOPBACK",
+    "AlreadyMonitoredError",
+    "BbipcError",
+    "EndOfStreamError",
+    "Events",
+    "Ipv4TcpServer",
+    "Ipv4TcpStream",
+    "LocalServer",
+    "LocalStream",
+    "NoConnectionAvailableError",
+    "NoLocalServerError",
+    "NotMonitoredError",
+    "Poller",
+    "PollerClosedError",
+    "Socket",
+    "SocketClosedError",
+    "SocketError",
+    "StreamServer",
+    "StreamSocket",
+    "TimeoutError",
+    "UnsupportedOperationError",
+    "WrongProcessError",
+    "__version__",
+    "connect_to_ipv4_tcp_server",
+    "connect_to_local_server",
+    "make_ipv4_tcp_server",
+    "make_local_server",
+    "make_poller",
+    "poll_socket",
+    "poll_sockets",
+    "resolve_ipv4_address",
+]

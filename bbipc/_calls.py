@@ -1,0 +1,300 @@
+"""How the classes call the native library: the one module that knows that it is ctypes.
+
+Every function returns a number: zero or more is the answer, less is a failure that carries the status and the system's
+code together (:func:`status_of`, :func:`code_of`). So no call needs a second one to learn why it failed, and the classes
+would not notice another way of calling.
+
+Short calls that can't block keep the GIL. Waits, and copies of more than ``COPY_HOLDING_GIL_MAX`` bytes, release it.
+"""
+
+import ctypes
+import os
+from array import array
+from ctypes import byref, c_char, c_int32, c_uint16, c_uint32, c_uint64
+from operator import index
+
+from . import _ffi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from typing_extensions import Buffer
+
+#: Bytes. Copying so much takes the kernel about as long as letting go of the GIL and taking it again can.
+COPY_HOLDING_GIL_MAX = 65536
+
+#: How many sockets one call of the library reports at the most; more follow in the next.
+_REPORTS_MAX = 1024
+
+_STATUS_BITS = 8
+
+
+def _pack(result: int, code: int) -> int:
+    return -((code << _STATUS_BITS) | -result)
+
+
+def status_of(failure: int) -> int:
+    """The ``BBIPC_ERROR_`` number in a failure."""
+    return -(-failure & ((1 << _STATUS_BITS) - 1))
+
+
+def code_of(failure: int) -> int:
+    """The system's own code in a failure, 0 if it carries none."""
+    return -failure >> _STATUS_BITS
+
+
+def message_of(failure: int) -> str:
+    """What the library says of a failure's status."""
+    message: bytes = _ffi.error_message(status_of(failure))
+    return message.decode("ascii")
+
+
+# ---- Buffers ----
+
+
+class _PyBuffer(ctypes.Structure):
+    """Py_buffer, as the stable ABI fixes it (PEP 3118, Python/C API, Buffer Protocol)."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_void_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+_get_buffer: "Any" = None
+_release_buffer: "Any" = None
+if hasattr(ctypes, "pythonapi"):  # PyPy has none
+    _get_buffer = ctypes.pythonapi.PyObject_GetBuffer
+    _get_buffer.argtypes = [ctypes.py_object, ctypes.POINTER(_PyBuffer), ctypes.c_int]
+    _get_buffer.restype = ctypes.c_int
+    _release_buffer = ctypes.pythonapi.PyBuffer_Release
+    _release_buffer.argtypes = [ctypes.POINTER(_PyBuffer)]
+    _release_buffer.restype = None
+
+
+def _range(start: "Any", end: "Any", size: int) -> "tuple[int, int]":
+    """The checked range of a buffer of so many bytes."""
+    first = index(start)
+    last = size if end is None else index(end)
+    if not 0 <= first <= last <= size:
+        raise ValueError(
+            f"start and end must satisfy 0 <= start <= end <= {size}, the buffer's size in bytes;"
+            f" they are {first} and {last}"
+        )
+    return first, last
+
+
+def _view(buffer: "Any", what: str) -> memoryview:
+    try:
+        view = memoryview(buffer)
+    except TypeError:
+        raise TypeError(f"{what}, not {type(buffer).__name__}") from None
+    if not view.c_contiguous:
+        raise TypeError(f"{what}; this {type(buffer).__name__} is not contiguous: pass a copy of it")
+    return view
+
+
+def read_into(handle: int, buffer: "Buffer", start: "Any", end: "Any", peek: bool) -> int:
+    with _view(buffer, "read_into() needs a writable, contiguous buffer, such as a bytearray") as view:
+        if view.readonly:
+            raise TypeError(
+                f"read_into() needs a writable, contiguous buffer, such as a bytearray; this"
+                f" {type(buffer).__name__} is read-only"
+            )
+        first, last = _range(start, end, view.nbytes)
+        # from_buffer refuses what is empty, so only the address of nothing would be missing.
+        target = c_char.from_buffer(view) if view.nbytes else c_char()
+        code = c_int32()
+        call = _ffi.read if last - first <= COPY_HOLDING_GIL_MAX else _ffi.read_much
+        result: int = call(handle, byref(target), first, last, _ffi.PEEK if peek else 0, byref(code))
+        # The export would keep the view, and so the buffer, from being released.
+        del target
+    return result if result >= 0 else _pack(result, code.value)
+
+
+def write(handle: int, data: "Buffer", start: "Any", end: "Any") -> int:
+    if type(data) is bytes:
+        first, last = _range(start, end, len(data))
+        return _write(handle, data, first, last)
+    with _view(data, "write() needs a contiguous buffer of bytes, such as bytes or a memoryview") as view:
+        first, last = _range(start, end, view.nbytes)
+        if not view.nbytes:
+            return _write(handle, b"", 0, 0)
+        if not view.readonly:
+            return _write(handle, byref(c_char.from_buffer(view)), first, last)
+        if _get_buffer is None:
+            # No way to the address of read-only memory: copy.
+            return _write(handle, view.cast("B")[first:last].tobytes(), 0, last - first)
+        raw = _PyBuffer()
+        _get_buffer(view, byref(raw), 0)
+        try:
+            return _write(handle, raw.buf, first, last)
+        finally:
+            _release_buffer(byref(raw))
+
+
+def _write(handle: int, address: "Any", start: int, end: int) -> int:
+    code = c_int32()
+    call = _ffi.write if end - start <= COPY_HOLDING_GIL_MAX else _ffi.write_much
+    result: int = call(handle, address, start, end, byref(code))
+    return result if result >= 0 else _pack(result, code.value)
+
+
+#: Buffers between two reads. A list, because taking and giving back can't be cut in two by a thread or a signal.
+_spare_buffers: "list[ctypes.Array[c_char]]" = []
+_SPARE_BUFFERS_MAX = 8
+
+
+def read(handle: int, size: int, peek: bool) -> "bytes | int":
+    """Up to ``size`` bytes (1 or more), or a failure."""
+    pooled = size <= COPY_HOLDING_GIL_MAX
+    try:
+        buffer = _spare_buffers.pop() if pooled else ctypes.create_string_buffer(size)
+    except IndexError:
+        buffer = ctypes.create_string_buffer(COPY_HOLDING_GIL_MAX)
+    code = c_int32()
+    call = _ffi.read if pooled else _ffi.read_much
+    result: int = call(handle, buffer, 0, size, _ffi.PEEK if peek else 0, byref(code))
+    data = ctypes.string_at(buffer, result) if result > 0 else b""
+    if pooled and len(_spare_buffers) < _SPARE_BUFFERS_MAX:
+        _spare_buffers.append(buffer)
+    return data if result >= 0 else _pack(result, code.value)
+
+
+# ---- Sockets ----
+
+
+def _coded(function: "Any") -> "Any":
+    """A function without its system_code argument."""
+
+    def call(*arguments: "Any") -> int:
+        code = c_int32()
+        result: int = function(*arguments, byref(code))
+        return result if result >= 0 else _pack(result, code.value)
+
+    return call
+
+
+make_ipv4_tcp_server = _coded(_ffi.make_ipv4_tcp_server)
+connect_to_ipv4_tcp_server = _coded(_ffi.connect_to_ipv4_tcp_server)
+make_local_server = _coded(_ffi.make_local_server)
+connect_to_local_server = _coded(_ffi.connect_to_local_server)
+accept_connection = _coded(_ffi.accept_connection)
+finish_writing = _coded(_ffi.finish_writing)
+make_poller = _coded(_ffi.make_poller)
+monitor_socket = _coded(_ffi.monitor_socket)
+set_monitored_events = _coded(_ffi.set_monitored_events)
+close = _ffi.close
+fileno = _ffi.fileno
+poller_backend = _ffi.poller_backend
+unmonitor_socket = _ffi.unmonitor_socket
+monitored_events = _ffi.monitored_events
+wake = _ffi.wake
+
+
+def connection_error(handle: int) -> "tuple[int, int]":
+    """The result, and the system's code where that is 1."""
+    code = c_int32()
+    result: int = _ffi.connection_error(handle, byref(code))
+    return result, code.value
+
+
+def ipv4_address(handle: int, remote: bool) -> "tuple[int, int, int]":
+    """The result, the host address and the port."""
+    host, port, code = c_uint32(), c_uint16(), c_int32()
+    if remote:
+        result: int = _ffi.ipv4_remote_address(handle, byref(host), byref(port))
+    else:
+        result = _ffi.ipv4_local_address(handle, byref(host), byref(port), byref(code))
+    return (result if result >= 0 else _pack(result, code.value)), host.value, port.value
+
+
+# ---- Waiting ----
+
+
+def poll_socket(handle: int, events: int, timeout_ns: int) -> int:
+    code = c_int32()
+    call = _ffi.poll_socket_waiting if timeout_ns else _ffi.poll_socket
+    result: int = call(handle, events, timeout_ns, byref(code))
+    return result if result >= 0 else _pack(result, code.value)
+
+
+def _address(numbers: "array[int]") -> int:
+    return numbers.buffer_info()[0]
+
+
+class SocketList:
+    """The arguments and results of a :func:`poll_sockets`."""
+
+    def __init__(self, handles: "list[int]", events: "list[int]") -> None:
+        self._handles = array("q", handles)
+        self._events = array("I", events)
+        self._happened = array("I", bytes(4 * len(events)))
+
+    def poll(self, timeout_ns: int) -> "tuple[int, Optional[int]]":
+        """The result, and the index of the socket that a failure lies with."""
+        code = c_int32()
+        failed_index = c_uint64(len(self._handles))
+        result: int = _ffi.poll_sockets(
+            _address(self._handles),
+            _address(self._events),
+            _address(self._happened),
+            len(self._handles),
+            timeout_ns,
+            byref(failed_index),
+            byref(code),
+        )
+        if result >= 0:
+            return result, None
+        at = failed_index.value
+        return _pack(result, code.value), (at if at < len(self._handles) else None)
+
+    def happened(self) -> "list[int]":
+        return self._happened.tolist()
+
+
+class Reports:
+    """Room for what one wait of a poller reports. Used by one thread at a time."""
+
+    __slots__ = ("_events", "_handles")
+
+    def __init__(self) -> None:
+        self._handles = array("q", bytes(8 * _REPORTS_MAX))
+        self._events = array("I", bytes(4 * _REPORTS_MAX))
+
+    def wait(self, poller: int, timeout_ns: int) -> int:
+        code = c_int32()
+        call = _ffi.wait_for_events_waiting if timeout_ns else _ffi.wait_for_events
+        result: int = call(
+            poller, _address(self._handles), _address(self._events), _REPORTS_MAX, timeout_ns, byref(code)
+        )
+        return result if result >= 0 else _pack(result, code.value)
+
+    def pairs(self, count: int) -> "zip[tuple[int, int]]":
+        """The handles and the events of the first so many."""
+        return zip(self._handles[:count], self._events[:count])
+
+
+if array("I").itemsize != 4 or array("q").itemsize != 8:  # pragma: no cover
+    raise ImportError("bbipc needs a Python whose arrays of type 'I' have items of 4 bytes")
+
+# Made now, so that the number of a program's descriptors does not change with its first wait. Where there is no
+# descriptor left, the first wait says so.
+_ffi.prepare_to_wait(None)
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_ffi.before_fork,
+        after_in_parent=_ffi.after_fork_in_parent,
+        after_in_child=_ffi.after_fork_in_child,
+    )

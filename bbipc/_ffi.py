@@ -1,0 +1,108 @@
+"""The C interface, declared for ctypes: the functions of native/bbipc.h in the header's order.
+
+Functions that can block or copy much release the GIL; the others keep it, which costs less than letting go of it. A test
+compares every declaration with the header.
+"""
+
+import ctypes
+from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint16, c_uint32, c_uint64, c_void_p
+
+from ._library import keeping, releasing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+ERROR_INVALID_ARGUMENT = -1
+ERROR_INVALID_HANDLE = -2
+ERROR_WRONG_KIND = -3
+ERROR_WRONG_EVENTS = -4
+ERROR_SYSTEM = -5
+ERROR_OUT_OF_MEMORY = -6
+ERROR_NO_CONNECTION = -7
+ERROR_NO_LOCAL_SERVER = -8
+ERROR_NAME_TOO_LONG = -9
+ERROR_INTERRUPTED = -10
+ERROR_ALREADY_MONITORED = -11
+ERROR_NOT_MONITORED = -12
+ERROR_WRONG_PROCESS = -13
+ERROR_UNSUPPORTED = -14
+
+REUSE_ADDRESS = 0x1
+DELETE_ON_CLOSE = 0x1
+PEEK = 0x1
+FOREVER = -1
+
+BACKENDS = {"epoll": 1, "poll": 2}
+BACKEND_DEFAULT = 0
+
+
+def _declare(library: "ctypes.CDLL", name: str, result: "Any", *arguments: "Any") -> "Callable[..., Any]":
+    function = getattr(library, "bbipc_" + name)
+    function.restype = result
+    function.argtypes = list(arguments)
+    return function  # type: ignore[no-any-return]
+
+
+_handle = c_int64
+_result = c_int64
+_code = POINTER(c_int32)
+
+# The library
+error_message = _declare(keeping, "error_message", c_char_p, _result)
+open_handles = _declare(keeping, "open_handles", c_uint64)
+before_fork = _declare(keeping, "before_fork", None)
+after_fork_in_parent = _declare(keeping, "after_fork_in_parent", None)
+after_fork_in_child = _declare(keeping, "after_fork_in_child", None)
+prepare_to_wait = _declare(keeping, "prepare_to_wait", _result, _code)
+close = _declare(keeping, "close", _result, _handle)
+fileno = _declare(keeping, "fileno", _result, _handle)
+
+# IPv4 servers and streams
+make_ipv4_tcp_server = _declare(keeping, "make_ipv4_tcp_server", _result, c_uint32, c_uint16, c_int32, c_uint32, _code)
+connect_to_ipv4_tcp_server = _declare(
+    keeping, "connect_to_ipv4_tcp_server", _result, c_uint32, c_uint16, c_uint32, c_uint16, _code
+)
+ipv4_local_address = _declare(
+    keeping, "ipv4_local_address", _result, _handle, POINTER(c_uint32), POINTER(c_uint16), _code
+)
+ipv4_remote_address = _declare(keeping, "ipv4_remote_address", _result, _handle, POINTER(c_uint32), POINTER(c_uint16))
+
+# Local servers and streams
+local_pathname_limit = _declare(keeping, "local_pathname_limit", c_uint64)
+make_local_server = _declare(keeping, "make_local_server", _result, c_void_p, c_uint64, c_int32, c_uint32, _code)
+connect_to_local_server = _declare(keeping, "connect_to_local_server", _result, c_void_p, c_uint64, _code)
+
+# Servers
+accept_connection = _declare(keeping, "accept_connection", _result, _handle, _code)
+
+# Streams
+read = _declare(keeping, "read", _result, _handle, c_void_p, c_uint64, c_uint64, c_uint32, _code)
+read_much = _declare(releasing, "read", _result, _handle, c_void_p, c_uint64, c_uint64, c_uint32, _code)
+write = _declare(keeping, "write", _result, _handle, c_void_p, c_uint64, c_uint64, _code)
+write_much = _declare(releasing, "write", _result, _handle, c_void_p, c_uint64, c_uint64, _code)
+finish_writing = _declare(keeping, "finish_writing", _result, _handle, _code)
+connection_error = _declare(keeping, "connection_error", _result, _handle, _code)
+
+# Polling
+poll_socket = _declare(keeping, "poll_socket", _result, _handle, c_uint32, c_int64, _code)
+poll_socket_waiting = _declare(releasing, "poll_socket", _result, _handle, c_uint32, c_int64, _code)
+poll_sockets = _declare(
+    releasing, "poll_sockets", _result, c_void_p, c_void_p, c_void_p, c_uint64, c_int64, POINTER(c_uint64), _code
+)
+
+# Pollers
+make_poller = _declare(keeping, "make_poller", _result, c_int32, _code)
+poller_backend = _declare(keeping, "poller_backend", _result, _handle)
+monitor_socket = _declare(keeping, "monitor_socket", _result, _handle, _handle, c_uint32, _code)
+unmonitor_socket = _declare(keeping, "unmonitor_socket", _result, _handle, _handle)
+monitored_events = _declare(keeping, "monitored_events", _result, _handle, _handle)
+set_monitored_events = _declare(keeping, "set_monitored_events", _result, _handle, _handle, c_uint32, _code)
+monitored_sockets = _declare(keeping, "monitored_sockets", _result, _handle, c_void_p, c_uint64)
+wait_for_events = _declare(
+    keeping, "wait_for_events", _result, _handle, c_void_p, c_void_p, c_uint64, c_int64, _code
+)
+wait_for_events_waiting = _declare(
+    releasing, "wait_for_events", _result, _handle, c_void_p, c_void_p, c_uint64, c_int64, _code
+)
+wake = _declare(keeping, "wake", _result, _handle)

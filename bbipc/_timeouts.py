@@ -1,0 +1,52 @@
+"""Timeouts: seconds, as users give them, and what is left of them."""
+
+import time
+
+from ._ffi import FOREVER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
+
+_NS_PER_S = 1_000_000_000
+# The library counts in signed 64 bits; nobody lives to see the difference.
+_TIMEOUT_NS_MAX = 2**63 - 1
+
+
+def nanoseconds(timeout: "Optional[float]") -> int:
+    """A timeout as the library takes it, rounded up so that no wait ends early.
+
+    :raises ValueError: if it is negative or not a number.
+    :raises TypeError: if it is neither ``None``, an ``int`` nor a ``float``.
+    """
+    if timeout is None:
+        return FOREVER
+    if isinstance(timeout, int):
+        exact = timeout * _NS_PER_S
+    else:
+        try:
+            seconds = float(timeout)
+        except TypeError:
+            raise TypeError(f"a timeout is seconds (int or float) or None, not {type(timeout).__name__}") from None
+        if seconds != seconds:
+            raise ValueError("a timeout can't be NaN")
+        if seconds > _TIMEOUT_NS_MAX // _NS_PER_S:
+            return FOREVER
+        exact = -int(-seconds * _NS_PER_S // 1)
+    if exact < 0:
+        raise ValueError(f"a timeout can't be negative: {timeout!r}; None waits for ever, 0 not at all")
+    return exact if exact <= _TIMEOUT_NS_MAX else FOREVER
+
+
+class Deadline:
+    """When a timeout that began now is over."""
+
+    __slots__ = ("_at_ns",)
+
+    def __init__(self, timeout: "Optional[float]") -> None:
+        timeout_ns = nanoseconds(timeout)
+        self._at_ns = None if timeout_ns == FOREVER else time.monotonic_ns() + timeout_ns
+
+    def remaining_ns(self) -> int:
+        """What is left, as the library takes it: 0 when it is over."""
+        return FOREVER if self._at_ns is None else max(0, self._at_ns - time.monotonic_ns())

@@ -1,0 +1,176 @@
+"""The set of events that sockets can have."""
+
+from operator import index
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, Iterator, NoReturn
+
+_NAMES = (
+    "CONNECTION_AVAILABLE",
+    "DETERMINED",
+    "CONNECTION_SUCCEEDED",
+    "CONNECTION_FAILED",
+    "DATA_AVAILABLE",
+    "READY_TO_WRITE",
+    "REMOTE_DISCONNECTED",
+    "END_OF_DATA",
+    "WRITE_SPACE",
+    "CONNECTION_SEVERED",
+)
+
+
+class Events:
+    """A set of events.
+
+    Its members combine with ``|``, ``&``, ``-``, ``^`` and ``~``; ``a in b`` tells whether ``b`` has every event of
+    ``a``; the empty set is false. Each event also is a boolean attribute in lower case, the fastest way to ask for it::
+
+        if events.data_available: ...
+
+    ``Events(number)`` makes a set of its ``int``; the numbers are those of the C interface. Equal sets are one object.
+
+    :raises ValueError: for a number that has bits of no event.
+
+    =========================  ======================================================================================
+    member                     holds when
+    =========================  ======================================================================================
+    ``CONNECTION_AVAILABLE``   ``accept_connection()`` would return a stream (servers only; the others: streams only)
+    ``DETERMINED``             the attempt to connect has ended, either way; for ever after
+    ``CONNECTION_SUCCEEDED``   the connection stands: established, not failed, and the remote end not gone
+    ``CONNECTION_FAILED``      it could not be established, or the remote end is gone
+    ``DATA_AVAILABLE``         at least one byte can be read now, also after the remote end has gone
+    ``READY_TO_WRITE``         established, remote end not gone, and a write would take at least one byte
+    ``REMOTE_DISCONNECTED``    the remote end has closed or finished sending, or the connection is severed
+    ``END_OF_DATA``            every byte has been read and no more will come
+    ``WRITE_SPACE``            a write would take at least one byte, also when the remote end has finished sending
+    ``CONNECTION_SEVERED``     nothing travels any more, in either direction: reset, finished at both ends, or refused
+    =========================  ======================================================================================
+
+    In the original system: ``connection-available-p``, ``determinedp``, ``connection-succeeded-p``,
+    ``connection-failed-p``, ``data-available-p``, ``ready-to-write-p`` and ``remote-disconnected-p``; the last three are
+    our own. Whoever waits for ``WRITE_SPACE`` alone asks for ``CONNECTION_SEVERED`` too, to learn that it won't come.
+    """
+
+    # Not enum.IntFlag: there a single test costs 0.5 to 1 microseconds (CPython 3.11 to 3.13). Every set that there can
+    # be is made once, so a result is looked up and a test reads an attribute.
+    __slots__ = ("_bits", *(name.lower() for name in _NAMES))
+
+    CONNECTION_AVAILABLE: "ClassVar[Events]"
+    DETERMINED: "ClassVar[Events]"
+    CONNECTION_SUCCEEDED: "ClassVar[Events]"
+    CONNECTION_FAILED: "ClassVar[Events]"
+    DATA_AVAILABLE: "ClassVar[Events]"
+    READY_TO_WRITE: "ClassVar[Events]"
+    REMOTE_DISCONNECTED: "ClassVar[Events]"
+    END_OF_DATA: "ClassVar[Events]"
+    WRITE_SPACE: "ClassVar[Events]"
+    CONNECTION_SEVERED: "ClassVar[Events]"
+
+    if TYPE_CHECKING:
+        _bits: int
+
+        @property
+        def connection_available(self) -> bool: ...
+        @property
+        def determined(self) -> bool: ...
+        @property
+        def connection_succeeded(self) -> bool: ...
+        @property
+        def connection_failed(self) -> bool: ...
+        @property
+        def data_available(self) -> bool: ...
+        @property
+        def ready_to_write(self) -> bool: ...
+        @property
+        def remote_disconnected(self) -> bool: ...
+        @property
+        def end_of_data(self) -> bool: ...
+        @property
+        def write_space(self) -> bool: ...
+        @property
+        def connection_severed(self) -> bool: ...
+
+    def __new__(cls, value: "int | Events" = 0) -> "Events":
+        if isinstance(value, Events):
+            return value
+        number = index(value)
+        if not 0 <= number < len(SETS):
+            raise ValueError(f"{number} is no set of events: it must be 0 to {len(SETS) - 1}")
+        return SETS[number]
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("Events can't be subclassed: its sets are made once")
+
+    def __setattr__(self, name: str, value: object) -> "NoReturn":
+        raise AttributeError("a set of events can't be changed: combine sets with |, & and -")
+
+    __delattr__ = __setattr__  # type: ignore[assignment]
+
+    def __or__(self, other: "Any") -> "Events":
+        return SETS[self._bits | other._bits] if isinstance(other, Events) else NotImplemented
+
+    def __and__(self, other: "Any") -> "Events":
+        return SETS[self._bits & other._bits] if isinstance(other, Events) else NotImplemented
+
+    def __sub__(self, other: "Any") -> "Events":
+        return SETS[self._bits & ~other._bits] if isinstance(other, Events) else NotImplemented
+
+    def __xor__(self, other: "Any") -> "Events":
+        return SETS[self._bits ^ other._bits] if isinstance(other, Events) else NotImplemented
+
+    def __invert__(self) -> "Events":
+        return SETS[self._bits ^ (len(SETS) - 1)]
+
+    def __contains__(self, other: "Any") -> bool:
+        if not isinstance(other, Events):
+            raise TypeError(f"a set of events contains Events, not {type(other).__name__}")
+        return self._bits & other._bits == other._bits
+
+    def __bool__(self) -> bool:
+        return self._bits != 0
+
+    def __int__(self) -> int:
+        return self._bits
+
+    __index__ = __int__
+
+    def __len__(self) -> int:
+        return bin(self._bits).count("1")
+
+    def __iter__(self) -> "Iterator[Events]":
+        """The single events of the set, in the order of their numbers."""
+        return (SETS[1 << position] for position in range(len(_NAMES)) if self._bits >> position & 1)
+
+    # Equal sets are the same object, so the inherited __eq__ and __hash__ are right.
+
+    def __reduce__(self) -> "tuple[type[Events], tuple[int]]":
+        return Events, (self._bits,)
+
+    def __repr__(self) -> str:
+        if not self._bits:
+            return "Events(0)"
+        return " | ".join(f"Events.{name}" for position, name in enumerate(_NAMES) if self._bits >> position & 1)
+
+    def __str__(self) -> str:
+        if not self._bits:
+            return "no events"
+        return ", ".join(name for position, name in enumerate(_NAMES) if self._bits >> position & 1)
+
+
+def _make(bits: int) -> Events:
+    events: Events = object.__new__(Events)
+    object.__setattr__(events, "_bits", bits)
+    for position, name in enumerate(_NAMES):
+        object.__setattr__(events, name.lower(), bool(bits >> position & 1))
+    return events
+
+
+#: Every set there can be, by its number.
+SETS = [_make(bits) for bits in range(1 << len(_NAMES))]
+
+for _position, _name in enumerate(_NAMES):
+    setattr(Events, _name, SETS[1 << _position])
+
+SERVER_EVENTS = Events.CONNECTION_AVAILABLE
+STREAM_EVENTS = ~SERVER_EVENTS

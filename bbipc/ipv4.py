@@ -1,0 +1,218 @@
+"""The IPv4 namespace: servers and streams over TCP (RFC 9293)."""
+
+import errno
+from operator import index
+
+from . import _calls, _ffi
+from .errors import SocketError, failure_error
+from .sockets import StreamServer, StreamSocket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
+
+#: The address of this machine for itself. (The original's ``+ipv4-loopback+``.)
+IPV4_LOOPBACK = "127.0.0.1"
+#: Every address of this machine, for a server. (The original's ``+ipv4-any+``.)
+IPV4_ANY = "0.0.0.0"
+
+_PORT_MAX = 65535
+_BACKLOG_MAX = 2**31 - 1
+
+
+def _parse_host_address(text: str, name: str) -> int:
+    """A dotted quad's number. As strict as inet_pton(3), which takes no octal and no short forms."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str such as '127.0.0.1', not {type(text).__name__}")
+    number = 0
+    parts = text.split(".")
+    for part in parts:
+        if not (part.isascii() and part.isdigit()) or len(part) > 3 or int(part) > 255 or str(int(part)) != part:
+            break
+        number = number << 8 | int(part)
+    else:
+        if len(parts) == 4:
+            return number
+    raise ValueError(
+        f"{name} must be an IPv4 address in dotted-quad form such as '127.0.0.1', not {text!r};"
+        " resolve_ipv4_address() finds the address of a name"
+    )
+
+
+def _format_host_address(number: int) -> str:
+    return ".".join(str(number >> shift & 0xFF) for shift in (24, 16, 8, 0))
+
+
+def _check_port(port: int, name: str) -> int:
+    number = index(port)
+    if not 0 <= number <= _PORT_MAX:
+        raise ValueError(f"{name} must be 0 to {_PORT_MAX}, not {number}")
+    return number
+
+
+def check_backlog(backlog: int) -> int:
+    """The backlog as the library takes it."""
+    number = index(backlog)
+    if not 0 <= number <= _BACKLOG_MAX:
+        raise ValueError(f"backlog must be 0 to {_BACKLOG_MAX}, not {number}")
+    return number
+
+
+class Ipv4TcpServer(StreamServer):
+    """A server for TCP connections. (The original's ``ipv4-tcp-server``.) :func:`make_ipv4_tcp_server` makes it."""
+
+    __slots__ = ()
+
+    def accept_connection(self) -> "Ipv4TcpStream":
+        """The stream to the client that has waited longest: :meth:`StreamServer.accept_connection`."""
+        stream = super().accept_connection()
+        assert isinstance(stream, Ipv4TcpStream)
+        return stream
+
+    def _accepted(self, handle: int) -> "Ipv4TcpStream":
+        return Ipv4TcpStream._adopt(handle)
+
+    @property
+    def host_address(self) -> str:
+        """The address that it listens on, as a dotted quad. (``host-address``.)"""
+        return self._local_address()[0]
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on, also if the system chose it. (``port``.)"""
+        return self._local_address()[1]
+
+    def _local_address(self) -> "tuple[str, int]":
+        result, host, port = _calls.ipv4_address(self._handle, remote=False)
+        if result < 0:
+            raise self._error(result, "tell the address")
+        return _format_host_address(host), port
+
+    def _describe(self) -> str:
+        return "{}:{}".format(*self._local_address())
+
+
+class Ipv4TcpStream(StreamSocket):
+    """A TCP connection. (The original's ``ipv4-tcp-stream``.)
+
+    :func:`connect_to_ipv4_tcp_server` and :meth:`Ipv4TcpServer.accept_connection` make it. Nagle's algorithm is off
+    (``TCP_NODELAY``): what is written leaves at once, so join small pieces before writing them.
+    """
+
+    __slots__ = ()
+
+    @property
+    def local_host_address(self) -> str:
+        """This end's address, as a dotted quad. (``local-host-address``.)"""
+        return self._address(remote=False)[0]
+
+    @property
+    def local_port(self) -> int:
+        """This end's port. (``local-port``.)"""
+        return self._address(remote=False)[1]
+
+    @property
+    def remote_host_address(self) -> str:
+        """The remote end's address, as a dotted quad, also after it has gone. (``remote-host-address``.)"""
+        return self._address(remote=True)[0]
+
+    @property
+    def remote_port(self) -> int:
+        """The remote end's port, also after it has gone. (``remote-port``.)"""
+        return self._address(remote=True)[1]
+
+    def _address(self, *, remote: bool) -> "tuple[str, int]":
+        result, host, port = _calls.ipv4_address(self._handle, remote)
+        if result < 0:
+            raise self._error(result, "tell the address")
+        return _format_host_address(host), port
+
+    def _describe(self) -> str:
+        return "{}:{} -> {}:{}".format(*self._address(remote=False), *self._address(remote=True))
+
+
+def make_ipv4_tcp_server(
+    host_address: str, port: int, *, reuse_address: bool = False, backlog: int = 128
+) -> Ipv4TcpServer:
+    """A server that listens at once. (``make-ipv4-tcp-server``.)
+
+    :param host_address: a dotted quad: :data:`IPV4_LOOPBACK` for this machine's programs only, :data:`IPV4_ANY` for all.
+    :param port: 0 to 65535; 0 lets the system choose, and :attr:`Ipv4TcpServer.port` tells.
+    :param reuse_address: listen although connections of an earlier server linger (``SO_REUSEADDR``, ``socket(7)``).
+    :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`.
+    :raises ValueError: for an address that is no dotted quad, and numbers out of range.
+    :raises SocketError: if the system refuses: ``EADDRINUSE`` for a port in use, ``EADDRNOTAVAIL`` for an address that
+        is not this machine's, ``EACCES`` for a port that needs permission.
+    """
+    result = _calls.make_ipv4_tcp_server(
+        _parse_host_address(host_address, "host_address"),
+        _check_port(port, "port"),
+        check_backlog(backlog),
+        _ffi.REUSE_ADDRESS if reuse_address else 0,
+    )
+    if result < 0:
+        raise failure_error(result, f"listen on {host_address}:{port}")
+    return Ipv4TcpServer._adopt(result)
+
+
+def connect_to_ipv4_tcp_server(
+    host_address: str,
+    port: int,
+    *,
+    local_host_address: "Optional[str]" = None,
+    local_port: "Optional[int]" = None,
+) -> Ipv4TcpStream:
+    """Starts to connect, and returns the stream at once. (``connect-to-ipv4-tcp-server``.)
+
+    Wait for ``DETERMINED`` to learn the outcome. A server that refuses or can't be reached raises nothing: the stream is,
+    or becomes, ``CONNECTION_FAILED``, and :meth:`~StreamSocket.connection_error` says why.
+
+    :param host_address: a dotted quad; :func:`resolve_ipv4_address` finds that of a name.
+    :param port: 0 to 65535.
+    :param local_host_address: this end's address; ``None`` lets the system choose.
+    :param local_port: this end's port; ``None`` lets the system choose.
+    :raises ValueError: for an address that is no dotted quad, and a port out of range.
+    :raises SocketError: if this end can't be set up: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EMFILE``.
+    """
+    local_host = 0 if local_host_address is None else _parse_host_address(local_host_address, "local_host_address")
+    local = 0 if local_port is None else _check_port(local_port, "local_port")
+    result = _calls.connect_to_ipv4_tcp_server(
+        _parse_host_address(host_address, "host_address"), _check_port(port, "port"), local_host, local
+    )
+    if result < 0:
+        by_way_of = f" from {local_host_address or IPV4_ANY}:{local}" if local_host or local else ""
+        raise failure_error(result, f"connect to {host_address}:{port}{by_way_of}")
+    return Ipv4TcpStream._adopt(result)
+
+
+def resolve_ipv4_address(hostname: str) -> "Optional[str]":
+    """The IPv4 address of a host's name, as a dotted quad; ``None`` if it has none. (``resolve-ipv4-address``.)
+
+    Blocks for as long as the system's resolver takes (``getaddrinfo(3)``); a thread keeps a program responsive.
+
+    :raises ValueError: if it can't be a host's name.
+    :raises SocketError: if the resolver fails: no server answers, for example.
+    """
+    # Here, because nothing else needs it and it takes long to import.
+    import socket
+
+    if not isinstance(hostname, str):
+        raise TypeError(f"hostname must be a str, not {type(hostname).__name__}")
+    try:
+        found = socket.getaddrinfo(hostname, None, socket.AF_INET, socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        no_such = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+        no_such.add(getattr(socket, "EAI_ADDRFAMILY", socket.EAI_NONAME))
+        if error.errno in no_such:
+            return None
+        raise SocketError(
+            errno.EAGAIN if error.errno == socket.EAI_AGAIN else errno.EIO,
+            f"cannot resolve {hostname!r}: {error.strerror}",
+        ) from error
+    except UnicodeError as error:
+        raise ValueError(f"{hostname!r} can't be a host's name: {error}") from error
+    if not found:
+        return None
+    address = found[0][4][0]
+    assert isinstance(address, str)
+    return address

@@ -1,0 +1,325 @@
+"""Waiting: for one socket, for several, and with pollers."""
+
+import errno
+import weakref
+from warnings import warn
+
+from . import _calls, _ffi
+from ._timeouts import Deadline, nanoseconds
+from .errors import (
+    AlreadyMonitoredError,
+    NotMonitoredError,
+    PollerClosedError,
+    UnsupportedOperationError,
+    WrongProcessError,
+    failure_error,
+)
+from .events import SETS, Events
+from .sockets import Socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, NoReturn, Optional, Union
+
+
+def _interruptible(call: "Callable[[int], int]", timeout: "Optional[float]") -> int:
+    """A native wait that goes on after signals, for the time that is left. Python runs their handlers in between."""
+    timeout_ns = nanoseconds(timeout)
+    if timeout_ns <= 0:
+        # Neither of them changes while it waits.
+        while True:
+            result = call(timeout_ns)
+            if result >= 0 or _calls.status_of(result) != _ffi.ERROR_INTERRUPTED:
+                return result
+    deadline = Deadline(timeout)
+    while True:
+        result = call(timeout_ns)
+        if result >= 0 or _calls.status_of(result) != _ffi.ERROR_INTERRUPTED:
+            return result
+        timeout_ns = deadline.remaining_ns()
+
+
+def poll_socket(socket: Socket, events: Events, timeout: "Optional[float]" = None) -> Events:
+    """Waits until one of the events holds. (``poll-socket``.)
+
+    :param timeout: seconds; ``None`` waits for ever, 0 not at all. (``:indefinite`` and ``:immediate``.)
+    :returns: the part of the events that holds. An empty result does not prove that the time has passed.
+    :raises ValueError: for an event that the socket's kind can't have, and a timeout that is negative or NaN.
+    :raises SocketClosedError: if the socket is closed, also if another thread closes it meanwhile.
+    """
+    if not isinstance(socket, Socket):
+        raise TypeError(f"poll_socket() needs a Socket, not {type(socket).__name__}")
+    asked = socket._check_events(events)
+    handle = socket._handle
+    result = _interruptible(lambda timeout_ns: _calls.poll_socket(handle, asked, timeout_ns), timeout)
+    if result < 0:
+        raise failure_error(result, "wait", socket)
+    return SETS[result]
+
+
+def poll_sockets(
+    sockets: "Iterable[Socket]", events: "Union[Events, Sequence[Events]]", timeout: "Optional[float]" = None
+) -> "list[Events]":
+    """Waits until one of the sockets has one of its events. (``poll-sockets``.)
+
+    :param sockets: any number, of every kind mixed.
+    :param events: what is asked of all of them, or a sequence with what is asked of each.
+    :param timeout: seconds; ``None`` waits for ever, 0 not at all.
+    :returns: for each socket, in the order of the arguments, the part of its events that holds. All empty does not
+        prove that the time has passed.
+    :raises ValueError: for an event that a socket's kind can't have, as many events as there are not sockets, no
+        sockets and no timeout, and a timeout that is negative or NaN.
+    :raises SocketClosedError: if one of them is closed, also if another thread closes it meanwhile; its ``socket`` says
+        which.
+    """
+    listed = list(sockets)
+    for socket in listed:
+        if not isinstance(socket, Socket):
+            raise TypeError(f"poll_sockets() needs Sockets, not {type(socket).__name__}")
+    each = [events] * len(listed) if isinstance(events, Events) else list(events)
+    if len(each) != len(listed):
+        raise ValueError(
+            f"poll_sockets() needs one Events for all sockets, or one for each: there are {len(listed)} sockets and"
+            f" {len(each)} events"
+        )
+    if not listed and timeout is None:
+        raise ValueError("poll_sockets() of no sockets without a timeout would wait for ever")
+    request = _calls.SocketList(
+        [socket._handle for socket in listed],
+        [socket._check_events(asked) for socket, asked in zip(listed, each)],
+    )
+    failed: "Optional[int]" = None
+
+    def call(timeout_ns: int) -> int:
+        nonlocal failed
+        result, failed = request.poll(timeout_ns)
+        return result
+
+    result = _interruptible(call, timeout)
+    if result < 0:
+        raise failure_error(result, "wait", None if failed is None else listed[failed])
+    return [SETS[bits] for bits in request.happened()]
+
+
+class Poller:
+    """Watches many sockets: what a wait costs grows with the events that it reports, not with the sockets.
+
+    :func:`make_poller` makes it. (The original's ``poller``.) It keeps the sockets that it monitors alive. Any method may
+    be called from any thread, also while another waits. Usable in a ``with`` statement, which closes it (the original's
+    ``with-poller``); one that is dropped without :meth:`close` is closed with a ``ResourceWarning``.
+
+    :raises PollerClosedError: from every method but :meth:`close`, once it is closed.
+    :raises WrongProcessError: from every method but :meth:`close`, in another process than the one that made it.
+    """
+
+    __slots__ = ("__weakref__", "_backend", "_closed", "_handle", "_reference", "_sockets", "_spare_reports")
+
+    if TYPE_CHECKING:
+        _handle: int
+        _closed: bool
+        _backend: str
+        _sockets: "dict[int, Socket]"
+        _spare_reports: "list[_calls.Reports]"
+        _reference: "weakref.ref[Poller]"
+
+    def __new__(cls, *_arguments: "Any", **_keywords: "Any") -> "NoReturn":
+        raise TypeError("a Poller is made by make_poller(), not by its class")
+
+    @classmethod
+    def _adopt(cls, handle: int, backend: str) -> "Poller":
+        poller: "Poller" = object.__new__(cls)
+        poller._handle = handle
+        poller._closed = False
+        poller._backend = backend
+        poller._sockets = {}
+        poller._spare_reports = []
+        poller._reference = weakref.ref(poller)
+        return poller
+
+    def close(self) -> None:
+        """Closes the poller, not its sockets. Again, it does nothing. (``close-poller``.)
+
+        Other threads that wait with it stop waiting, with a :class:`PollerClosedError`.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        # A failure is another thread's close that came first.
+        _calls.close(self._handle)
+        while self._sockets:
+            try:
+                _, socket = self._sockets.popitem()
+            except KeyError:
+                return
+            self._leave(socket)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._closed
+
+    @property
+    def backend(self) -> str:
+        """Which of the system's ways of watching it uses: ``"epoll"`` or ``"poll"`` on Linux."""
+        if self._closed:
+            raise self._closed_error("tell the backend")
+        return self._backend
+
+    def __enter__(self) -> "Poller":
+        if self._closed:
+            raise self._closed_error("enter a with statement")
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def __del__(self, _warn: "Any" = warn) -> None:
+        if getattr(self, "_closed", True):
+            return
+        _warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        self.close()
+
+    def __reduce_ex__(self, _protocol: "Any") -> "NoReturn":
+        raise TypeError("a Poller can't be copied or pickled")
+
+    def __repr__(self) -> str:
+        details = "closed" if self._closed else f"{self._backend}, {len(self._sockets)} sockets"
+        return f"<Poller {details}>"
+
+    def monitor_socket(self, socket: Socket, events: Events) -> None:
+        """Adds a socket. (``monitor-socket``.)
+
+        :param events: what to report; an empty set keeps the socket but reports nothing.
+        :raises AlreadyMonitoredError: if the poller has it already.
+        :raises ValueError: for an event that the socket's kind can't have.
+        :raises SocketClosedError: if the socket is closed.
+        :raises SocketError: if the system refuses: ``ENOSPC`` when its limit of watches is reached.
+        """
+        asked = self._check(socket)._check_events(events)
+        result = _calls.monitor_socket(self._handle, socket._handle, asked)
+        if result < 0:
+            raise self._error(result, "monitor", socket)
+        self._sockets[socket._handle] = socket
+        socket._pollers += (self._reference,)
+        # Another thread may have closed either of them since: then nobody else will take it out.
+        if socket._closed or self._closed:
+            self._forget(socket._handle)
+
+    def unmonitor_socket(self, socket: Socket) -> None:
+        """Removes a socket. One that is gone already, or closed, is no error. (``unmonitor-socket``.)"""
+        result = _calls.unmonitor_socket(self._handle, self._check(socket)._handle)
+        if result < 0:
+            raise self._error(result, "unmonitor", socket)
+        if result and self._sockets.pop(socket._handle, None) is not None:
+            self._leave(socket)
+
+    def monitored_events(self, socket: Socket) -> Events:
+        """What is reported of a socket; empty for one that the poller doesn't have. (``monitored-events``.)"""
+        result = _calls.monitored_events(self._handle, self._check(socket)._handle)
+        if result < 0:
+            raise self._error(result, "tell the monitored events of", socket)
+        return SETS[result]
+
+    def set_monitored_events(self, socket: Socket, events: Events) -> None:
+        """Changes what is reported of a socket. (``(setf monitored-events)``.)
+
+        :raises NotMonitoredError: if the poller does not have it.
+        :raises ValueError: for an event that the socket's kind can't have.
+        :raises SocketClosedError: if the socket is closed.
+        """
+        asked = self._check(socket)._check_events(events)
+        result = _calls.set_monitored_events(self._handle, socket._handle, asked)
+        if result < 0:
+            raise self._error(result, "change the monitored events of", socket)
+
+    def monitored_sockets(self) -> "list[Socket]":
+        """The sockets, in the order in which they were added. (``monitored-sockets``.)"""
+        # Any call that touches nothing, for its errors.
+        result = _calls.monitored_events(self._handle, 0)
+        if result < 0:
+            raise self._error(result, "list the sockets", None)
+        return list(self._sockets.values())
+
+    def wait_for_events(self, timeout: "Optional[float]" = None) -> "list[tuple[Socket, Events]]":
+        """Waits until a monitored socket has one of its events. (``wait-for-events``.)
+
+        :param timeout: seconds; ``None`` waits for ever, 0 not at all.
+        :returns: the sockets that have events, each once, with the part of the monitored events that holds. Events are
+            reported by every wait for as long as they hold. At most 1024 sockets; the next waits report the others
+            first. Empty when the time is up, after :meth:`wake`, and when another thread closed a monitored socket.
+        :raises ValueError: for a timeout that is negative or NaN.
+        """
+        # Taken and given back in one step each, so that threads and signal handlers that wait too have their own.
+        try:
+            reports = self._spare_reports.pop()
+        except IndexError:
+            reports = _calls.Reports()
+        handle = self._handle
+        count = _interruptible(lambda timeout_ns: reports.wait(handle, timeout_ns), timeout)
+        if count < 0:
+            raise self._error(count, "wait", None)
+        sockets = self._sockets
+        events = SETS
+        # A socket can have left since: another thread closed it.
+        result = [
+            (sockets[number], events[bits]) for number, bits in reports.pairs(count) if number in sockets
+        ]
+        self._spare_reports.append(reports)
+        return result
+
+    def wake(self) -> None:
+        """Ends a wait, from any thread: the one that is under way, or else the next."""
+        result = _calls.wake(self._handle)
+        if result < 0:
+            raise self._error(result, "wake", None)
+
+    def _check(self, socket: Socket) -> Socket:
+        if not isinstance(socket, Socket):
+            raise TypeError(f"a Poller monitors Sockets, not {type(socket).__name__}")
+        return socket
+
+    def _forget(self, handle: int) -> None:
+        """The socket closes."""
+        self._sockets.pop(handle, None)
+
+    def _leave(self, socket: Socket) -> None:
+        socket._pollers = tuple(reference for reference in socket._pollers if reference is not self._reference)
+
+    def _closed_error(self, action: str) -> PollerClosedError:
+        return PollerClosedError(f"cannot {action}: the poller is closed")
+
+    def _error(self, failure: int, action: str, socket: "Optional[Socket]") -> Exception:
+        status = _calls.status_of(failure)
+        what = action if socket is None else f"{action} the {socket!r}"
+        if self._closed:
+            return self._closed_error(what)
+        if status == _ffi.ERROR_WRONG_PROCESS:
+            return WrongProcessError(f"cannot {what}: {_calls.message_of(failure)}")
+        if status == _ffi.ERROR_ALREADY_MONITORED:
+            return AlreadyMonitoredError(f"cannot {what}: {_calls.message_of(failure)}; use set_monitored_events()")
+        if status == _ffi.ERROR_NOT_MONITORED:
+            return NotMonitoredError(f"cannot {what}: {_calls.message_of(failure)}; use monitor_socket()")
+        return failure_error(failure, what, socket)
+
+
+def make_poller(backend: "Optional[str]" = None) -> Poller:
+    """A poller without sockets. (``make-poller``.)
+
+    :param backend: which of the system's ways of watching to use; ``None`` for the best. On Linux ``"epoll"`` (the best)
+        and ``"poll"`` (whose cost grows with the sockets). The results are the same.
+    :raises ValueError: for a name that is none of bbipc's backends.
+    :raises UnsupportedOperationError: for a backend that this system lacks.
+    :raises SocketError: if the system refuses: ``EMFILE``.
+    """
+    if backend is None:
+        number = _ffi.BACKEND_DEFAULT
+    elif backend in _ffi.BACKENDS:
+        number = _ffi.BACKENDS[backend]
+    else:
+        raise ValueError(f"there is no backend {backend!r}: use None, or one of {', '.join(sorted(_ffi.BACKENDS))}")
+    result = _calls.make_poller(number)
+    if result < 0:
+        raise failure_error(result, f"make a poller with backend {backend!r}")
+    used = _calls.poller_backend(result)
+    return Poller._adopt(result, next(name for name, value in _ffi.BACKENDS.items() if value == used))

@@ -1,0 +1,406 @@
+"""What servers and streams of every namespace have in common."""
+
+import errno
+from operator import index
+from warnings import warn
+
+from . import _calls, _ffi
+from ._timeouts import Deadline
+from .errors import (
+    EndOfStreamError,
+    NoConnectionAvailableError,
+    SocketError,
+    TimeoutError,
+    closed_error,
+    failure_error,
+    socket_error,
+)
+from .events import SERVER_EVENTS, STREAM_EVENTS, Events
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import weakref
+    from typing import Any, ClassVar, NoReturn, Optional, TypeVar
+
+    from typing_extensions import Buffer
+
+    from .polling import Poller
+
+    SocketT = TypeVar("SocketT", bound="Socket")
+
+_CONNECTION_AVAILABLE = int(Events.CONNECTION_AVAILABLE)
+_DETERMINED = int(Events.DETERMINED)
+_CONNECTION_SUCCEEDED = int(Events.CONNECTION_SUCCEEDED)
+_CONNECTION_FAILED = int(Events.CONNECTION_FAILED)
+_DATA_AVAILABLE = int(Events.DATA_AVAILABLE)
+_READY_TO_WRITE = int(Events.READY_TO_WRITE)
+_REMOTE_DISCONNECTED = int(Events.REMOTE_DISCONNECTED)
+_END_OF_DATA = int(Events.END_OF_DATA)
+_WRITE_SPACE = int(Events.WRITE_SPACE)
+_CONNECTION_SEVERED = int(Events.CONNECTION_SEVERED)
+
+#: What the system says when the remote end goes while something is under way.
+_REMOTE_WENT = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT})
+
+
+class Socket:
+    """A server or a stream. (The original's ``socket``.)
+
+    Made by the ``make_...``, ``connect_...`` and ``accept_connection`` functions, never by its class. Any method may be
+    called from any thread. One that is dropped without :meth:`close` is closed with a ``ResourceWarning``.
+
+    Usable in a ``with`` statement, which closes it (the original's ``with-socket``).
+
+    :raises SocketClosedError: from every method and property but :meth:`close` and :attr:`closed`, once it is closed.
+    """
+
+    __slots__ = ("__weakref__", "_closed", "_handle", "_pollers")
+
+    _EVENTS: "ClassVar[Events]" = Events()
+
+    if TYPE_CHECKING:
+        _handle: int
+        _closed: bool
+        _pollers: "tuple[weakref.ref[Poller], ...]"
+
+    def __new__(cls, *_arguments: "Any", **_keywords: "Any") -> "NoReturn":
+        raise TypeError(
+            f"{cls.__name__} is made by its function, not by its class: use make_ipv4_tcp_server(), make_local_server(),"
+            " connect_to_ipv4_tcp_server(), connect_to_local_server() or accept_connection()"
+        )
+
+    @classmethod
+    def _adopt(cls: "type[SocketT]", handle: int) -> "SocketT":
+        """The socket for a new native handle, which it owns from here on."""
+        socket: "SocketT" = object.__new__(cls)
+        socket._handle = handle
+        socket._closed = False
+        socket._pollers = ()
+        return socket
+
+    def close(self) -> None:
+        """Closes the socket, which also leaves every poller. Again, it does nothing. (``close-socket``.)
+
+        Other threads that wait on it stop waiting. What was written still travels to the remote end. Bytes that were
+        received and not read are lost, and the remote end may then see a reset (RFC 1122, 4.2.2.13).
+        """
+        if self._closed:
+            return
+        self._closed = True
+        # A failure is another thread's close that came first.
+        _calls.close(self._handle)
+        for reference in self._pollers:
+            poller = reference()
+            if poller is not None:
+                poller._forget(self._handle)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed. (``socket-closed-p``.)"""
+        return self._closed
+
+    def fileno(self) -> int:
+        """The file descriptor. It stays the socket's: don't close it, or use it after :meth:`close`."""
+        result: int = _calls.fileno(self._handle)
+        if result < 0:
+            raise self._error(result, "tell the descriptor")
+        return result
+
+    def __enter__(self: "SocketT") -> "SocketT":
+        self._check_open("enter a with statement")
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def __del__(self, _warn: "Any" = warn) -> None:
+        if getattr(self, "_closed", True):
+            return
+        _warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        self.close()
+
+    def __reduce_ex__(self, _protocol: "Any") -> "NoReturn":
+        # A copy would close the connection under the original.
+        raise TypeError(f"a {type(self).__name__} can't be copied or pickled")
+
+    def __repr__(self) -> str:
+        try:
+            details = "closed" if self._closed else self._describe()
+        except (SocketError, OSError):
+            details = "closed"
+        return f"<{type(self).__name__} {details}>"
+
+    def _describe(self) -> str:
+        raise NotImplementedError
+
+    def _check_open(self, action: str) -> None:
+        if self._closed:
+            raise closed_error(action, self)
+
+    def _error(self, failure: int, action: str) -> Exception:
+        return failure_error(failure, action, self)
+
+    def _check_events(self, events: Events) -> int:
+        """The events as the library takes them."""
+        if not isinstance(events, Events):
+            raise TypeError(f"events must be Events, such as Events.DATA_AVAILABLE, not {type(events).__name__}")
+        wrong = events - self._EVENTS
+        if wrong:
+            raise ValueError(f"a {type(self).__name__} can't have {wrong}; its events are {self._EVENTS}")
+        return int(events)
+
+    def _holds(self, event: int) -> bool:
+        result = _calls.poll_socket(self._handle, event, 0)
+        if result < 0:
+            raise self._error(result, "query")
+        return result != 0
+
+
+class StreamServer(Socket):
+    """Listens, and hands out a stream for every client. (The original's ``stream-server``.)"""
+
+    __slots__ = ()
+
+    _EVENTS = SERVER_EVENTS
+
+    def accept_connection(self) -> "StreamSocket":
+        """The stream to the client that has waited longest. It outlives the server. (``accept-connection``.)
+
+        :raises NoConnectionAvailableError: at once, if no client waits.
+        :raises SocketError: if the system refuses, ``EMFILE`` for example; the client goes on waiting then.
+        """
+        result = _calls.accept_connection(self._handle)
+        if result < 0:
+            if _calls.status_of(result) == _ffi.ERROR_NO_CONNECTION:
+                error = NoConnectionAvailableError(
+                    errno.EAGAIN, f"no connection is available at the {self!r}: wait for Events.CONNECTION_AVAILABLE"
+                )
+                error.socket = self
+                raise error
+            raise self._error(result, "accept a connection")
+        return self._accepted(result)
+
+    def _accepted(self, handle: int) -> "StreamSocket":
+        raise NotImplementedError
+
+    def connection_available(self) -> bool:
+        """Whether :meth:`accept_connection` would return a stream. (``connection-available-p``.)"""
+        return self._holds(_CONNECTION_AVAILABLE)
+
+
+class StreamSocket(Socket):
+    """One end of a bidirectional channel of bytes. (The original's ``stream-socket``.)"""
+
+    __slots__ = ()
+
+    _EVENTS = STREAM_EVENTS
+
+    # ---- What is so now ----
+
+    def determined(self) -> bool:
+        """Whether the attempt to connect has ended, either way. True for ever after. (``determinedp``.)"""
+        return self._holds(_DETERMINED)
+
+    def connection_failed(self) -> bool:
+        """Whether the connection could not be established, or the remote end is gone. (``connection-failed-p``.)"""
+        return self._holds(_CONNECTION_FAILED)
+
+    def connection_succeeded(self) -> bool:
+        """Whether the connection stands: established, not failed, remote end not gone. (``connection-succeeded-p``.)"""
+        return self._holds(_CONNECTION_SUCCEEDED)
+
+    def data_available(self) -> bool:
+        """Whether at least one byte can be read now, also after the remote end has gone. (``data-available-p``.)"""
+        return self._holds(_DATA_AVAILABLE)
+
+    def ready_to_write(self) -> bool:
+        """Whether the remote end is there and a write would take at least one byte. (``ready-to-write-p``.)"""
+        return self._holds(_READY_TO_WRITE)
+
+    def remote_disconnected(self) -> bool:
+        """Whether the remote end has closed or finished sending, or the connection is severed.
+
+        Bytes may still be unread. (``remote-disconnected-p``.)
+        """
+        return self._holds(_REMOTE_DISCONNECTED)
+
+    def end_of_data(self) -> bool:
+        """Whether every byte has been read and no more will come."""
+        return self._holds(_END_OF_DATA)
+
+    def write_space(self) -> bool:
+        """Whether a write would take at least one byte, also when the remote end has finished sending."""
+        return self._holds(_WRITE_SPACE)
+
+    def connection_severed(self) -> bool:
+        """Whether nothing travels any more, in either direction."""
+        return self._holds(_CONNECTION_SEVERED)
+
+    def connection_error(self) -> "Optional[SocketError]":
+        """Why the connection failed or was severed.
+
+        ``None`` if it was not, if that is not known yet, or if the remote end closed in an orderly way.
+        """
+        result, code = _calls.connection_error(self._handle)
+        if result < 0:
+            raise self._error(result, "tell the connection's error")
+        if result == 0:
+            return None
+        return socket_error(code, f"reach the remote end of the {self!r}", self)
+
+    # ---- Reading and writing ----
+
+    def read_into(self, buffer: "Buffer", start: int = 0, end: "Optional[int]" = None, *, peek: bool = False) -> int:
+        """Reads what is there now into a buffer. (``read-from-stream``.)
+
+        :param buffer: any writable, contiguous buffer: ``bytearray``, ``memoryview``, ``array``, ``mmap``, a NumPy
+            array of any type and shape. Nothing is copied on the way.
+        :param start: where in the buffer to begin, in bytes.
+        :param end: where to stop, in bytes; ``None`` for the buffer's end.
+        :param peek: leave the bytes in the stream.
+        :returns: how many bytes it put there, 0 to ``end - start``. 0 means that nothing is there now; ask
+            :meth:`end_of_data` whether more will come.
+        :raises TypeError: for any other object.
+        :raises ValueError: if ``start`` and ``end`` are not in the buffer or crossed; nothing has been read then.
+        :raises SocketError: once all has been read from a connection that was severed (``ECONNRESET``), and from one
+            that could not be established.
+        """
+        result = _calls.read_into(self._handle, buffer, start, end, peek)
+        if result < 0:
+            raise self._error(result, "read")
+        return result
+
+    def read(self, max_bytes: int = 65536, *, peek: bool = False) -> bytes:
+        """Reads what is there now, at most ``max_bytes``: like :meth:`read_into`, but makes the ``bytes``.
+
+        Empty if nothing is there now, or nothing will come any more.
+
+        :raises ValueError: if ``max_bytes`` is negative.
+        """
+        size = index(max_bytes)
+        if size < 0:
+            raise ValueError(f"max_bytes can't be negative: {size}")
+        if size == 0:
+            self._check_open("read")
+            return b""
+        result = _calls.read(self._handle, size, peek)
+        if isinstance(result, int):
+            raise self._error(result, "read")
+        return result
+
+    def write(self, data: "Buffer", start: int = 0, end: "Optional[int]" = None) -> int:
+        """Hands bytes to the system. (``write-to-stream``.)
+
+        :param data: any contiguous buffer: ``bytes``, ``bytearray``, ``memoryview``, ``array``, a NumPy array.
+        :param start: where in it to begin, in bytes.
+        :param end: where to stop, in bytes; ``None`` for its end.
+        :returns: how many bytes the system took, 0 to ``end - start``; 0 if it has no room now, or the connection is
+            not established yet. The rest is the caller's to write again: wait for ``READY_TO_WRITE``.
+        :raises TypeError: for any other object.
+        :raises ValueError: if ``start`` and ``end`` are not in the buffer or crossed; nothing has been written then.
+        :raises SocketError: if the connection is severed or could not be established, and after
+            :meth:`finish_writing` (``EPIPE``). There is no ``SIGPIPE``.
+        """
+        result = _calls.write(self._handle, data, start, end)
+        if result < 0:
+            raise self._error(result, "write")
+        return result
+
+    def finish_writing(self) -> None:
+        """No more bytes follow: the half-close (``shutdown(2)``).
+
+        The remote end reads to the end of what was written, and can still answer.
+
+        :raises SocketError: if the connection is not established, or severed.
+        :raises UnsupportedOperationError: for named pipes on Windows, which can't.
+        """
+        result = _calls.finish_writing(self._handle)
+        if result < 0:
+            raise self._error(result, "finish writing")
+
+    def read_exactly(self, size: int, timeout: "Optional[float]" = None) -> bytes:
+        """Reads so many bytes, and waits for them.
+
+        :param size: bytes.
+        :param timeout: seconds; ``None`` waits for ever, 0 not at all.
+        :raises TimeoutError: when the time is up; what was read until then is its ``partial``.
+        :raises EndOfStreamError: when the remote end goes first; it has ``partial`` too.
+        :raises SocketError: if the connection could not be established.
+        """
+        size = index(size)
+        if size < 0:
+            raise ValueError(f"size can't be negative: {size}")
+        self._check_open("read")
+        deadline = Deadline(timeout)
+        buffer = bytearray(size)
+        count = 0
+        while count < size:
+            try:
+                taken = self.read_into(buffer, count)
+            except SocketError as error:
+                if error.errno not in _REMOTE_WENT:
+                    raise
+                raise self._end_of_stream(bytes(buffer[:count]), size) from error
+            count += taken
+            if taken or count == size:
+                continue
+            happened = self._wait(_DATA_AVAILABLE | _END_OF_DATA, deadline)
+            if not happened:
+                expired = TimeoutError(
+                    errno.ETIMEDOUT, f"read {count} of {size} bytes from the {self!r} before the time was up"
+                )
+                expired.partial = bytes(buffer[:count])
+                raise expired
+            # Where both are asked for, an end means that there is no data; an error is told by reading.
+            if happened & _END_OF_DATA and not self.connection_error():
+                raise self._end_of_stream(bytes(buffer[:count]), size)
+        return bytes(buffer)
+
+    def _end_of_stream(self, partial: bytes, size: int) -> EndOfStreamError:
+        ended = EndOfStreamError(f"the remote end of the {self!r} went after {len(partial)} of {size} bytes")
+        ended.partial = partial
+        return ended
+
+    def write_all(self, data: "Buffer", timeout: "Optional[float]" = None) -> None:
+        """Writes all of a buffer, and waits for room. Also while the connection is being established.
+
+        :param data: any contiguous buffer.
+        :param timeout: seconds; ``None`` waits for ever, 0 not at all.
+        :raises TimeoutError: when the time is up; how many bytes were written until then is its ``bytes_written``.
+        :raises EndOfStreamError: when the remote end goes first; it has ``bytes_written`` too.
+        :raises SocketError: if the connection could not be established.
+        """
+        self._check_open("write")
+        deadline = Deadline(timeout)
+        count = 0
+        size = memoryview(data).nbytes
+        while count < size:
+            try:
+                taken = self.write(data, count)
+            except SocketError as error:
+                if error.errno not in _REMOTE_WENT or not self.remote_disconnected():
+                    raise
+                ended = EndOfStreamError(f"the remote end of the {self!r} went after {count} of {size} bytes")
+                ended.bytes_written = count
+                raise ended from error
+            count += taken
+            if taken:
+                continue
+            if not self._wait(_WRITE_SPACE | _CONNECTION_SEVERED, deadline):
+                expired = TimeoutError(
+                    errno.ETIMEDOUT, f"wrote {count} of {size} bytes to the {self!r} before the time was up"
+                )
+                expired.bytes_written = count
+                raise expired
+
+    def _wait(self, events: int, deadline: Deadline) -> int:
+        """Which of the events hold; 0 when the time is up."""
+        while True:
+            remaining_ns = deadline.remaining_ns()
+            result = _calls.poll_socket(self._handle, events, remaining_ns)
+            if result > 0:
+                return result
+            if result < 0 and _calls.status_of(result) != _ffi.ERROR_INTERRUPTED:
+                raise self._error(result, "wait")
+            if remaining_ns == 0:
+                return 0

@@ -1,0 +1,273 @@
+/*
+ * bbipc: one non-blocking interface for talking between processes over IPv4 TCP and local streams.
+ *
+ * This header is the C interface and its documentation. It re-creates, for C and for every language that can call C,
+ * the Common Lisp system "Basic Binary IPC"; the name that a function had there stands in [brackets].
+ *
+ *
+ * Results
+ *
+ *   Every function that can fail returns a bbipc_result: zero or more is success (and the answer, where the function
+ *   has one: a handle, a number of bytes, a set of events), less than zero is one of the BBIPC_ERROR_ codes below.
+ *   Nothing is reported through errno. Where a function takes `system_code`, the operating system's own code (errno's
+ *   values on POSIX systems) is stored there if the result is BBIPC_ERROR_SYSTEM, BBIPC_ERROR_NO_LOCAL_SERVER or
+ *   BBIPC_ERROR_NO_CONNECTION; it is left alone otherwise, and may be NULL.
+ *
+ * Handles and ownership
+ *
+ *   Servers, streams and pollers are spoken of by handles: numbers greater than zero, never addresses, and never used
+ *   again in a process's life. Whoever gets a handle owns it and gives it back with bbipc_close. A handle that is
+ *   closed or was never given is BBIPC_ERROR_INVALID_HANDLE, whatever the function: it can't crash the process.
+ *   Buffers stay the caller's; none is kept after a call returns.
+ *
+ * Threads
+ *
+ *   Every function may be called from any thread, also with the same handle at the same time. bbipc_close ends the
+ *   waits of other threads on that handle: they return BBIPC_ERROR_INVALID_HANDLE. The descriptor below is closed when
+ *   the last call that uses it has returned, so its number is never reused under a thread. Two threads that write to
+ *   one stream at once may find their pieces interleaved. No function may be called from a signal handler.
+ *
+ * Blocking and signals
+ *
+ *   Nothing blocks except bbipc_poll_socket, bbipc_poll_sockets and bbipc_wait_for_events, for as long as their
+ *   timeout_ns says. When a signal handler has run in the waiting thread, they return BBIPC_ERROR_INTERRUPTED; call
+ *   again with the time that is left. No function raises SIGPIPE.
+ *
+ * Fork
+ *
+ *   Descriptors are close-on-exec. A child made by fork() may use the servers and streams that it inherits. A poller
+ *   belongs to the process that made it: in another it can only be closed. Arrange, with pthread_atfork(3) for example,
+ *   that bbipc_before_fork, bbipc_after_fork_in_parent and bbipc_after_fork_in_child are called around every fork()
+ *   whose child uses this library.
+ *
+ * Units
+ *
+ *   Times are nanoseconds, sizes are bytes, IPv4 addresses and ports are numbers in the host's byte order: 127.0.0.1 is
+ *   0x7f000001.
+ */
+#ifndef BBIPC_H
+#define BBIPC_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The version of this header. The library's own is bbipc_version(); they must be the same. */
+#define BBIPC_VERSION "0.1.0"
+
+typedef int64_t bbipc_handle;
+typedef int64_t bbipc_result;
+
+/* ---- Errors ---- */
+
+#define BBIPC_ERROR_INVALID_ARGUMENT (-1)  /* an argument is outside what the function's comment allows */
+#define BBIPC_ERROR_INVALID_HANDLE (-2)    /* no such handle: closed, or never given */
+#define BBIPC_ERROR_WRONG_KIND (-3)        /* the handle is of another kind: a server where a stream is needed, ... */
+#define BBIPC_ERROR_WRONG_EVENTS (-4)      /* the socket's kind can't have one of the events */
+#define BBIPC_ERROR_SYSTEM (-5)            /* the system refused: see *system_code */
+#define BBIPC_ERROR_OUT_OF_MEMORY (-6)     /* no memory, or more handles than the library can count */
+#define BBIPC_ERROR_NO_CONNECTION (-7)     /* no connection waits to be accepted */
+#define BBIPC_ERROR_NO_LOCAL_SERVER (-8)   /* nothing listens at the pathname */
+#define BBIPC_ERROR_NAME_TOO_LONG (-9)     /* the pathname is longer than bbipc_local_pathname_limit() */
+#define BBIPC_ERROR_INTERRUPTED (-10)      /* a signal handler ran: call again with the time that is left */
+#define BBIPC_ERROR_ALREADY_MONITORED (-11) /* the poller monitors the socket already */
+#define BBIPC_ERROR_NOT_MONITORED (-12)    /* the poller does not monitor the socket */
+#define BBIPC_ERROR_WRONG_PROCESS (-13)    /* the poller belongs to another process */
+#define BBIPC_ERROR_UNSUPPORTED (-14)      /* this system can't do it */
+
+/* ---- Events ---- */
+
+/* A set of events is a uint32_t, the sum of these. Each says when it holds; every query reports an event for as long
+ * as it holds (level-triggered). A server has BBIPC_CONNECTION_AVAILABLE, a stream all the others. */
+
+/* bbipc_accept_connection would return a stream. [connection-available-p] */
+#define BBIPC_CONNECTION_AVAILABLE 0x001u
+/* The attempt to connect has ended, either way; for ever after. [determinedp] */
+#define BBIPC_DETERMINED 0x002u
+/* The connection stands: established, not failed, and the remote end not gone. [connection-succeeded-p] */
+#define BBIPC_CONNECTION_SUCCEEDED 0x004u
+/* It could not be established, or the remote end is gone. [connection-failed-p] */
+#define BBIPC_CONNECTION_FAILED 0x008u
+/* At least one byte can be read now, also when the remote end has gone. [data-available-p] */
+#define BBIPC_DATA_AVAILABLE 0x010u
+/* Established, remote end not gone, and a write would take at least one byte. [ready-to-write-p] */
+#define BBIPC_READY_TO_WRITE 0x020u
+/* The remote end has closed, has finished sending, or the connection is severed. [remote-disconnected-p] */
+#define BBIPC_REMOTE_DISCONNECTED 0x040u
+/* Every byte has been read and no more will come. */
+#define BBIPC_END_OF_DATA 0x080u
+/* A write would take at least one byte, also when the remote end has finished sending. */
+#define BBIPC_WRITE_SPACE 0x100u
+/* Nothing travels any more, in either direction: reset, timed out, finished at both ends, or never established. Whoever
+ * waits for BBIPC_WRITE_SPACE alone asks for this too, or would wait for ever when the remote end dies. */
+#define BBIPC_CONNECTION_SEVERED 0x200u
+
+#define BBIPC_SERVER_EVENTS 0x001u
+#define BBIPC_STREAM_EVENTS 0x3feu
+
+/* ---- The library ---- */
+
+/* The library's version, like BBIPC_VERSION. The string is the library's, for ever. */
+const char *bbipc_version(void);
+
+/* What a BBIPC_ERROR_ code means, in English. The string is the library's, for ever. Never NULL. */
+const char *bbipc_error_message(bbipc_result error);
+
+/* How many handles are open in this process. */
+uint64_t bbipc_open_handles(void);
+
+/* Around fork(), see above. Between bbipc_before_fork and bbipc_after_fork_in_..., other threads' calls that open, close
+ * or wait are held up. */
+void bbipc_before_fork(void);
+void bbipc_after_fork_in_parent(void);
+void bbipc_after_fork_in_child(void);
+
+/* Makes now the one descriptor (an eventfd on Linux) that bbipc_poll_socket and bbipc_poll_sockets share for being woken
+ * and that the first wait would make otherwise. A program that counts its descriptors calls this first. */
+bbipc_result bbipc_prepare_to_wait(int32_t *system_code);
+
+/* Closes a server, a stream or a poller. [close-socket, close-poller]
+ *
+ * A closed socket leaves every poller. A local server's pathname is deleted if the server was made with
+ * BBIPC_DELETE_ON_CLOSE, by the process that made it, and only if it is still the one that this server made. */
+bbipc_result bbipc_close(bbipc_handle handle);
+
+/* The socket's file descriptor. It stays the library's: don't close it, and don't use it after bbipc_close. */
+bbipc_result bbipc_fileno(bbipc_handle socket);
+
+/* ---- IPv4 servers and streams ---- */
+
+#define BBIPC_REUSE_ADDRESS 0x1u /* bind although an earlier connection of the port is in TIME_WAIT (SO_REUSEADDR) */
+
+/* Listens on host_address (0 for every address) and port (0 lets the system choose). [make-ipv4-tcp-server]
+ * backlog: how many connections the system keeps for accepting, 0 to 2147483647; the system cuts it to its own limit.
+ * flags: BBIPC_REUSE_ADDRESS or 0. Returns the server's handle. */
+bbipc_result bbipc_make_ipv4_tcp_server(uint32_t host_address, uint16_t port, int32_t backlog, uint32_t flags,
+                                        int32_t *system_code);
+
+/* Starts to connect. [connect-to-ipv4-tcp-server]
+ * local_host_address and local_port: what to bind to first, 0 for the system's choice. Returns the stream's handle,
+ * also for a server that refuses or can't be reached: that becomes BBIPC_DETERMINED and BBIPC_CONNECTION_FAILED.
+ * Nagle's algorithm is off (TCP_NODELAY). */
+bbipc_result bbipc_connect_to_ipv4_tcp_server(uint32_t host_address, uint16_t port, uint32_t local_host_address,
+                                              uint16_t local_port, int32_t *system_code);
+
+/* The socket's own address [host-address, port, local-host-address, local-port], and that of a stream's remote end
+ * [remote-host-address, remote-port]. Either pointer may be NULL. */
+bbipc_result bbipc_ipv4_local_address(bbipc_handle socket, uint32_t *host_address, uint16_t *port,
+                                      int32_t *system_code);
+bbipc_result bbipc_ipv4_remote_address(bbipc_handle stream, uint32_t *host_address, uint16_t *port);
+
+/* ---- Local servers and streams ---- */
+
+#define BBIPC_DELETE_ON_CLOSE 0x1u /* bbipc_close deletes the pathname */
+
+/* The most bytes that a local pathname can have on this system (107 on Linux: unix(7)). */
+uint64_t bbipc_local_pathname_limit(void);
+
+/* Listens at a pathname, which must not exist (EADDRINUSE). [make-local-server]
+ * pathname: pathname_size bytes, 1 to bbipc_local_pathname_limit(), without a NUL among them; it needs none at the end.
+ * backlog: as for IPv4. flags: BBIPC_DELETE_ON_CLOSE or 0. Returns the server's handle. */
+bbipc_result bbipc_make_local_server(const void *pathname, uint64_t pathname_size, int32_t backlog, uint32_t flags,
+                                     int32_t *system_code);
+
+/* Connects to the local server at a pathname. [connect-to-local-server]
+ * Returns the stream's handle, or BBIPC_ERROR_NO_LOCAL_SERVER where nothing listens (ENOENT, ECONNREFUSED); a server
+ * whose backlog is full is BBIPC_ERROR_SYSTEM with EAGAIN: try again when it has accepted somebody. */
+bbipc_result bbipc_connect_to_local_server(const void *pathname, uint64_t pathname_size, int32_t *system_code);
+
+/* ---- Servers ---- */
+
+/* Takes the connection that has waited longest. [accept-connection]
+ * Returns the new stream's handle, or BBIPC_ERROR_NO_CONNECTION at once if there is none. The stream outlives its
+ * server. */
+bbipc_result bbipc_accept_connection(bbipc_handle server, int32_t *system_code);
+
+/* ---- Streams ---- */
+
+#define BBIPC_PEEK 0x1u /* leave what was read in the stream */
+
+/* Reads what is there now into the bytes start (inclusive) to end (exclusive) of the buffer. [read-from-stream]
+ * flags: BBIPC_PEEK or 0. Returns the number of bytes, 0 to end - start; 0 means that nothing is there now, or that
+ * nothing will come any more (BBIPC_END_OF_DATA tells). Bytes that arrived before the connection was severed are
+ * returned first; then BBIPC_ERROR_SYSTEM with ECONNRESET, or with the reason why the connection could not be
+ * established. start and end spare a caller without pointer arithmetic the sum. */
+bbipc_result bbipc_read(bbipc_handle stream, void *buffer, uint64_t start, uint64_t end, uint32_t flags,
+                        int32_t *system_code);
+
+/* Hands the bytes start (inclusive) to end (exclusive) of the data to the system. [write-to-stream]
+ * Returns how many it took, 0 to end - start: 0 when it has no room now, or the connection is not established yet. A
+ * severed connection, and a write after bbipc_finish_writing, is BBIPC_ERROR_SYSTEM. */
+bbipc_result bbipc_write(bbipc_handle stream, const void *data, uint64_t start, uint64_t end, int32_t *system_code);
+
+/* No more bytes follow: the remote end reads to the end of what was written and can still answer (shutdown(2)). */
+bbipc_result bbipc_finish_writing(bbipc_handle stream, int32_t *system_code);
+
+/* Why the connection failed or was severed: 0 if it was not, or if the remote end closed in an orderly way; 1 with the
+ * reason in *system_code. */
+bbipc_result bbipc_connection_error(bbipc_handle stream, int32_t *system_code);
+
+/* ---- Polling ---- */
+
+#define BBIPC_FOREVER (-1) /* the timeout_ns that does not end */
+
+/* Waits until one of the events holds, or the time is up. [poll-socket, and every predicate with timeout_ns 0]
+ * timeout_ns: 0 not to wait, BBIPC_FOREVER, or more. Returns the part of the events that holds, 0 if none does. */
+bbipc_result bbipc_poll_socket(bbipc_handle socket, uint32_t events, int64_t timeout_ns, int32_t *system_code);
+
+/* The same for any number of sockets. [poll-sockets]
+ * events[i] is what is asked of sockets[i], happened[i] the part of it that holds. count: the length of the three
+ * arrays. Returns the number of sockets with an event. On an error that lies with one socket, its index is stored in
+ * *failed_index, unless that is NULL. */
+bbipc_result bbipc_poll_sockets(const bbipc_handle *sockets, const uint32_t *events, uint32_t *happened, uint64_t count,
+                                int64_t timeout_ns, uint64_t *failed_index, int32_t *system_code);
+
+/* ---- Pollers ---- */
+
+#define BBIPC_BACKEND_DEFAULT 0 /* the best of the system: epoll on Linux */
+#define BBIPC_BACKEND_EPOLL 1
+#define BBIPC_BACKEND_POLL 2
+
+/* Makes a poller. [make-poller] Its results do not depend on the backend. BBIPC_ERROR_UNSUPPORTED for a backend that the
+ * system lacks. Returns the poller's handle. */
+bbipc_result bbipc_make_poller(int32_t backend, int32_t *system_code);
+
+/* Which BBIPC_BACKEND_ the poller uses. */
+bbipc_result bbipc_poller_backend(bbipc_handle poller);
+
+/* Adds a socket. [monitor-socket] A socket may be in any number of pollers, once in each. An empty set of events keeps
+ * it in the poller and reports nothing. */
+bbipc_result bbipc_monitor_socket(bbipc_handle poller, bbipc_handle socket, uint32_t events, int32_t *system_code);
+
+/* Removes a socket. [unmonitor-socket] Returns 1, or 0 if it was not there (any more). */
+bbipc_result bbipc_unmonitor_socket(bbipc_handle poller, bbipc_handle socket);
+
+/* What is asked of a monitored socket; 0 for one that the poller doesn't have. [monitored-events] */
+bbipc_result bbipc_monitored_events(bbipc_handle poller, bbipc_handle socket);
+
+/* Changes what is asked of a monitored socket. [(setf monitored-events)] */
+bbipc_result bbipc_set_monitored_events(bbipc_handle poller, bbipc_handle socket, uint32_t events,
+                                        int32_t *system_code);
+
+/* Stores the handles of the monitored sockets, at most `capacity` of them, in no particular order. [monitored-sockets]
+ * Returns how many the poller has, which may be more. sockets may be NULL if capacity is 0. */
+bbipc_result bbipc_monitored_sockets(bbipc_handle poller, bbipc_handle *sockets, uint64_t capacity);
+
+/* Waits until a monitored socket has one of its events, or the time is up. [wait-for-events]
+ * Stores the sockets and what holds of each, at most `capacity` (1 or more) of them, and returns their number. When more
+ * are ready, the next calls report the others first. The cost grows with what is reported, not with what is monitored
+ * (with BBIPC_BACKEND_POLL it grows with what is monitored). Returns 0 early after bbipc_wake, or when a monitored
+ * socket was closed by another thread. */
+bbipc_result bbipc_wait_for_events(bbipc_handle poller, bbipc_handle *sockets, uint32_t *events, uint64_t capacity,
+                                   int64_t timeout_ns, int32_t *system_code);
+
+/* Ends a wait of the poller: the one that is under way, or else the next. */
+bbipc_result bbipc_wake(bbipc_handle poller);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

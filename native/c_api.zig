@@ -1,0 +1,602 @@
+//! The exported functions: they check their arguments, call, and map the error. bbipc.h documents them.
+
+const std = @import("std");
+const events = @import("events.zig");
+const handles = @import("handles.zig");
+const platform = @import("platform.zig");
+const pollers = @import("poller.zig");
+const polling = @import("poll_sockets.zig");
+const status = @import("status.zig");
+
+const Handle = handles.Handle;
+const Result = i64;
+const table = &handles.table;
+
+pub const version = versionOf(@embedFile("bbipc.h"));
+
+/// The header is the one place where the version is written.
+fn versionOf(comptime header: []const u8) [:0]const u8 {
+    @setEvalBranchQuota(header.len * 4);
+    const define = "#define BBIPC_VERSION \"";
+    const start = std.mem.indexOf(u8, header, define).? + define.len;
+    const size = std.mem.indexOfScalar(u8, header[start..], '"').?;
+    return header[start..][0..size] ++ "";
+}
+
+fn finish(outcome: status.Error!Result, failure: *const status.Failure, system_code: ?*i32) Result {
+    return outcome catch |err| {
+        if (status.carriesSystemCode(err)) {
+            if (system_code) |out| out.* = failure.system_code;
+        }
+        return status.fromError(err);
+    };
+}
+
+fn finishPlain(outcome: status.Error!Result) Result {
+    return outcome catch |err| status.fromError(err);
+}
+
+// ---- The library ----
+
+export fn bbipc_version() callconv(.c) [*:0]const u8 {
+    return version;
+}
+
+export fn bbipc_error_message(code: Result) callconv(.c) [*:0]const u8 {
+    return status.message(code);
+}
+
+export fn bbipc_open_handles() callconv(.c) u64 {
+    return table.open_count.load(.monotonic);
+}
+
+export fn bbipc_before_fork() callconv(.c) void {
+    table.beforeFork();
+}
+
+export fn bbipc_after_fork_in_parent() callconv(.c) void {
+    table.afterForkInParent();
+}
+
+export fn bbipc_after_fork_in_child() callconv(.c) void {
+    table.afterForkInChild();
+}
+
+export fn bbipc_prepare_to_wait(system_code: ?*i32) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    return finish(prepareToWait(&failure), &failure, system_code);
+}
+
+fn prepareToWait(failure: *status.Failure) status.Error!Result {
+    table.lock.lock();
+    defer table.lock.unlock();
+    _ = try table.pollWaiters(failure);
+    return 0;
+}
+
+export fn bbipc_close(handle: Handle) callconv(.c) Result {
+    table.close(handle) catch |err| return status.fromError(err);
+    return 0;
+}
+
+export fn bbipc_fileno(socket: Handle) callconv(.c) Result {
+    const slot = table.pinSocket(socket) catch |err| return status.fromError(err);
+    defer slot.unpin();
+    return switch (slot.object) {
+        .server => |server| server.descriptor,
+        .stream => |stream| stream.descriptor,
+        .none, .poller => unreachable,
+    };
+}
+
+// ---- Making servers and streams ----
+
+/// Reserves first, so that nothing is made that there is no handle for.
+fn publishNew(
+    comptime kind: std.meta.Tag(handles.Object),
+    make: anytype,
+    failure: *status.Failure,
+) status.Error!Result {
+    const slot = try table.reserve();
+    errdefer table.abandon(slot);
+    return table.publish(slot, @unionInit(handles.Object, @tagName(kind), try make.run(failure)));
+}
+
+const reuse_address = 0x1;
+const delete_on_close = 0x1;
+const peek_flag = 0x1;
+
+const ListenIpv4 = struct {
+    address: platform.tcp.Address,
+    backlog: i32,
+    reuse: bool,
+
+    fn run(self: ListenIpv4, failure: *status.Failure) status.Error!platform.Server {
+        return platform.tcp.listen(self.address, self.backlog, self.reuse, failure);
+    }
+};
+
+export fn bbipc_make_ipv4_tcp_server(
+    host_address: u32,
+    port: u16,
+    backlog: i32,
+    flags: u32,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    if (backlog < 0) return status.fromError(error.InvalidArgument);
+    if (flags & ~@as(u32, reuse_address) != 0) return status.fromError(error.InvalidArgument);
+    var failure: status.Failure = .{};
+    const make: ListenIpv4 = .{
+        .address = .{ .host = host_address, .port = port },
+        .backlog = backlog,
+        .reuse = flags & reuse_address != 0,
+    };
+    return finish(publishNew(.server, make, &failure), &failure, system_code);
+}
+
+const ConnectIpv4 = struct {
+    remote: platform.tcp.Address,
+    local: platform.tcp.Address,
+
+    fn run(self: ConnectIpv4, failure: *status.Failure) status.Error!platform.Stream {
+        return platform.tcp.connect(self.remote, self.local, failure);
+    }
+};
+
+export fn bbipc_connect_to_ipv4_tcp_server(
+    host_address: u32,
+    port: u16,
+    local_host_address: u32,
+    local_port: u16,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    const make: ConnectIpv4 = .{
+        .remote = .{ .host = host_address, .port = port },
+        .local = .{ .host = local_host_address, .port = local_port },
+    };
+    return finish(publishNew(.stream, make, &failure), &failure, system_code);
+}
+
+export fn bbipc_local_pathname_limit() callconv(.c) u64 {
+    return platform.local.pathname_max;
+}
+
+fn pathnameOf(pathname: ?[*]const u8, size: u64) status.Error![]const u8 {
+    if (size == 0) return error.InvalidArgument;
+    if (size > platform.local.pathname_max) return error.NameTooLong;
+    const start = pathname orelse return error.InvalidArgument;
+    return start[0..@intCast(size)];
+}
+
+const ListenLocal = struct {
+    pathname: []const u8,
+    backlog: i32,
+    delete: bool,
+
+    fn run(self: ListenLocal, failure: *status.Failure) status.Error!platform.Server {
+        return platform.local.listen(self.pathname, self.backlog, self.delete, failure);
+    }
+};
+
+export fn bbipc_make_local_server(
+    pathname: ?[*]const u8,
+    pathname_size: u64,
+    backlog: i32,
+    flags: u32,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    if (backlog < 0) return status.fromError(error.InvalidArgument);
+    if (flags & ~@as(u32, delete_on_close) != 0) return status.fromError(error.InvalidArgument);
+    var failure: status.Failure = .{};
+    const make: ListenLocal = .{
+        .pathname = pathnameOf(pathname, pathname_size) catch |err| return status.fromError(err),
+        .backlog = backlog,
+        .delete = flags & delete_on_close != 0,
+    };
+    return finish(publishNew(.server, make, &failure), &failure, system_code);
+}
+
+const ConnectLocal = struct {
+    pathname: []const u8,
+
+    fn run(self: ConnectLocal, failure: *status.Failure) status.Error!platform.Stream {
+        return platform.local.connect(self.pathname, failure);
+    }
+};
+
+export fn bbipc_connect_to_local_server(
+    pathname: ?[*]const u8,
+    pathname_size: u64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    const make: ConnectLocal = .{
+        .pathname = pathnameOf(pathname, pathname_size) catch |err| return status.fromError(err),
+    };
+    return finish(publishNew(.stream, make, &failure), &failure, system_code);
+}
+
+const Accept = struct {
+    server: *platform.Server,
+
+    fn run(self: Accept, failure: *status.Failure) status.Error!platform.Stream {
+        return self.server.accept(failure);
+    }
+};
+
+export fn bbipc_accept_connection(server: Handle, system_code: ?*i32) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    const slot = table.pinKind(server, .server) catch |err| return status.fromError(err);
+    defer slot.unpin();
+    const make: Accept = .{ .server = &slot.object.server };
+    return finish(publishNew(.stream, make, &failure), &failure, system_code);
+}
+
+// ---- Addresses ----
+
+export fn bbipc_ipv4_local_address(
+    socket: Handle,
+    host_address: ?*u32,
+    port: ?*u16,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    return finish(localAddress(socket, host_address, port, &failure), &failure, system_code);
+}
+
+fn localAddress(socket: Handle, host: ?*u32, port: ?*u16, failure: *status.Failure) status.Error!Result {
+    const slot = try table.pinSocket(socket);
+    defer slot.unpin();
+    storeAddress(switch (slot.object) {
+        .server => |*server| try server.localAddress(failure),
+        .stream => |*stream| try stream.localAddress(failure),
+        .none, .poller => unreachable,
+    }, host, port);
+    return 0;
+}
+
+export fn bbipc_ipv4_remote_address(stream: Handle, host_address: ?*u32, port: ?*u16) callconv(.c) Result {
+    return finishPlain(remoteAddress(stream, host_address, port));
+}
+
+fn remoteAddress(stream: Handle, host: ?*u32, port: ?*u16) status.Error!Result {
+    const slot = try table.pinKind(stream, .stream);
+    defer slot.unpin();
+    storeAddress(try slot.object.stream.remoteAddress(), host, port);
+    return 0;
+}
+
+fn storeAddress(address: platform.tcp.Address, host: ?*u32, port: ?*u16) void {
+    if (host) |out| out.* = address.host;
+    if (port) |out| out.* = address.port;
+}
+
+// ---- Reading and writing ----
+
+/// The pinned stream. While the connection's outcome is not known, it is asked for.
+fn pinStream(stream: Handle) status.Error!*handles.Slot {
+    const slot = try table.pinKind(stream, .stream);
+    if (!slot.object.stream.known.load().determined) {
+        table.lock.lock();
+        defer table.lock.unlock();
+        _ = pollers.eventsOf(slot, null, events.determined);
+    }
+    return slot;
+}
+
+export fn bbipc_read(
+    stream: Handle,
+    buffer: ?[*]u8,
+    start: u64,
+    end: u64,
+    flags: u32,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    return finish(read(stream, buffer, start, end, flags, &failure), &failure, system_code);
+}
+
+fn read(
+    stream: Handle,
+    buffer: ?[*]u8,
+    start: u64,
+    end: u64,
+    flags: u32,
+    failure: *status.Failure,
+) status.Error!Result {
+    const slot = try pinStream(stream);
+    defer slot.unpin();
+    if (flags & ~@as(u32, peek_flag) != 0) return error.InvalidArgument;
+    const size = try checkRange(@intFromPtr(buffer), start, end);
+    if (size == 0) return 0;
+    const first: [*]u8 = buffer.? + @as(usize, @intCast(start));
+    return @intCast(try slot.object.stream.read(first[0..size], flags & peek_flag != 0, failure));
+}
+
+export fn bbipc_write(
+    stream: Handle,
+    data: ?[*]const u8,
+    start: u64,
+    end: u64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    return finish(write(stream, data, start, end, &failure), &failure, system_code);
+}
+
+fn write(
+    stream: Handle,
+    data: ?[*]const u8,
+    start: u64,
+    end: u64,
+    failure: *status.Failure,
+) status.Error!Result {
+    const slot = try pinStream(stream);
+    defer slot.unpin();
+    const size = try checkRange(@intFromPtr(data), start, end);
+    if (size == 0) return 0;
+    const first: [*]const u8 = data.? + @as(usize, @intCast(start));
+    return @intCast(try slot.object.stream.write(first[0..size], failure));
+}
+
+/// The size of the range, which must lie in what can be addressed. Only the caller knows how large the buffer is.
+fn checkRange(address: usize, start: u64, end: u64) status.Error!usize {
+    if (start > end) return error.InvalidArgument;
+    if (start == end) return 0;
+    if (address == 0) return error.InvalidArgument;
+    if (end > std.math.maxInt(usize) - address) return error.InvalidArgument;
+    return @intCast(end - start);
+}
+
+export fn bbipc_finish_writing(stream: Handle, system_code: ?*i32) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    return finish(finishWriting(stream, &failure), &failure, system_code);
+}
+
+fn finishWriting(stream: Handle, failure: *status.Failure) status.Error!Result {
+    const slot = try pinStream(stream);
+    defer slot.unpin();
+    try slot.object.stream.finishWriting(failure);
+    return 0;
+}
+
+export fn bbipc_connection_error(stream: Handle, system_code: ?*i32) callconv(.c) Result {
+    const slot = pinStream(stream) catch |err| return status.fromError(err);
+    defer slot.unpin();
+    table.lock.lock();
+    defer table.lock.unlock();
+    const code = slot.object.stream.connectionError();
+    if (code == 0) return 0;
+    if (system_code) |out| out.* = code;
+    return 1;
+}
+
+// ---- Polling ----
+
+const forever = -1;
+
+fn checkTimeout(timeout_ns: i64) status.Error!void {
+    if (timeout_ns < forever) return error.InvalidArgument;
+}
+
+export fn bbipc_poll_socket(socket: Handle, asked: u32, timeout_ns: i64, system_code: ?*i32) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    return finish(pollSocket(socket, asked, timeout_ns, &failure), &failure, system_code);
+}
+
+fn pollSocket(socket: Handle, asked: u32, timeout_ns: i64, failure: *status.Failure) status.Error!Result {
+    try checkTimeout(timeout_ns);
+    var happened: u32 = 0;
+    _ = try polling.pollSockets(.{ .sockets = &.{socket}, .asked = &.{asked}, .happened = (&happened)[0..1] }, timeout_ns, failure);
+    return happened;
+}
+
+export fn bbipc_poll_sockets(
+    sockets: ?[*]const Handle,
+    asked: ?[*]const u32,
+    happened: ?[*]u32,
+    count: u64,
+    timeout_ns: i64,
+    failed_index: ?*u64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    const outcome = pollSockets(sockets, asked, happened, count, timeout_ns, &failure);
+    if (failure.index) |index| {
+        if (failed_index) |out| out.* = index;
+    }
+    return finish(outcome, &failure, system_code);
+}
+
+fn pollSockets(
+    sockets: ?[*]const Handle,
+    asked: ?[*]const u32,
+    happened: ?[*]u32,
+    count: u64,
+    timeout_ns: i64,
+    failure: *status.Failure,
+) status.Error!Result {
+    try checkTimeout(timeout_ns);
+    if (count > std.math.maxInt(i32)) return error.InvalidArgument;
+    if (count > 0 and (sockets == null or asked == null or happened == null)) return error.InvalidArgument;
+    const size: usize = @intCast(count);
+    const request: polling.Request = if (size == 0) .{ .sockets = &.{}, .asked = &.{}, .happened = &.{} } else .{
+        .sockets = sockets.?[0..size],
+        .asked = asked.?[0..size],
+        .happened = happened.?[0..size],
+    };
+    return @intCast(try polling.pollSockets(request, timeout_ns, failure));
+}
+
+// ---- Pollers ----
+
+const MakePoller = struct {
+    backend: platform.Backend,
+
+    fn run(self: MakePoller, failure: *status.Failure) status.Error!*pollers.Poller {
+        return pollers.Poller.create(self.backend, failure);
+    }
+};
+
+export fn bbipc_make_poller(backend: i32, system_code: ?*i32) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    const make: MakePoller = .{
+        .backend = backendOf(backend) orelse return status.fromError(error.Unsupported),
+    };
+    return finish(publishNew(.poller, make, &failure), &failure, system_code);
+}
+
+fn backendOf(number: i32) ?platform.Backend {
+    if (number == 0) return .default;
+    return std.enums.fromInt(platform.Backend, number);
+}
+
+export fn bbipc_poller_backend(poller: Handle) callconv(.c) Result {
+    const slot = table.pinKind(poller, .poller) catch |err| return status.fromError(err);
+    defer slot.unpin();
+    return @backingInt(slot.object.poller.backend);
+}
+
+/// A poller and a socket, pinned.
+const Pair = struct {
+    poller: *handles.Slot,
+    socket: *handles.Slot,
+
+    fn pin(poller: Handle, socket: Handle) status.Error!Pair {
+        const poller_slot = try table.pinKind(poller, .poller);
+        errdefer poller_slot.unpin();
+        return .{ .poller = poller_slot, .socket = try table.pinSocket(socket) };
+    }
+
+    fn unpin(pair: Pair) void {
+        pair.socket.unpin();
+        pair.poller.unpin();
+    }
+};
+
+export fn bbipc_monitor_socket(poller: Handle, socket: Handle, asked: u32, system_code: ?*i32) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    return finish(monitor(poller, socket, asked, &failure), &failure, system_code);
+}
+
+fn monitor(poller: Handle, socket: Handle, asked: u32, failure: *status.Failure) status.Error!Result {
+    const pair: Pair = try .pin(poller, socket);
+    defer pair.unpin();
+    if (asked & ~polling.eventsAllowed(pair.socket) != 0) return error.WrongEvents;
+    table.lock.lock();
+    defer table.lock.unlock();
+    try pair.poller.object.poller.monitor(pair.socket, asked, failure);
+    return 0;
+}
+
+export fn bbipc_unmonitor_socket(poller: Handle, socket: Handle) callconv(.c) Result {
+    return finishPlain(unmonitor(poller, socket));
+}
+
+fn unmonitor(poller: Handle, socket: Handle) status.Error!Result {
+    const poller_slot = try table.pinKind(poller, .poller);
+    defer poller_slot.unpin();
+    const socket_slot = table.pinSocket(socket) catch |err| switch (err) {
+        error.InvalidHandle => return 0, // it left when it was closed
+        else => return err,
+    };
+    defer socket_slot.unpin();
+    table.lock.lock();
+    defer table.lock.unlock();
+    return @intFromBool(try poller_slot.object.poller.unmonitor(socket_slot));
+}
+
+export fn bbipc_monitored_events(poller: Handle, socket: Handle) callconv(.c) Result {
+    return finishPlain(monitoredEvents(poller, socket));
+}
+
+fn monitoredEvents(poller: Handle, socket: Handle) status.Error!Result {
+    const poller_slot = try table.pinKind(poller, .poller);
+    defer poller_slot.unpin();
+    const socket_slot = table.pinSocket(socket) catch |err| switch (err) {
+        error.InvalidHandle => return 0,
+        else => return err,
+    };
+    defer socket_slot.unpin();
+    table.lock.lock();
+    defer table.lock.unlock();
+    return try poller_slot.object.poller.monitoredEvents(socket_slot);
+}
+
+export fn bbipc_set_monitored_events(
+    poller: Handle,
+    socket: Handle,
+    asked: u32,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    return finish(setMonitored(poller, socket, asked, &failure), &failure, system_code);
+}
+
+fn setMonitored(poller: Handle, socket: Handle, asked: u32, failure: *status.Failure) status.Error!Result {
+    const pair: Pair = try .pin(poller, socket);
+    defer pair.unpin();
+    if (asked & ~polling.eventsAllowed(pair.socket) != 0) return error.WrongEvents;
+    table.lock.lock();
+    defer table.lock.unlock();
+    try pair.poller.object.poller.setMonitored(pair.socket, asked, failure);
+    return 0;
+}
+
+export fn bbipc_monitored_sockets(poller: Handle, sockets: ?[*]Handle, capacity: u64) callconv(.c) Result {
+    return finishPlain(monitoredSockets(poller, sockets, capacity));
+}
+
+fn monitoredSockets(poller: Handle, sockets: ?[*]Handle, capacity: u64) status.Error!Result {
+    const slot = try table.pinKind(poller, .poller);
+    defer slot.unpin();
+    if (capacity > 0 and sockets == null) return error.InvalidArgument;
+    const room_size: usize = @intCast(@min(capacity, std.math.maxInt(u32)));
+    const room: []Handle = if (sockets) |first| first[0..room_size] else &.{};
+    table.lock.lock();
+    defer table.lock.unlock();
+    return @intCast(try slot.object.poller.monitored(room));
+}
+
+export fn bbipc_wait_for_events(
+    poller: Handle,
+    sockets: ?[*]Handle,
+    happened: ?[*]u32,
+    capacity: u64,
+    timeout_ns: i64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    return finish(waitForEvents(poller, sockets, happened, capacity, timeout_ns, &failure), &failure, system_code);
+}
+
+fn waitForEvents(
+    poller: Handle,
+    sockets: ?[*]Handle,
+    happened: ?[*]u32,
+    capacity: u64,
+    timeout_ns: i64,
+    failure: *status.Failure,
+) status.Error!Result {
+    const slot = try table.pinKind(poller, .poller);
+    defer slot.unpin();
+    try checkTimeout(timeout_ns);
+    if (capacity == 0) return error.InvalidArgument;
+    var results: pollers.Poller.Results = .{
+        .sockets = sockets orelse return error.InvalidArgument,
+        .events = happened orelse return error.InvalidArgument,
+        .capacity = @intCast(@min(capacity, std.math.maxInt(u32))),
+    };
+    try slot.object.poller.wait(&results, timeout_ns, failure);
+    return @intCast(results.count);
+}
+
+export fn bbipc_wake(poller: Handle) callconv(.c) Result {
+    const slot = table.pinKind(poller, .poller) catch |err| return status.fromError(err);
+    defer slot.unpin();
+    table.lock.lock();
+    defer table.lock.unlock();
+    slot.object.poller.wake() catch |err| return status.fromError(err);
+    return 0;
+}

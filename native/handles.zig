@@ -1,0 +1,301 @@
+//! Handles: numbers to objects, with generations and pins; and the library's one lock.
+//!
+//! A handle is a slot's index (low 32 bits) and its generation (the 31 bits above). A slot's `word` carries the
+//! generation, whether it is closed, and how many calls use it now (pins), so that pinning is one atomic exchange and
+//! takes no lock. `close` marks the slot; the object goes when the last pin does; the next object in the slot has the
+//! next generation. Slots never move and are never freed, so a made-up handle can always be looked at.
+//!
+//! One lock guards all the rest (slots' tables, registrations, waiters, what a stream knows of its connection). It is
+//! held for short sections that never block; reading and writing don't take it. One lock can't deadlock with itself,
+//! and fork() needs only take that one to find everything in order.
+
+const std = @import("std");
+const platform = @import("platform.zig");
+const status = @import("status.zig");
+const waiters = @import("waiters.zig");
+const poller = @import("poller.zig");
+const sys = platform.sys;
+
+pub const Handle = i64;
+
+pub const Object = union(enum) {
+    none,
+    server: platform.Server,
+    stream: platform.Stream,
+    poller: *poller.Poller,
+};
+
+pub const Slot = struct {
+    word: std.atomic.Value(u64),
+    index: u32,
+    next_free: ?*Slot = null,
+    object: Object = .none,
+    /// For sockets: one for each poller that monitors this one.
+    registrations: std.DoublyLinkedList = .{},
+    /// For sockets: how many threads wait in poll_sockets for this one.
+    waiting: u32 = 0,
+
+    const closed_bit: u64 = 1 << 31;
+    const pins_mask: u64 = closed_bit - 1;
+
+    fn wordOf(generation: u32) u64 {
+        return @as(u64, generation) << 32;
+    }
+
+    fn generationOf(word: u64) u32 {
+        return @intCast(word >> 32);
+    }
+
+    /// Its current handle. Only for a slot that is pinned, or not closed under the lock.
+    pub fn handle(slot: *const Slot) Handle {
+        return @bitCast((slot.word.load(.monotonic) & ~(closed_bit | pins_mask)) | slot.index);
+    }
+
+    pub fn isClosed(slot: *const Slot) bool {
+        return slot.word.load(.acquire) & closed_bit != 0;
+    }
+
+    pub fn isSocket(slot: *const Slot) bool {
+        return switch (slot.object) {
+            .server, .stream => true,
+            .none, .poller => false,
+        };
+    }
+
+    /// Keeps the object alive until `unpin`, unless it is closed or of another generation.
+    fn pin(slot: *Slot, generation: u32) status.Error!void {
+        var word = slot.word.load(.monotonic);
+        while (true) {
+            if (generationOf(word) != generation or word & closed_bit != 0) return error.InvalidHandle;
+            if (word & pins_mask == pins_mask) return error.OutOfMemory;
+            word = slot.word.cmpxchgWeak(word, word + 1, .acquire, .monotonic) orelse return;
+        }
+    }
+
+    pub fn unpin(slot: *Slot) void {
+        const before = slot.word.fetchSub(1, .acq_rel);
+        std.debug.assert(before & pins_mask > 0);
+        if (before & (closed_bit | pins_mask) == closed_bit | 1) table.finish(slot);
+    }
+};
+
+const generation_max = std.math.maxInt(u31);
+
+pub var table: Table = .{};
+
+pub const Table = struct {
+    lock: sys.Lock = .{},
+    /// Segment k has first_segment_slots << k slots. Set once, read without the lock.
+    segments: [segments_max]std.atomic.Value(?[*]Slot) = @splat(.init(null)),
+    slots_count: u32 = 0,
+    /// Oldest first, so that a generation is used up as late as can be.
+    free_first: ?*Slot = null,
+    free_last: ?*Slot = null,
+    open_count: std.atomic.Value(u64) = .init(0),
+    /// The threads in poll_sockets. Null until there is a first.
+    poll_waiters: ?waiters.Waiters = null,
+    poll_waiters_process: i32 = 0,
+
+    const first_segment_slots = 64;
+    const segments_max = 25;
+
+    const Place = struct { segment: u5, offset: u32, size: u32 };
+
+    fn placeOf(index: u32) ?Place {
+        const blocks = index / first_segment_slots + 1;
+        const segment = std.math.log2_int(u32, blocks);
+        if (segment >= segments_max) return null;
+        const size = @as(u32, first_segment_slots) << segment;
+        return .{ .segment = segment, .offset = index - (size - first_segment_slots), .size = size };
+    }
+
+    fn slotAt(self: *Table, index: u32) ?*Slot {
+        const place = placeOf(index) orelse return null;
+        const segment = self.segments[place.segment].load(.acquire) orelse return null;
+        return &segment[place.offset];
+    }
+
+    fn slotOf(self: *Table, handle: Handle) status.Error!struct { slot: *Slot, generation: u32 } {
+        if (handle <= 0) return error.InvalidHandle;
+        const slot = self.slotAt(@truncate(@as(u64, @intCast(handle)))) orelse return error.InvalidHandle;
+        return .{ .slot = slot, .generation = @intCast(handle >> 32) };
+    }
+
+    /// The slot of an open handle, which stays until `unpin`.
+    pub fn pin(self: *Table, handle: Handle) status.Error!*Slot {
+        const found = try self.slotOf(handle);
+        try found.slot.pin(found.generation);
+        return found.slot;
+    }
+
+    pub fn pinSocket(self: *Table, handle: Handle) status.Error!*Slot {
+        const slot = try self.pin(handle);
+        if (slot.isSocket()) return slot;
+        slot.unpin();
+        return error.WrongKind;
+    }
+
+    pub fn pinKind(self: *Table, handle: Handle, comptime kind: std.meta.Tag(Object)) status.Error!*Slot {
+        const slot = try self.pin(handle);
+        if (slot.object == kind) return slot;
+        slot.unpin();
+        return error.WrongKind;
+    }
+
+    /// With the lock held: the slot of an open handle, which can't go before the lock does.
+    pub fn find(self: *Table, handle: Handle) ?*Slot {
+        const found = self.slotOf(handle) catch return null;
+        const word = found.slot.word.load(.acquire);
+        if (Slot.generationOf(word) != found.generation or word & Slot.closed_bit != 0) return null;
+        return found.slot;
+    }
+
+    /// A slot for an object to come. `publish` or `abandon` it.
+    pub fn reserve(self: *Table) status.Error!*Slot {
+        self.lock.lock();
+        defer self.lock.unlock();
+        if (self.free_first) |slot| {
+            self.free_first = slot.next_free;
+            if (slot.next_free == null) self.free_last = null;
+            slot.next_free = null;
+            return slot;
+        }
+        const place = placeOf(self.slots_count) orelse return error.OutOfMemory;
+        if (place.offset == 0) {
+            const segment = try std.heap.page_allocator.alloc(Slot, place.size);
+            for (segment, self.slots_count..) |*slot, index| slot.* = .{
+                .word = .init(Slot.wordOf(1) | Slot.closed_bit),
+                .index = @intCast(index),
+            };
+            self.segments[place.segment].store(segment.ptr, .release);
+        }
+        self.slots_count += 1;
+        return self.slotAt(self.slots_count - 1).?;
+    }
+
+    pub fn publish(self: *Table, slot: *Slot, object: Object) Handle {
+        std.debug.assert(slot.object == .none and slot.isClosed());
+        slot.object = object;
+        _ = self.open_count.fetchAdd(1, .monotonic);
+        slot.word.store(Slot.wordOf(Slot.generationOf(slot.word.load(.monotonic))), .release);
+        return slot.handle();
+    }
+
+    pub fn abandon(self: *Table, slot: *Slot) void {
+        self.lock.lock();
+        defer self.lock.unlock();
+        self.release(slot);
+    }
+
+    fn release(self: *Table, slot: *Slot) void {
+        std.debug.assert(slot.object == .none and slot.isClosed());
+        slot.next_free = null;
+        if (self.free_last) |last| last.next_free = slot else self.free_first = slot;
+        self.free_last = slot;
+    }
+
+    pub fn close(self: *Table, handle: Handle) status.Error!void {
+        const slot = try self.pin(handle);
+        defer slot.unpin();
+        {
+            self.lock.lock();
+            defer self.lock.unlock();
+            if (slot.isClosed()) return error.InvalidHandle; // by another thread, since the pin
+            switch (slot.object) {
+                .none => unreachable,
+                .poller => |one| one.detachAll(),
+                .server, .stream => {
+                    poller.socketCloses(slot);
+                    if (slot.waiting > 0) self.poll_waiters.?.notifyAll(.again);
+                },
+            }
+            _ = slot.word.fetchOr(Slot.closed_bit, .acq_rel);
+            _ = self.open_count.fetchSub(1, .monotonic);
+        }
+        if (slot.object == .server) slot.object.server.prepareClose();
+    }
+
+    /// The last pin of a closed slot has gone.
+    fn finish(self: *Table, slot: *Slot) void {
+        switch (slot.object) {
+            .none => unreachable,
+            .poller => |one| one.destroy(),
+            .server => |*one| one.deinit(),
+            .stream => |*one| one.deinit(),
+        }
+        self.lock.lock();
+        defer self.lock.unlock();
+        std.debug.assert(slot.registrations.first == null);
+        std.debug.assert(slot.waiting == 0);
+        slot.object = .none;
+        const generation = Slot.generationOf(slot.word.load(.monotonic));
+        // A slot whose generations are used up is never used again, or its handles would be.
+        if (generation == generation_max) return;
+        slot.word.store(Slot.wordOf(generation + 1) | Slot.closed_bit, .release);
+        self.release(slot);
+    }
+
+    /// With the lock held: the waiters of poll_sockets, with a waker that is this process's own.
+    pub fn pollWaiters(self: *Table, failure: *status.Failure) status.Error!*waiters.Waiters {
+        const process_id = sys.processId();
+        if (self.poll_waiters) |*ours| {
+            if (self.poll_waiters_process == process_id) return ours;
+            // Inherited by a child whose program did not call after_fork_in_child.
+            ours.waker.close();
+            self.poll_waiters = null;
+        }
+        const result = sys.Waker.open();
+        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+        self.poll_waiters = .{ .waker = .{ .fd = @intCast(result) } };
+        self.poll_waiters_process = process_id;
+        return &self.poll_waiters.?;
+    }
+
+    /// fork() copies the lock and the tables, but only the thread that calls it: take the lock, so that the copy is in
+    /// order, and forget in the child what the other threads were at.
+    pub fn beforeFork(self: *Table) void {
+        self.lock.lock();
+    }
+
+    pub fn afterForkInParent(self: *Table) void {
+        self.lock.unlock();
+    }
+
+    pub fn afterForkInChild(self: *Table) void {
+        if (self.poll_waiters) |ours| ours.waker.close();
+        self.poll_waiters = null;
+        self.lock.resetAfterFork();
+        for (0..self.slots_count) |index| {
+            const slot = self.slotAt(@intCast(index)).?;
+            slot.waiting = 0;
+            const pins = slot.word.load(.monotonic) & Slot.pins_mask;
+            if (pins == 0) continue;
+            // Pinned by threads that are not here.
+            for (0..pins) |_| slot.unpin();
+        }
+    }
+};
+
+const testing = std.testing;
+
+test "places: every index has one, next to its neighbour's" {
+    var expected: u64 = 0;
+    for (0..Table.segments_max) |segment| {
+        const size = @as(u64, Table.first_segment_slots) << @intCast(segment);
+        const first = Table.placeOf(@intCast(expected)).?;
+        try testing.expectEqual(segment, first.segment);
+        try testing.expectEqual(0, first.offset);
+        const last = Table.placeOf(@intCast(expected + size - 1)).?;
+        try testing.expectEqual(segment, last.segment);
+        try testing.expectEqual(size - 1, last.offset);
+        expected += size;
+    }
+    try testing.expectEqual(null, Table.placeOf(@intCast(expected)));
+    try testing.expectEqual(null, Table.placeOf(std.math.maxInt(u32)));
+}
+
+test "made-up handles are no handles" {
+    for ([_]Handle{ 0, -1, 1, 63, 1 << 32, std.math.minInt(Handle), std.math.maxInt(Handle) }) |handle| {
+        try testing.expectError(error.InvalidHandle, table.pin(handle));
+    }
+}

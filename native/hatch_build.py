@@ -1,0 +1,148 @@
+"""Hatchling's build hook: compiles the native library for one target and names the wheel after it.
+
+A wheel is built for the machine that builds it, or for the wheel platform that the environment variable
+BBIPC_WHEEL_TARGET names: one of those in native/targets.json, whole or one of its dotted parts. An editable install
+is for this machine always, and gets the library put into bbipc/, where the package looks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from packaging.tags import platform_tags
+
+TARGET_VARIABLE = "BBIPC_WHEEL_TARGET"
+
+
+class Target(NamedTuple):
+    """One entry of native/targets.json."""
+
+    wheel_platform: str
+    zig_target: str
+    library: str
+
+    @property
+    def platforms(self) -> list[str]:
+        """The single platform tags that wheel_platform joins with dots."""
+        return self.wheel_platform.split(".")
+
+
+class BuildError(Exception):
+    """The library can't be built here; the message says what to do about it."""
+
+
+class NativeLibraryHook(BuildHookInterface[Any]):
+    """Builds the library before hatchling collects the files of a wheel."""
+
+    temporary: tempfile.TemporaryDirectory[str]
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        root = Path(self.root)
+        editable = version == "editable"
+        self.temporary = tempfile.TemporaryDirectory(prefix="bbipc-build-")
+        try:
+            target = choose_target(read_targets(root), "" if editable else os.environ.get(TARGET_VARIABLE, ""))
+            zig = find_zig(pinned_zig_version(self.metadata.config["build-system"]["requires"]))
+            library = build_library(root, zig, target, Path(self.temporary.name))
+        except BuildError as error:
+            self.app.abort(f"bbipc: {error}")
+
+        if editable:
+            replace_file(library, root / "bbipc" / target.library)
+        else:
+            build_data["force_include"][str(library)] = f"bbipc/{target.library}"
+        # Any Python 3 can load the library, whereas hatchling's own guess names the one that builds.
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{target.wheel_platform}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        self.temporary.cleanup()
+
+
+def read_targets(root: Path) -> list[Target]:
+    entries = json.loads((root / "native" / "targets.json").read_text(encoding="utf-8"))
+    return [Target(**entry) for entry in entries]
+
+
+def choose_target(targets: Sequence[Target], name: str = "") -> Target:
+    """The target of this name, or without one the target whose wheels install on this machine."""
+    wanted = [name] if name else list(platform_tags())
+    for platform in wanted:
+        for target in targets:
+            if platform in (target.wheel_platform, *target.platforms):
+                return target
+    known = ", ".join(target.wheel_platform for target in targets)
+    asked = f"{TARGET_VARIABLE} is {name!r}" if name else f"this machine is {wanted[0]}"
+    raise BuildError(f"{asked}, but the library is built only for {known}")
+
+
+def pinned_zig_version(build_requirements: Sequence[str]) -> str:
+    for requirement in build_requirements:
+        if pinned := re.match(r"ziglang\s*==\s*([^\s;]+)", requirement):
+            return pinned[1]
+    raise BuildError("build-system.requires in pyproject.toml pins no ziglang")
+
+
+def find_zig(version: str) -> list[str]:
+    """The command of a Zig compiler of exactly this version: the ziglang package's, or else a `zig` on PATH."""
+    found = []
+    for zig in ([sys.executable, "-m", "ziglang"], ["zig"]):
+        try:
+            answer = subprocess.run([*zig, "version"], capture_output=True, text=True, check=False)
+        except OSError:
+            continue
+        if answer.returncode != 0:
+            continue
+        if answer.stdout.strip() == version:
+            return zig
+        found.append(f"{zig[-1]} {answer.stdout.strip()}")
+    raise BuildError(
+        f"bbipc is built by Zig {version}, and no other version; found here: {' and '.join(found) or 'none'}. "
+        f'Install it with: {sys.executable} -m pip install "ziglang=={version}", '
+        f"or put a zig of this version on PATH"
+    )
+
+
+def build_library(root: Path, zig: Sequence[str], target: Target, directory: Path) -> Path:
+    """Builds the library inside `directory` and returns its path."""
+    prefix = directory / "prefix"
+    command = [*zig, "build", f"-Dtarget={target.zig_target}", "--prefix", str(prefix)]
+    # Zig's messages go to the standard error: on the standard output some front ends read the name of the wheel.
+    built = subprocess.run(
+        command, cwd=root, env=zig_environment(os.environ, directory), stdout=sys.stderr, check=False
+    )
+    if built.returncode != 0:
+        raise BuildError(f"Zig could not build the library for {target.zig_target}: see its messages above")
+    return prefix / ("bin" if target.library.endswith(".dll") else "lib") / target.library
+
+
+def zig_environment(environment: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """The environment with Zig's caches outside the source tree, where the caller has chosen no place for them."""
+    result = {"ZIG_LOCAL_CACHE_DIR": str(directory / "zig-local-cache"), **environment}
+    # The global cache is kept: filling it takes over a minute. But some build services have no home to keep it in.
+    home = environment.get("XDG_CACHE_HOME") or environment.get("HOME") or ""
+    if os.name == "posix" and not os.access(home, os.W_OK):
+        result.setdefault("ZIG_GLOBAL_CACHE_DIR", str(directory / "zig-global-cache"))
+    return result
+
+
+def replace_file(source: Path, destination: Path) -> None:
+    """Copies in one step: a running process may have the old file mapped, and crashes if its bytes change."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
+    os.close(descriptor)
+    try:
+        shutil.copy(source, temporary)
+        os.replace(temporary, destination)
+    except BaseException:
+        os.unlink(temporary)
+        raise

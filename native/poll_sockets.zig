@@ -1,0 +1,157 @@
+//! poll_socket and poll_sockets: one wait over sockets that the caller lists, without a poller.
+
+const std = @import("std");
+const platform = @import("platform.zig");
+const events = @import("events.zig");
+const handles = @import("handles.zig");
+const poller = @import("poller.zig");
+const status = @import("status.zig");
+const waiters = @import("waiters.zig");
+const deadlines = @import("deadline.zig");
+const sys = platform.sys;
+
+pub const Request = struct {
+    sockets: []const handles.Handle,
+    asked: []const u32,
+    happened: []u32,
+};
+
+/// So many sockets are waited for without allocating.
+const few = 16;
+
+/// The events that a socket of this kind can have.
+pub fn eventsAllowed(slot: *const handles.Slot) u32 {
+    return switch (slot.object) {
+        .server => events.of_servers,
+        .stream => events.of_streams,
+        .none, .poller => unreachable,
+    };
+}
+
+/// Returns how many sockets have one of their events.
+pub fn pollSockets(request: Request, timeout_ns: i64, failure: *status.Failure) status.Error!usize {
+    const count = request.sockets.len;
+    std.debug.assert(request.asked.len == count and request.happened.len == count);
+    var few_slots: [few]*handles.Slot = undefined;
+    var few_entries: [few + 1]platform.poll.Entry = undefined;
+    const allocator = std.heap.page_allocator;
+    const slots = if (count <= few) few_slots[0..count] else try allocator.alloc(*handles.Slot, count);
+    defer if (count > few) allocator.free(slots);
+    const entries = if (count <= few) few_entries[0 .. count + 1] else try allocator.alloc(platform.poll.Entry, count + 1);
+    defer if (count > few) allocator.free(entries);
+
+    var pinned: usize = 0;
+    defer for (slots[0..pinned]) |slot| slot.unpin();
+    for (request.sockets, request.asked, 0..) |handle, asked, index| {
+        errdefer failure.index = index;
+        slots[pinned] = try handles.table.pinSocket(handle);
+        pinned += 1;
+        if (asked & ~eventsAllowed(slots[index]) != 0) return error.WrongEvents;
+    }
+    var wait: Wait = .{ .slots = slots, .entries = entries, .request = request, .failure = failure };
+    return wait.run(.after(timeout_ns));
+}
+
+const Wait = struct {
+    slots: []*handles.Slot,
+    /// One for each slot, and the waker's.
+    entries: []platform.poll.Entry,
+    request: Request,
+    failure: *status.Failure,
+    rechecks: bool = false,
+
+    /// After so many reports in a row that came to nothing, the system is in a state that nobody foresaw: look now and
+    /// then instead of spinning.
+    const fruitless_max = 3;
+
+    fn run(self: *Wait, deadline: deadlines.Deadline) status.Error!usize {
+        const lock = &handles.table.lock;
+        var backoff: deadlines.Backoff = .{};
+        var fruitless: u32 = 0;
+        while (true) {
+            var waiter: waiters.Waiter = .{};
+            var found: usize = 0;
+            var wakers: ?*waiters.Waiters = null;
+            {
+                lock.lock();
+                defer lock.unlock();
+                found = try self.prepare(fruitless > fruitless_max);
+                if (found == 0 and deadline != .now) {
+                    wakers = try handles.table.pollWaiters(self.failure);
+                    for (self.slots) |slot| slot.waiting += 1;
+                    wakers.?.add(&waiter);
+                }
+            }
+            var sleep_ns: ?u64 = 0;
+            if (wakers) |ours| {
+                self.entries[self.slots.len] = platform.poll.entryOf(ours.waker.fd, .{ .readable = true });
+                sleep_ns = deadline.remainingNs();
+                if (self.rechecks) sleep_ns = backoff.limit(sleep_ns);
+            }
+            const used = self.slots.len + @intFromBool(wakers != null);
+            const reports = platform.poll.wait(self.entries[0..used], sleep_ns, self.failure);
+
+            lock.lock();
+            defer lock.unlock();
+            if (wakers) |ours| {
+                _ = ours.remove(&waiter);
+                for (self.slots) |slot| slot.waiting -= 1;
+            }
+            try self.checkOpen();
+            if (reports) |reports_count| {
+                found += self.collect();
+                if (found == 0 and reports_count > 0 and waiter.notice == .none) fruitless += 1;
+            } else |err| {
+                if (found == 0) return err;
+            }
+            if (found > 0 or deadline.remainingNs() == 0) return found;
+        }
+    }
+
+    /// Asks the sockets that the kernel would tell nothing new of, and makes the kernel's list of the others.
+    fn prepare(self: *Wait, stuck: bool) status.Error!usize {
+        try self.checkOpen();
+        self.rechecks = stuck;
+        var found: usize = 0;
+        for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len]) |slot, asked, *happened, *entry| {
+            const plan: events.Plan = switch (slot.object) {
+                .server => .ofServer(asked),
+                .stream => |*stream| .ofStream(asked, stream.known.load()),
+                .none, .poller => unreachable,
+            };
+            const armed = plan == .armed and !stuck;
+            entry.* = platform.poll.entryOf(descriptorOf(slot), if (armed) plan.armed else null);
+            happened.* = if (armed or plan == .parked) 0 else poller.eventsOf(slot, null, asked);
+            if (plan == .recheck) self.rechecks = true;
+            found += @intFromBool(happened.* != 0);
+        }
+        return found;
+    }
+
+    fn collect(self: *Wait) usize {
+        var found: usize = 0;
+        for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len]) |slot, asked, *happened, entry| {
+            const conditions = platform.poll.conditionsOf(entry);
+            if (conditions.isEmpty()) continue;
+            happened.* = poller.eventsOf(slot, conditions, asked);
+            found += @intFromBool(happened.* != 0);
+        }
+        return found;
+    }
+
+    fn checkOpen(self: *Wait) status.Error!void {
+        for (self.slots, 0..) |slot, index| {
+            if (!slot.isClosed()) continue;
+            self.failure.index = index;
+            return error.InvalidHandle;
+        }
+    }
+
+    fn descriptorOf(slot: *const handles.Slot) sys.Descriptor {
+        return switch (slot.object) {
+            .server => |server| server.descriptor,
+            .stream => |stream| stream.descriptor,
+            .none, .poller => unreachable,
+        };
+    }
+};

@@ -1,0 +1,452 @@
+//! What every poller does, whatever its selector: which sockets it has, which of them the selector watches, and what a
+//! wait returns.
+//!
+//! A monitored socket is a registration. At any time it is in one of four states, chosen by events.Plan: armed (the
+//! selector watches it), standing (an asked-for event holds and no selector would tell: looked at by every wait),
+//! recheck (looked at now and then), parked (nothing can happen). So the cost of a wait follows what it reports, and a
+//! connection that is dead and of no interest costs nothing.
+//!
+//! All functions but `wait` and `destroy` are called with the library's lock held.
+
+const std = @import("std");
+const platform = @import("platform.zig");
+const events = @import("events.zig");
+const handles = @import("handles.zig");
+const status = @import("status.zig");
+const waiters = @import("waiters.zig");
+const deadlines = @import("deadline.zig");
+const sys = platform.sys;
+
+const State = enum { standing, armed, recheck, parked };
+
+/// One socket in one poller.
+const Registration = struct {
+    poller: *Poller,
+    socket: *handles.Slot,
+    asked: u32,
+    state: State = .parked,
+    /// What the selector watches for, while armed.
+    interest: events.Interest = .{},
+    key: platform.Selector.Key,
+    /// The wait that reported it last, so that none reports it twice.
+    reported_in: u64 = 0,
+    /// In the poller's list of its state.
+    in_poller: std.DoublyLinkedList.Node = .{},
+    /// In the socket's list.
+    in_socket: std.DoublyLinkedList.Node = .{},
+
+    fn fromPoller(node: *std.DoublyLinkedList.Node) *Registration {
+        return @fieldParentPtr("in_poller", node);
+    }
+
+    fn fromSocket(node: *std.DoublyLinkedList.Node) *Registration {
+        return @fieldParentPtr("in_socket", node);
+    }
+
+    fn plan(registration: *const Registration) events.Plan {
+        return switch (registration.socket.object) {
+            .server => .ofServer(registration.asked),
+            .stream => |*stream| .ofStream(registration.asked, stream.known.load()),
+            .none, .poller => unreachable,
+        };
+    }
+};
+
+/// Registrations that are not in use, for the next ones: they are made and unmade with every connection.
+var spare_registrations: std.DoublyLinkedList = .{};
+
+fn allocateRegistration() status.Error!*Registration {
+    if (spare_registrations.pop()) |node| return .fromPoller(node);
+    // As many as a page has room for, and for good: like the slots, they are bounded by the most that was ever open.
+    const batch = try std.heap.page_allocator.alloc(Registration, @max(1, std.heap.pageSize() / @sizeOf(Registration)));
+    for (batch) |*registration| {
+        registration.in_poller = .{};
+        spare_registrations.append(&registration.in_poller);
+    }
+    return .fromPoller(spare_registrations.pop().?);
+}
+
+fn freeRegistration(registration: *Registration) void {
+    registration.* = undefined;
+    registration.in_poller = .{};
+    spare_registrations.append(&registration.in_poller);
+}
+
+/// The socket's events that hold, by what a selector reported (null: ask the socket itself). A connection whose outcome
+/// becomes known by that is told to every poller that has it.
+pub fn eventsOf(socket: *handles.Slot, conditions: ?events.Conditions, asked: u32) u32 {
+    switch (socket.object) {
+        .server => |*server| return if (conditions) |given| server.eventsOf(given, asked) else server.probe(asked),
+        .stream => |*stream| {
+            const before = stream.known.load();
+            const result = if (conditions) |given| stream.eventsOf(given, asked) else stream.probe(asked);
+            if (!before.determined and stream.known.load().determined) connectionDetermined(socket);
+            return result;
+        },
+        .none, .poller => unreachable,
+    }
+}
+
+/// What was asked of it may hold from now on, whatever the selectors report.
+fn connectionDetermined(socket: *handles.Slot) void {
+    var next = socket.registrations.first;
+    while (next) |node| : (next = node.next) {
+        const registration: *Registration = .fromSocket(node);
+        // In a child, the copy of a parent's poller: nobody can wait with it.
+        if (registration.poller.isForeign()) continue;
+        _ = registration.poller.settle(registration);
+        registration.poller.changed(registration);
+    }
+}
+
+/// Every poller forgets the socket, and whoever waits with one returns.
+pub fn socketCloses(socket: *handles.Slot) void {
+    while (socket.registrations.first) |node| {
+        const registration: *Registration = .fromSocket(node);
+        registration.poller.notify(.end);
+        registration.poller.remove(registration);
+    }
+}
+
+pub const Poller = struct {
+    handle: handles.Handle = 0,
+    process_id: i32,
+    backend: platform.Backend,
+    selector: platform.Selector,
+    waiters: waiters.Waiters,
+    lists: std.EnumArray(State, std.DoublyLinkedList) = .initFill(.{}),
+    count: u64 = 0,
+    /// Numbers the waits.
+    sequence: u64 = 0,
+    wake_requested: bool = false,
+    closing: bool = false,
+
+    pub fn create(backend: platform.Backend, failure: *status.Failure) status.Error!*Poller {
+        const poller = try std.heap.page_allocator.create(Poller);
+        errdefer std.heap.page_allocator.destroy(poller);
+        const result = sys.Waker.open();
+        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+        const waker: sys.Waker = .{ .fd = @intCast(result) };
+        errdefer waker.close();
+        poller.* = .{
+            .process_id = sys.processId(),
+            .backend = backend,
+            .selector = try .open(backend, waker, failure),
+            .waiters = .{ .waker = waker },
+        };
+        return poller;
+    }
+
+    pub fn destroy(poller: *Poller) void {
+        std.debug.assert(poller.count == 0);
+        poller.selector.close();
+        poller.waiters.waker.close();
+        std.heap.page_allocator.destroy(poller);
+    }
+
+    /// The poller closes: its sockets leave it, and its waits end.
+    pub fn detachAll(poller: *Poller) void {
+        poller.closing = true;
+        var lists = poller.lists.iterator();
+        while (lists.next()) |entry| {
+            while (entry.value.first) |node| poller.remove(.fromPoller(node));
+        }
+        poller.notify(.end);
+        if (!poller.isForeign()) poller.waiters.hold();
+    }
+
+    /// In a child the waker is the parent's too, and the waiting threads stayed behind.
+    fn notify(poller: *Poller, notice: waiters.Notice) void {
+        if (!poller.isForeign()) poller.waiters.notifyAll(notice);
+    }
+
+    fn isForeign(poller: *const Poller) bool {
+        return poller.process_id != sys.processId();
+    }
+
+    fn check(poller: *const Poller) status.Error!void {
+        if (poller.closing) return error.InvalidHandle;
+        if (poller.isForeign()) return error.WrongProcess;
+    }
+
+    fn find(poller: *Poller, socket: *handles.Slot) ?*Registration {
+        var next = socket.registrations.first;
+        while (next) |node| : (next = node.next) {
+            const registration: *Registration = .fromSocket(node);
+            if (registration.poller == poller) return registration;
+        }
+        return null;
+    }
+
+    pub fn monitor(poller: *Poller, socket: *handles.Slot, asked: u32, failure: *status.Failure) status.Error!void {
+        try poller.check();
+        if (socket.isClosed()) return error.InvalidHandle;
+        if (poller.find(socket) != null) return error.AlreadyMonitored;
+        const registration = try allocateRegistration();
+        registration.* = .{
+            .poller = poller,
+            .socket = socket,
+            .asked = asked,
+            .key = .{
+                .handle = socket.handle(),
+                .descriptor = switch (socket.object) {
+                    .server => |server| server.descriptor,
+                    .stream => |stream| stream.descriptor,
+                    .none, .poller => unreachable,
+                },
+            },
+        };
+        poller.lists.getPtr(.parked).append(&registration.in_poller);
+        socket.registrations.append(&registration.in_socket);
+        poller.count += 1;
+        errdefer poller.remove(registration);
+        try poller.apply(registration, registration.plan(), failure);
+        poller.changed(registration);
+    }
+
+    pub fn setMonitored(poller: *Poller, socket: *handles.Slot, asked: u32, failure: *status.Failure) status.Error!void {
+        try poller.check();
+        const registration = poller.find(socket) orelse return error.NotMonitored;
+        const before = registration.asked;
+        registration.asked = asked;
+        errdefer registration.asked = before;
+        try poller.apply(registration, registration.plan(), failure);
+        poller.changed(registration);
+    }
+
+    pub fn unmonitor(poller: *Poller, socket: *handles.Slot) status.Error!bool {
+        try poller.check();
+        const registration = poller.find(socket) orelse return false;
+        poller.remove(registration);
+        if (poller.selector.changesNeedNotice()) poller.waiters.notifyAll(.again);
+        return true;
+    }
+
+    pub fn monitoredEvents(poller: *Poller, socket: *handles.Slot) status.Error!u32 {
+        try poller.check();
+        return if (poller.find(socket)) |registration| registration.asked else 0;
+    }
+
+    /// Stores what there is room for, and returns how many there are.
+    pub fn monitored(poller: *Poller, room: []handles.Handle) status.Error!u64 {
+        try poller.check();
+        var stored: usize = 0;
+        var lists = poller.lists.iterator();
+        while (lists.next()) |entry| {
+            var next = entry.value.first;
+            while (next) |node| : (next = node.next) {
+                if (stored == room.len) return poller.count;
+                room[stored] = Registration.fromPoller(node).key.handle;
+                stored += 1;
+            }
+        }
+        return poller.count;
+    }
+
+    pub fn wake(poller: *Poller) status.Error!void {
+        try poller.check();
+        poller.wake_requested = true;
+        poller.waiters.hold();
+    }
+
+    fn remove(poller: *Poller, registration: *Registration) void {
+        if (registration.state == .armed) poller.disarm(registration);
+        poller.lists.getPtr(registration.state).remove(&registration.in_poller);
+        registration.socket.registrations.remove(&registration.in_socket);
+        poller.count -= 1;
+        freeRegistration(registration);
+    }
+
+    fn disarm(poller: *Poller, registration: *Registration) void {
+        // In a child the selector is the parent's own: to touch it would take the parent's sockets out.
+        if (!poller.isForeign()) poller.selector.disarm(&registration.key);
+    }
+
+    /// Threads that wait already learn of a registration that has come or changed.
+    fn changed(poller: *Poller, registration: *Registration) void {
+        switch (registration.state) {
+            .armed => if (poller.selector.changesNeedNotice()) poller.waiters.notifyAll(.again),
+            .standing, .recheck => poller.waiters.notifyAll(.again),
+            .parked => {},
+        }
+    }
+
+    /// Brings the registration into the state that the plan asks for. On an error it is where it was.
+    fn apply(
+        poller: *Poller,
+        registration: *Registration,
+        plan: events.Plan,
+        failure: *status.Failure,
+    ) status.Error!void {
+        const before = registration.state;
+        switch (plan) {
+            .armed => |interest| {
+                if (before != .armed) {
+                    try poller.selector.arm(&registration.key, interest, failure);
+                } else if (registration.interest != interest) {
+                    poller.selector.rearm(&registration.key, interest);
+                }
+                registration.interest = interest;
+            },
+            .standing, .recheck, .parked => if (before == .armed) poller.disarm(registration),
+        }
+        poller.move(registration, switch (plan) {
+            .armed => .armed,
+            .standing => .standing,
+            .recheck => .recheck,
+            .parked => .parked,
+        });
+    }
+
+    fn move(poller: *Poller, registration: *Registration, state: State) void {
+        if (registration.state == state) return;
+        poller.lists.getPtr(registration.state).remove(&registration.in_poller);
+        registration.state = state;
+        poller.lists.getPtr(state).append(&registration.in_poller);
+    }
+
+    /// Plans anew after something became known. False if that changed nothing.
+    fn settle(poller: *Poller, registration: *Registration) bool {
+        const state = registration.state;
+        const interest = registration.interest;
+        var failure: status.Failure = .{};
+        poller.apply(registration, registration.plan(), &failure) catch {
+            // The system has no memory to watch it (ENOMEM, ENOSPC): look at it now and then instead.
+            poller.move(registration, .recheck);
+        };
+        return registration.state != state or registration.interest != interest;
+    }
+
+    /// Where a wait puts what it reports.
+    pub const Results = struct {
+        sockets: [*]handles.Handle,
+        events: [*]u32,
+        capacity: usize,
+        count: usize = 0,
+
+        fn room(results: *const Results) usize {
+            return results.capacity - results.count;
+        }
+
+        fn add(results: *Results, registration: *Registration, happened: u32) void {
+            results.sockets[results.count] = registration.key.handle;
+            results.events[results.count] = happened;
+            results.count += 1;
+            registration.reported_in = registration.poller.sequence;
+        }
+    };
+
+    /// Called without the lock, on a pinned poller.
+    pub fn wait(
+        poller: *Poller,
+        results: *Results,
+        timeout_ns: i64,
+        failure: *status.Failure,
+    ) status.Error!void {
+        std.debug.assert(results.capacity > 0);
+        const lock = &handles.table.lock;
+        const deadline: deadlines.Deadline = .after(timeout_ns);
+        var backoff: deadlines.Backoff = .{};
+        while (true) {
+            var waiter: waiters.Waiter = .{};
+            lock.lock();
+            var woken = poller.begin(results) catch |err| {
+                lock.unlock();
+                return err;
+            };
+            var shot = poller.selector.snapshot() catch |err| {
+                lock.unlock();
+                return err;
+            };
+            const blocks = !woken and results.count == 0;
+            const rechecks = poller.lists.get(.recheck).first != null;
+            if (blocks) poller.waiters.add(&waiter);
+            lock.unlock();
+
+            var sleep_ns: ?u64 = 0;
+            if (blocks) {
+                sleep_ns = deadline.remainingNs();
+                if (rechecks) sleep_ns = backoff.limit(sleep_ns);
+            }
+            const waited = if (results.room() > 0) shot.wait(results.room(), sleep_ns, failure) else {};
+
+            lock.lock();
+            defer lock.unlock();
+            defer poller.selector.discard(&shot);
+            if (blocks and poller.waiters.remove(&waiter) == .end) woken = true;
+            if (poller.closing) return error.InvalidHandle;
+            if (waited) |_| poller.collect(&shot, results) else |err| {
+                if (results.count == 0) return err;
+            }
+            if (poller.takeWake()) woken = true;
+            poller.collectStanding(.standing, results, results.room());
+            if (results.count > 0 or woken) return;
+            if (deadline.remainingNs() == 0) return;
+        }
+    }
+
+    /// A wait starts: what needs no selector. Returns whether it ends at once.
+    fn begin(poller: *Poller, results: *Results) status.Error!bool {
+        try poller.check();
+        poller.sequence += 1;
+        // Those that the selector reports must get their turn too, whatever stands.
+        const share = if (results.capacity == 1) poller.sequence % 2 else results.capacity / 2;
+        poller.collectStanding(.recheck, results, share);
+        poller.collectStanding(.standing, results, share - @min(share, results.count));
+        return poller.takeWake();
+    }
+
+    fn takeWake(poller: *Poller) bool {
+        if (!poller.wake_requested) return false;
+        poller.wake_requested = false;
+        poller.waiters.release();
+        return true;
+    }
+
+    /// Asks the sockets of a list themselves. Those that are reported go to the end, for the others' sake.
+    fn collectStanding(poller: *Poller, state: State, results: *Results, share: usize) void {
+        const list = poller.lists.getPtr(state);
+        const last = list.last;
+        const count_max = results.count + @min(share, results.room());
+        var next = list.first;
+        while (next) |node| {
+            if (results.count == count_max) return;
+            next = if (node == last) null else node.next;
+            const registration: *Registration = .fromPoller(node);
+            if (registration.reported_in == poller.sequence) continue;
+            const happened = eventsOf(registration.socket, null, registration.asked);
+            if (happened == 0) {
+                if (state == .standing) _ = poller.settle(registration);
+                continue;
+            }
+            results.add(registration, happened);
+            if (registration.state == state) {
+                list.remove(node);
+                list.append(node);
+            }
+        }
+    }
+
+    fn collect(poller: *Poller, shot: *platform.Selector.Snapshot, results: *Results) void {
+        while (results.room() > 0) {
+            const report = shot.next() orelse return;
+            if (report.handle == 0) continue; // the waker: notices say what it is about
+            const socket = handles.table.find(report.handle) orelse continue;
+            const registration = poller.find(socket) orelse continue;
+            // It may have moved since the selector was asked.
+            if (registration.state != .armed or registration.reported_in == poller.sequence) continue;
+            const interest = registration.interest;
+            const happened = eventsOf(socket, report.conditions, registration.asked);
+            if (happened != 0) {
+                results.add(registration, happened);
+                continue;
+            }
+            // The selector would report it for ever. Something that makes it of no more interest is known now; if not,
+            // it is a state of the system that nobody foresaw, and must not spin the processor.
+            if (!poller.settle(registration) and registration.state == .armed and registration.interest == interest) {
+                poller.disarm(registration);
+                poller.move(registration, .recheck);
+            }
+        }
+    }
+};

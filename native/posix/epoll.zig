@@ -1,0 +1,130 @@
+//! epoll: Linux's selector, the default there.
+//!
+//! How it behaves, and its traps (epoll(7), and fs/eventpoll.c of Linux 6):
+//!
+//! - It is level-triggered here: a ready socket stays on the kernel's ready list, and each epoll_wait moves what it has
+//!   reported to the end of that list. So when more are ready than one wait takes, the next waits report the others
+//!   first, and nobody starves. The cost of a wait follows the ready list, not the number of sockets.
+//! - EPOLLHUP and EPOLLERR are reported unasked and can't be masked. A connection that is dead and of no more interest
+//!   would end every wait at once, for ever; the poller takes such a socket out (events.Plan).
+//! - EPOLLIN is also reported at the end of the stream. EPOLLRDHUP, always asked for with it, tells whether EPOLLIN
+//!   alone can be believed.
+//! - It watches open file descriptions, not descriptors. One that a child shares stays watched after the parent has
+//!   closed its own number, and can't be removed any more then. Hence: every socket is removed before it is closed.
+//! - A forked child shares the very same epoll instance: were it to remove a socket, the parent would lose it. Hence
+//!   pollers know their process.
+//! - Closing the epoll descriptor, or a watched socket, does not wake a thread in epoll_wait. Hence the waker.
+//! - Reports carry the socket's handle, so one that is out of date when it is read is recognised.
+//! - epoll_wait counts in milliseconds; timeouts are rounded up, so that none ends early.
+
+const std = @import("std");
+const linux = std.os.linux;
+const sys = @import("sys.zig");
+const posix = @import("posix.zig");
+const events = @import("../events.zig");
+const status = @import("../status.zig");
+
+/// What one epoll_wait takes at the most. More wait for the next.
+const reports_per_wait_max = 512;
+
+pub const Epoll = struct {
+    fd: sys.Descriptor,
+
+    pub fn open(waker: sys.Waker, failure: *status.Failure) status.Error!Epoll {
+        const result: isize = @bitCast(linux.epoll_create1(linux.EPOLL.CLOEXEC));
+        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+        var self: Epoll = .{ .fd = @intCast(result) };
+        errdefer self.close();
+        try self.control(linux.EPOLL.CTL_ADD, waker.fd, 0, .{ .readable = true }, failure);
+        return self;
+    }
+
+    pub fn close(self: *Epoll) void {
+        sys.close(self.fd);
+    }
+
+    pub fn arm(
+        self: *Epoll,
+        key: *posix.Selector.Key,
+        interest: events.Interest,
+        failure: *status.Failure,
+    ) status.Error!void {
+        try self.control(linux.EPOLL.CTL_ADD, key.descriptor, key.handle, interest, failure);
+    }
+
+    pub fn rearm(self: *Epoll, key: *posix.Selector.Key, interest: events.Interest) void {
+        var failure: status.Failure = .{};
+        // It fails for a socket that is not watched, and the poller keeps account of that.
+        self.control(linux.EPOLL.CTL_MOD, key.descriptor, key.handle, interest, &failure) catch unreachable;
+    }
+
+    pub fn disarm(self: *Epoll, key: *posix.Selector.Key) void {
+        var failure: status.Failure = .{};
+        self.control(linux.EPOLL.CTL_DEL, key.descriptor, key.handle, .{}, &failure) catch unreachable;
+    }
+
+    fn control(
+        self: *Epoll,
+        operation: u32,
+        fd: sys.Descriptor,
+        handle: i64,
+        interest: events.Interest,
+        failure: *status.Failure,
+    ) status.Error!void {
+        var bits: u32 = 0;
+        if (interest.readable) bits |= linux.EPOLL.IN;
+        if (interest.writable) bits |= linux.EPOLL.OUT;
+        if (interest.ended) bits |= linux.EPOLL.RDHUP;
+        var event: linux.epoll_event = .{ .events = bits, .data = .{ .u64 = @bitCast(handle) } };
+        const result: isize = @bitCast(linux.epoll_ctl(self.fd, operation, fd, &event));
+        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+    }
+
+    pub fn snapshot(self: *Epoll) Snapshot {
+        return .{ .fd = self.fd };
+    }
+};
+
+pub const Snapshot = struct {
+    fd: sys.Descriptor,
+    reports: [reports_per_wait_max]linux.epoll_event = undefined,
+    count: usize = 0,
+    cursor: usize = 0,
+
+    pub fn wait(
+        shot: *Snapshot,
+        reports_max: usize,
+        timeout_ns: ?u64,
+        failure: *status.Failure,
+    ) status.Error!void {
+        std.debug.assert(reports_max > 0);
+        const timeout_ms: i32 = if (timeout_ns) |ns| @intCast(@min(
+            std.math.divCeil(u64, ns, std.time.ns_per_ms) catch unreachable,
+            std.math.maxInt(i32),
+        )) else -1;
+        const reports_count: u32 = @intCast(@min(reports_max, reports_per_wait_max));
+        const result: isize = @bitCast(linux.epoll_wait(shot.fd, &shot.reports, reports_count, timeout_ms));
+        shot.cursor = 0;
+        shot.count = 0;
+        if (result < 0) return switch (sys.failureOf(result)) {
+            .INTR => error.Interrupted,
+            else => |e| failure.system(sys.codeOf(e)),
+        };
+        shot.count = @intCast(result);
+    }
+
+    pub fn next(shot: *Snapshot) ?posix.Selector.Report {
+        if (shot.cursor == shot.count) return null;
+        const event = &shot.reports[shot.cursor];
+        shot.cursor += 1;
+        return .{
+            .handle = @bitCast(event.data.u64),
+            .conditions = .{
+                .readable = event.events & linux.EPOLL.IN != 0,
+                .writable = event.events & linux.EPOLL.OUT != 0,
+                .ended = event.events & linux.EPOLL.RDHUP != 0,
+                .severed = event.events & (linux.EPOLL.HUP | linux.EPOLL.ERR) != 0,
+            },
+        };
+    }
+};

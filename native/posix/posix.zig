@@ -1,0 +1,122 @@
+//! The POSIX platform: what platform.zig asks for, and the choice of selector.
+
+const std = @import("std");
+const events = @import("../events.zig");
+const status = @import("../status.zig");
+
+pub const sys = @import("sys.zig");
+pub const tcp = @import("tcp.zig");
+pub const local = @import("local.zig");
+pub const poll = @import("poll.zig");
+const epoll = @import("epoll.zig");
+const sockets = @import("stream.zig");
+
+pub const Server = sockets.Server;
+pub const Stream = sockets.Stream;
+
+/// The numbers are those of bbipc.h.
+pub const Backend = enum(i32) {
+    epoll = 1,
+    poll = 2,
+
+    pub const default: Backend = .epoll;
+};
+
+/// A watch over many sockets. `wait` is called without the library's lock, all else with it; so what `wait` needs of the
+/// selector's state is copied into a `Snapshot` before.
+pub const Selector = union(Backend) {
+    epoll: epoll.Epoll,
+    poll: poll.Poll,
+
+    /// Reports the waker like a socket whose handle is 0.
+    pub fn open(backend: Backend, waker: sys.Waker, failure: *status.Failure) status.Error!Selector {
+        return switch (backend) {
+            .epoll => .{ .epoll = try .open(waker, failure) },
+            .poll => .{ .poll = try .open(waker) },
+        };
+    }
+
+    pub fn close(selector: *Selector) void {
+        switch (selector.*) {
+            inline else => |*one| one.close(),
+        }
+    }
+
+    /// Starts to watch. The handle comes back in reports; what `key` points to must stay until `disarm`.
+    pub fn arm(selector: *Selector, key: *Key, interest: events.Interest, failure: *status.Failure) status.Error!void {
+        return switch (selector.*) {
+            inline else => |*one| one.arm(key, interest, failure),
+        };
+    }
+
+    pub fn rearm(selector: *Selector, key: *Key, interest: events.Interest) void {
+        switch (selector.*) {
+            inline else => |*one| one.rearm(key, interest),
+        }
+    }
+
+    pub fn disarm(selector: *Selector, key: *Key) void {
+        switch (selector.*) {
+            inline else => |*one| one.disarm(key),
+        }
+    }
+
+    /// Whether a thread that waits already must be told of a change, because its kernel does not know.
+    pub fn changesNeedNotice(selector: *const Selector) bool {
+        return switch (selector.*) {
+            .epoll => false,
+            .poll => true,
+        };
+    }
+
+    pub fn snapshot(selector: *Selector) status.Error!Snapshot {
+        return switch (selector.*) {
+            .epoll => |*one| .{ .epoll = one.snapshot() },
+            .poll => |*one| .{ .poll = try one.snapshot() },
+        };
+    }
+
+    pub fn discard(selector: *Selector, shot: *Snapshot) void {
+        switch (selector.*) {
+            .epoll => {},
+            .poll => |*one| one.discard(&shot.poll),
+        }
+    }
+
+    /// One wait's own memory, and its reports.
+    pub const Snapshot = union(Backend) {
+        epoll: epoll.Snapshot,
+        poll: poll.Snapshot,
+
+        /// Waits for reports, at most `reports_max` of them, and at most that long (null: for ever).
+        pub fn wait(
+            shot: *Snapshot,
+            reports_max: usize,
+            timeout_ns: ?u64,
+            failure: *status.Failure,
+        ) status.Error!void {
+            return switch (shot.*) {
+                inline else => |*one| one.wait(reports_max, timeout_ns, failure),
+            };
+        }
+
+        pub fn next(shot: *Snapshot) ?Report {
+            return switch (shot.*) {
+                inline else => |*one| one.next(),
+            };
+        }
+    };
+
+    /// A watched socket, as selectors know it.
+    pub const Key = struct {
+        descriptor: sys.Descriptor,
+        handle: i64,
+        /// The selector's own: where it keeps the socket.
+        position: u32 = 0,
+    };
+
+    pub const Report = struct {
+        handle: i64,
+        conditions: events.Conditions,
+    };
+};

@@ -1,0 +1,245 @@
+//! Servers and streams over a descriptor: all that IPv4 and local sockets have in common on POSIX systems.
+
+const std = @import("std");
+const sys = @import("sys.zig");
+const poll = @import("poll.zig");
+const tcp = @import("tcp.zig");
+const local = @import("local.zig");
+const events = @import("../events.zig");
+const status = @import("../status.zig");
+
+/// A client that came and went is passed over; this bounds how many in one call.
+const vanished_clients_max = 1024;
+
+pub const Server = struct {
+    descriptor: sys.Descriptor,
+    namespace: union(enum) {
+        ipv4,
+        local: *local.Pathname,
+    },
+
+    pub fn accept(server: *Server, failure: *status.Failure) status.Error!Stream {
+        for (0..vanished_clients_max) |_| {
+            var address: tcp.Address = .unspecified;
+            const result = switch (server.namespace) {
+                .ipv4 => address.accept(server.descriptor),
+                .local => sys.accept(server.descriptor, null, null),
+            };
+            if (result >= 0) return .{
+                .descriptor = @intCast(result),
+                .remote_address = switch (server.namespace) {
+                    .ipv4 => address,
+                    .local => null,
+                },
+                .known = .init(.established),
+            };
+            switch (sys.failureOf(result)) {
+                // accept(2): what went wrong with one client is no error of the server.
+                .INTR, .CONNABORTED, .PROTO, .NETDOWN, .NOPROTOOPT, .HOSTDOWN, .NONET, .HOSTUNREACH, .NETUNREACH => {},
+                .AGAIN => {
+                    failure.system_code = sys.codeOf(.AGAIN);
+                    return error.NoConnection;
+                },
+                else => |e| return failure.system(sys.codeOf(e)),
+            }
+        }
+        failure.system_code = sys.codeOf(.AGAIN);
+        return error.NoConnection;
+    }
+
+    pub fn localAddress(server: *Server, failure: *status.Failure) status.Error!tcp.Address {
+        return switch (server.namespace) {
+            .ipv4 => tcp.Address.ofDescriptor(server.descriptor, failure),
+            .local => error.WrongKind,
+        };
+    }
+
+    pub fn eventsOf(_: *Server, conditions: events.Conditions, asked: u32) u32 {
+        return if (conditions.readable) asked & events.connection_available else 0;
+    }
+
+    pub fn probe(server: *Server, asked: u32) u32 {
+        return server.eventsOf(poll.conditionsNow(server.descriptor), asked);
+    }
+
+    /// What close does at once. `deinit` waits until the last call that uses the server has returned.
+    pub fn prepareClose(server: *Server) void {
+        switch (server.namespace) {
+            .ipv4 => {},
+            // Before the descriptor is closed: while it is open, its file's inode number belongs to nobody else.
+            .local => |pathname| pathname.deleteIfOurs(),
+        }
+    }
+
+    pub fn deinit(server: *Server) void {
+        sys.close(server.descriptor);
+        switch (server.namespace) {
+            .ipv4 => {},
+            .local => |pathname| pathname.free(),
+        }
+    }
+};
+
+pub const Stream = struct {
+    descriptor: sys.Descriptor,
+    /// Null for local streams. Kept, because the system forgets it when the connection ends.
+    remote_address: ?tcp.Address,
+    known: AtomicKnown = .init(.{}),
+    /// The system's code for why the connection failed or was severed, once it is known: the system tells it once only.
+    error_code: std.atomic.Value(i32) = .init(0),
+
+    /// Bytes per call to the system at most: what fits any platform's signed result.
+    const size_max = std.math.maxInt(i32) & ~@as(usize, 0xfff);
+
+    pub fn read(stream: *Stream, buffer: []u8, peek: bool, failure: *status.Failure) status.Error!usize {
+        std.debug.assert(buffer.len > 0);
+        const known = stream.known.load();
+        if (known.failed) return failure.system(stream.error_code.load(.acquire));
+        if (!known.determined) return 0;
+
+        const result = sys.receive(stream.descriptor, buffer.ptr, @min(buffer.len, size_max), peek);
+        if (result > 0) return @intCast(result);
+        if (result == 0) {
+            stream.known.add(.{ .ended = true, .drained = true });
+            const code = stream.error_code.load(.acquire);
+            if (code != 0) return failure.system(code);
+            return 0;
+        }
+        switch (sys.failureOf(result)) {
+            .AGAIN => return 0,
+            .FAULT, .NOMEM, .NOBUFS, .BADF => |e| return failure.system(sys.codeOf(e)),
+            else => |e| {
+                // The system gives unread bytes first: this is the end of them.
+                stream.keepError(sys.codeOf(e));
+                stream.known.add(.{ .ended = true, .severed = true, .drained = true });
+                return failure.system(sys.codeOf(e));
+            },
+        }
+    }
+
+    pub fn write(stream: *Stream, data: []const u8, failure: *status.Failure) status.Error!usize {
+        std.debug.assert(data.len > 0);
+        const known = stream.known.load();
+        if (known.failed) return failure.system(stream.error_code.load(.acquire));
+        if (!known.determined) return 0;
+
+        const result = sys.send(stream.descriptor, data.ptr, @min(data.len, size_max));
+        if (result >= 0) return @intCast(result);
+        switch (sys.failureOf(result)) {
+            .AGAIN => return 0,
+            .CONNRESET, .TIMEDOUT, .HOSTUNREACH, .NETUNREACH => |e| {
+                // The system tells it once, to whoever asks first; later calls would only say EPIPE.
+                stream.keepError(sys.codeOf(e));
+                return failure.system(sys.codeOf(e));
+            },
+            else => |e| return failure.system(sys.codeOf(e)),
+        }
+    }
+
+    pub fn finishWriting(stream: *Stream, failure: *status.Failure) status.Error!void {
+        const known = stream.known.load();
+        if (known.failed) return failure.system(stream.error_code.load(.acquire));
+        // Linux would break off the attempt to connect.
+        if (!known.determined) return failure.system(sys.codeOf(.NOTCONN));
+        const result = sys.shutdownWriting(stream.descriptor);
+        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+        stream.known.add(.{ .finished = true });
+    }
+
+    /// 0 if there is none (yet). Called with the library's lock held, as are the functions below.
+    pub fn connectionError(stream: *Stream) i32 {
+        _ = stream.probe(events.of_streams);
+        const known = stream.known.load();
+        if (known.determined and known.severed and stream.error_code.load(.acquire) == 0) {
+            stream.keepError(sys.takeSocketError(stream.descriptor));
+        }
+        return stream.error_code.load(.acquire);
+    }
+
+    /// Which of the asked-for events hold, by what a selector reported of the stream.
+    pub fn eventsOf(stream: *Stream, conditions: events.Conditions, asked: u32) u32 {
+        if (!stream.known.load().determined) {
+            if (conditions.isEmpty()) return 0;
+            stream.determine(conditions);
+        }
+        if (conditions.severed) {
+            stream.known.add(.{ .ended = true, .severed = true });
+        } else if (conditions.ended) {
+            stream.known.add(.{ .ended = true });
+        }
+        var known = stream.known.load();
+        var data = conditions.readable;
+        if (known.gone()) {
+            // Selectors report the end as readable too.
+            data = false;
+            if (!known.drained and asked & (events.data_available | events.end_of_data) != 0) {
+                data = sys.unreadBytes(stream.descriptor) > 0;
+                if (!data) stream.known.add(.{ .drained = true });
+                known = stream.known.load();
+            }
+        }
+        return asked & events.ofStream(known, .{ .data = data, .space = conditions.writable });
+    }
+
+    /// Which of the asked-for events hold now.
+    pub fn probe(stream: *Stream, asked: u32) u32 {
+        return stream.eventsOf(poll.conditionsNow(stream.descriptor), asked);
+    }
+
+    /// A selector reported something while the stream was connecting: the attempt has ended.
+    fn determine(stream: *Stream, conditions: events.Conditions) void {
+        const code = sys.takeSocketError(stream.descriptor);
+        if (code == 0 and !conditions.severed) return stream.known.add(.established);
+        // Established and severed before anybody looked? What arrived in between must not be lost.
+        if (sys.unreadBytes(stream.descriptor) > 0) {
+            stream.keepError(code);
+            return stream.known.add(.{ .determined = true, .ended = true, .severed = true });
+        }
+        // The code is 0 if another process that shares the socket took it.
+        stream.fail(if (code == 0) sys.codeOf(.CONNABORTED) else code);
+    }
+
+    pub fn establish(stream: *Stream) void {
+        stream.known.add(.established);
+    }
+
+    pub fn fail(stream: *Stream, code: i32) void {
+        stream.keepError(code);
+        stream.known.add(.refused);
+    }
+
+    fn keepError(stream: *Stream, code: i32) void {
+        if (code == 0) return;
+        _ = stream.error_code.cmpxchgStrong(0, code, .acq_rel, .acquire);
+    }
+
+    pub fn localAddress(stream: *Stream, failure: *status.Failure) status.Error!tcp.Address {
+        if (stream.remote_address == null) return error.WrongKind;
+        return tcp.Address.ofDescriptor(stream.descriptor, failure);
+    }
+
+    pub fn remoteAddress(stream: *Stream) status.Error!tcp.Address {
+        return stream.remote_address orelse error.WrongKind;
+    }
+
+    pub fn deinit(stream: *Stream) void {
+        sys.close(stream.descriptor);
+    }
+};
+
+/// Facts are added from several threads at once, never taken back.
+const AtomicKnown = struct {
+    bits: std.atomic.Value(u8),
+
+    fn init(known: events.Known) AtomicKnown {
+        return .{ .bits = .init(@bitCast(known)) };
+    }
+
+    pub fn load(self: *const AtomicKnown) events.Known {
+        return @bitCast(self.bits.load(.acquire));
+    }
+
+    fn add(self: *AtomicKnown, known: events.Known) void {
+        _ = self.bits.fetchOr(@bitCast(known), .acq_rel);
+    }
+};

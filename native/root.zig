@@ -1,0 +1,28 @@
+//! The library's root: its exports, its panic handler, and the list of files with tests.
+
+const std = @import("std");
+const builtin = @import("builtin");
+const platform = @import("platform.zig");
+
+comptime {
+    _ = @import("c_api.zig");
+}
+
+/// An assertion that fails is a bug of the library. It says so and ends the process: to go on could lose data. Tests
+/// keep the standard handler and its stack traces.
+pub const panic = if (builtin.is_test) std.debug.FullPanic(std.debug.defaultPanic) else std.debug.FullPanic(struct {
+    fn call(text: []const u8, _: ?usize) noreturn {
+        @branchHint(.cold);
+        platform.sys.abort(text);
+    }
+}.call);
+
+test {
+    _ = @import("status.zig");
+    _ = @import("events.zig");
+    _ = @import("deadline.zig");
+    _ = @import("handles.zig");
+    _ = @import("poller.zig");
+    _ = @import("c_api_test.zig");
+    _ = @import("end_to_end_test.zig");
+}
