@@ -1,11 +1,13 @@
 """How the classes call the native library: the one module that knows that it is ctypes.
 
 Every function returns a number: zero or more is the answer, less is a failure that carries the status and the system's
-code together (:func:`status_of`, :func:`code_of`). So no call needs a second one to learn why it failed, and the classes
-would not notice another way of calling.
+code together (:func:`status_of`, :func:`code_of`). So no call needs a second one to learn why it failed, and the
+classes would not notice another way of calling.
 
 Short calls that can't block keep the GIL. Waits, and copies of more than ``COPY_HOLDING_GIL_MAX`` bytes, release it.
 """
+
+from __future__ import annotations
 
 import ctypes
 import os
@@ -17,7 +19,7 @@ from . import _ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any
 
     from typing_extensions import Buffer
 
@@ -71,8 +73,8 @@ class _PyBuffer(ctypes.Structure):
     )
 
 
-_get_buffer: "Any" = None
-_release_buffer: "Any" = None
+_get_buffer: Any = None
+_release_buffer: Any = None
 if hasattr(ctypes, "pythonapi"):  # PyPy has none
     _get_buffer = ctypes.pythonapi.PyObject_GetBuffer
     _get_buffer.argtypes = [ctypes.py_object, ctypes.POINTER(_PyBuffer), ctypes.c_int]
@@ -82,7 +84,7 @@ if hasattr(ctypes, "pythonapi"):  # PyPy has none
     _release_buffer.restype = None
 
 
-def _range(start: "Any", end: "Any", size: int) -> "tuple[int, int]":
+def _range(start: Any, end: Any, size: int) -> tuple[int, int]:
     """The checked range of a buffer of so many bytes."""
     first = index(start)
     last = size if end is None else index(end)
@@ -94,7 +96,7 @@ def _range(start: "Any", end: "Any", size: int) -> "tuple[int, int]":
     return first, last
 
 
-def _view(buffer: "Any", what: str) -> memoryview:
+def _view(buffer: Any, what: str) -> memoryview:
     try:
         view = memoryview(buffer)
     except TypeError:
@@ -104,7 +106,7 @@ def _view(buffer: "Any", what: str) -> memoryview:
     return view
 
 
-def read_into(handle: int, buffer: "Buffer", start: "Any", end: "Any", peek: bool) -> int:
+def read_into(handle: int, buffer: Buffer, start: Any, end: Any, peek: bool) -> int:
     with _view(buffer, "read_into() needs a writable, contiguous buffer, such as a bytearray") as view:
         if view.readonly:
             raise TypeError(
@@ -122,7 +124,7 @@ def read_into(handle: int, buffer: "Buffer", start: "Any", end: "Any", peek: boo
     return result if result >= 0 else _pack(result, code.value)
 
 
-def write(handle: int, data: "Buffer", start: "Any", end: "Any") -> int:
+def write(handle: int, data: Buffer, start: Any, end: Any) -> int:
     if type(data) is bytes:
         first, last = _range(start, end, len(data))
         return _write(handle, data, first, last)
@@ -143,7 +145,7 @@ def write(handle: int, data: "Buffer", start: "Any", end: "Any") -> int:
             _release_buffer(byref(raw))
 
 
-def _write(handle: int, address: "Any", start: int, end: int) -> int:
+def _write(handle: int, address: Any, start: int, end: int) -> int:
     code = c_int32()
     call = _ffi.write if end - start <= COPY_HOLDING_GIL_MAX else _ffi.write_much
     result: int = call(handle, address, start, end, byref(code))
@@ -151,11 +153,11 @@ def _write(handle: int, address: "Any", start: int, end: int) -> int:
 
 
 #: Buffers between two reads. A list, because taking and giving back can't be cut in two by a thread or a signal.
-_spare_buffers: "list[ctypes.Array[c_char]]" = []
+_spare_buffers: list[ctypes.Array[c_char]] = []
 _SPARE_BUFFERS_MAX = 8
 
 
-def read(handle: int, size: int, peek: bool) -> "bytes | int":
+def read(handle: int, size: int, peek: bool) -> bytes | int:
     """Up to ``size`` bytes (1 or more), or a failure."""
     pooled = size <= COPY_HOLDING_GIL_MAX
     try:
@@ -174,10 +176,10 @@ def read(handle: int, size: int, peek: bool) -> "bytes | int":
 # ---- Sockets ----
 
 
-def _coded(function: "Any") -> "Any":
+def _coded(function: Any) -> Any:
     """A function without its system_code argument."""
 
-    def call(*arguments: "Any") -> int:
+    def call(*arguments: Any) -> int:
         code = c_int32()
         result: int = function(*arguments, byref(code))
         return result if result >= 0 else _pack(result, code.value)
@@ -202,14 +204,14 @@ monitored_events = _ffi.monitored_events
 wake = _ffi.wake
 
 
-def connection_error(handle: int) -> "tuple[int, int]":
+def connection_error(handle: int) -> tuple[int, int]:
     """The result, and the system's code where that is 1."""
     code = c_int32()
     result: int = _ffi.connection_error(handle, byref(code))
     return result, code.value
 
 
-def ipv4_address(handle: int, remote: bool) -> "tuple[int, int, int]":
+def ipv4_address(handle: int, remote: bool) -> tuple[int, int, int]:
     """The result, the host address and the port."""
     host, port, code = c_uint32(), c_uint16(), c_int32()
     if remote:
@@ -229,19 +231,19 @@ def poll_socket(handle: int, events: int, timeout_ns: int) -> int:
     return result if result >= 0 else _pack(result, code.value)
 
 
-def _address(numbers: "array[int]") -> int:
+def _address(numbers: array[int]) -> int:
     return numbers.buffer_info()[0]
 
 
 class SocketList:
     """The arguments and results of a :func:`poll_sockets`."""
 
-    def __init__(self, handles: "list[int]", events: "list[int]") -> None:
+    def __init__(self, handles: list[int], events: list[int]) -> None:
         self._handles = array("q", handles)
         self._events = array("I", events)
         self._happened = array("I", bytes(4 * len(events)))
 
-    def poll(self, timeout_ns: int) -> "tuple[int, Optional[int]]":
+    def poll(self, timeout_ns: int) -> tuple[int, int | None]:
         """The result, and the index of the socket that a failure lies with."""
         code = c_int32()
         failed_index = c_uint64(len(self._handles))
@@ -259,7 +261,7 @@ class SocketList:
         at = failed_index.value
         return _pack(result, code.value), (at if at < len(self._handles) else None)
 
-    def happened(self) -> "list[int]":
+    def happened(self) -> list[int]:
         return self._happened.tolist()
 
 
@@ -280,7 +282,7 @@ class Reports:
         )
         return result if result >= 0 else _pack(result, code.value)
 
-    def pairs(self, count: int) -> "zip[tuple[int, int]]":
+    def pairs(self, count: int) -> zip[tuple[int, int]]:
         """The handles and the events of the first so many."""
         return zip(self._handles[:count], self._events[:count])
 

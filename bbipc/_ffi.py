@@ -1,8 +1,10 @@
 """The C interface, declared for ctypes: the functions of native/bbipc.h in the header's order.
 
-Functions that can block or copy much release the GIL; the others keep it, which costs less than letting go of it. A test
-compares every declaration with the header.
+Functions that can block or copy much release the GIL; the others keep it, which costs less than letting go of it. A
+test compares every declaration with the header.
 """
+
+from __future__ import annotations
 
 import ctypes
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint16, c_uint32, c_uint64, c_void_p
@@ -37,7 +39,7 @@ BACKENDS = {"epoll": 1, "poll": 2}
 BACKEND_DEFAULT = 0
 
 
-def _declare(library: "ctypes.CDLL", name: str, result: "Any", *arguments: "Any") -> "Callable[..., Any]":
+def _declare(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
     function = getattr(library, "bbipc_" + name)
     function.restype = result
     function.argtypes = list(arguments)
@@ -99,9 +101,7 @@ unmonitor_socket = _declare(keeping, "unmonitor_socket", _result, _handle, _hand
 monitored_events = _declare(keeping, "monitored_events", _result, _handle, _handle)
 set_monitored_events = _declare(keeping, "set_monitored_events", _result, _handle, _handle, c_uint32, _code)
 monitored_sockets = _declare(keeping, "monitored_sockets", _result, _handle, c_void_p, c_uint64)
-wait_for_events = _declare(
-    keeping, "wait_for_events", _result, _handle, c_void_p, c_void_p, c_uint64, c_int64, _code
-)
+wait_for_events = _declare(keeping, "wait_for_events", _result, _handle, c_void_p, c_void_p, c_uint64, c_int64, _code)
 wait_for_events_waiting = _declare(
     releasing, "wait_for_events", _result, _handle, c_void_p, c_void_p, c_uint64, c_int64, _code
 )

@@ -1,5 +1,7 @@
 """Finds and loads the native library, and checks that it is the one this package was made with."""
 
+from __future__ import annotations
+
 import ctypes
 import os
 import sys
@@ -15,7 +17,7 @@ _HOW_TO_REPAIR = (
 )
 
 
-def _load() -> "tuple[ctypes.CDLL, ctypes.CDLL]":
+def _load() -> tuple[ctypes.CDLL, ctypes.CDLL]:
     """The library twice: calls through the first release the GIL, calls through the second keep it."""
     # Beside this file and nowhere else: a library that is searched for can be another's.
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), _FILE_NAMES.get(sys.platform, "libbbipc.so"))
@@ -28,7 +30,8 @@ def _load() -> "tuple[ctypes.CDLL, ctypes.CDLL]":
         get_version = releasing.bbipc_version
     except (OSError, AttributeError) as error:
         raise ImportError(
-            f"bbipc's native library {path} does not load: {error}. It may be made for another system. {_HOW_TO_REPAIR}",
+            f"bbipc's native library {path} does not load: {error}. It may be made for another system."
+            f" {_HOW_TO_REPAIR}",
             path=path,
         ) from error
     get_version.argtypes = []

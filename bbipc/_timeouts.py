@@ -1,19 +1,17 @@
 """Timeouts: seconds, as users give them, and what is left of them."""
 
+from __future__ import annotations
+
 import time
 
 from ._ffi import FOREVER
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Optional
 
 _NS_PER_S = 1_000_000_000
 # The library counts in signed 64 bits; nobody lives to see the difference.
 _TIMEOUT_NS_MAX = 2**63 - 1
 
 
-def nanoseconds(timeout: "Optional[float]") -> int:
+def nanoseconds(timeout: float | None) -> int:
     """A timeout as the library takes it, rounded up so that no wait ends early.
 
     :raises ValueError: if it is negative or not a number.
@@ -43,7 +41,7 @@ class Deadline:
 
     __slots__ = ("_at_ns",)
 
-    def __init__(self, timeout: "Optional[float]") -> None:
+    def __init__(self, timeout: float | None) -> None:
         timeout_ns = nanoseconds(timeout)
         self._at_ns = None if timeout_ns == FOREVER else time.monotonic_ns() + timeout_ns
 

@@ -1,5 +1,7 @@
 """The errors. All share :class:`BbipcError`, and each also is the built-in error that a Python programmer expects."""
 
+from __future__ import annotations
+
 import builtins
 import errno
 import io
@@ -9,8 +11,6 @@ from . import _calls, _ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional
-
     from .sockets import Socket
 
 
@@ -25,7 +25,7 @@ class SocketError(BbipcError, OSError):
     """
 
     #: The socket that it happened to; None if there was none yet.
-    socket: "Optional[Socket]" = None
+    socket: Socket | None = None
 
 
 class SocketClosedError(SocketError):
@@ -96,7 +96,7 @@ _ADVICE = {
 }
 
 
-def socket_error(code: int, action: str, socket: "Optional[Socket]" = None, advice: "Optional[str]" = None) -> SocketError:
+def socket_error(code: int, action: str, socket: Socket | None = None, advice: str | None = None) -> SocketError:
     """The error for one of the system's codes. The action completes «cannot ...»."""
     hint = advice or _ADVICE.get(code)
     error = SocketError(code, f"cannot {action}: {os.strerror(code)}" + (f" ({hint})" if hint else ""))
@@ -104,14 +104,14 @@ def socket_error(code: int, action: str, socket: "Optional[Socket]" = None, advi
     return error
 
 
-def closed_error(action: str, socket: "Socket") -> SocketClosedError:
+def closed_error(action: str, socket: Socket) -> SocketClosedError:
     """The error for a use of a closed socket."""
     error = SocketClosedError(errno.EBADF, f"cannot {action}: the {socket!r} is closed")
     error.socket = socket
     return error
 
 
-def failure_error(failure: int, action: str, socket: "Optional[Socket]" = None) -> Exception:
+def failure_error(failure: int, action: str, socket: Socket | None = None) -> Exception:
     """The error for a failure of a native call."""
     status, code = _calls.status_of(failure), _calls.code_of(failure)
     if status == _ffi.ERROR_SYSTEM:

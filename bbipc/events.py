@@ -1,10 +1,13 @@
 """The set of events that sockets can have."""
 
+from __future__ import annotations
+
 from operator import index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, ClassVar, Iterator, NoReturn
+    from collections.abc import Iterator
+    from typing import Any, ClassVar, NoReturn
 
 _NAMES = (
     "CONNECTION_AVAILABLE",
@@ -48,24 +51,24 @@ class Events:
     =========================  ======================================================================================
 
     In the original system: ``connection-available-p``, ``determinedp``, ``connection-succeeded-p``,
-    ``connection-failed-p``, ``data-available-p``, ``ready-to-write-p`` and ``remote-disconnected-p``; the last three are
-    our own. Whoever waits for ``WRITE_SPACE`` alone asks for ``CONNECTION_SEVERED`` too, to learn that it won't come.
+    ``connection-failed-p``, ``data-available-p``, ``ready-to-write-p`` and ``remote-disconnected-p``; the last three
+    are our own. Whoever waits for ``WRITE_SPACE`` alone asks for ``CONNECTION_SEVERED`` too, to learn that it won't come.
     """
 
     # Not enum.IntFlag: there a single test costs 0.5 to 1 microseconds (CPython 3.11 to 3.13). Every set that there can
     # be is made once, so a result is looked up and a test reads an attribute.
     __slots__ = ("_bits", *(name.lower() for name in _NAMES))
 
-    CONNECTION_AVAILABLE: "ClassVar[Events]"
-    DETERMINED: "ClassVar[Events]"
-    CONNECTION_SUCCEEDED: "ClassVar[Events]"
-    CONNECTION_FAILED: "ClassVar[Events]"
-    DATA_AVAILABLE: "ClassVar[Events]"
-    READY_TO_WRITE: "ClassVar[Events]"
-    REMOTE_DISCONNECTED: "ClassVar[Events]"
-    END_OF_DATA: "ClassVar[Events]"
-    WRITE_SPACE: "ClassVar[Events]"
-    CONNECTION_SEVERED: "ClassVar[Events]"
+    CONNECTION_AVAILABLE: ClassVar[Events]
+    DETERMINED: ClassVar[Events]
+    CONNECTION_SUCCEEDED: ClassVar[Events]
+    CONNECTION_FAILED: ClassVar[Events]
+    DATA_AVAILABLE: ClassVar[Events]
+    READY_TO_WRITE: ClassVar[Events]
+    REMOTE_DISCONNECTED: ClassVar[Events]
+    END_OF_DATA: ClassVar[Events]
+    WRITE_SPACE: ClassVar[Events]
+    CONNECTION_SEVERED: ClassVar[Events]
 
     if TYPE_CHECKING:
         _bits: int
@@ -91,7 +94,7 @@ class Events:
         @property
         def connection_severed(self) -> bool: ...
 
-    def __new__(cls, value: "int | Events" = 0) -> "Events":
+    def __new__(cls, value: int | Events = 0) -> Events:
         if isinstance(value, Events):
             return value
         number = index(value)
@@ -102,27 +105,27 @@ class Events:
     def __init_subclass__(cls) -> None:
         raise TypeError("Events can't be subclassed: its sets are made once")
 
-    def __setattr__(self, name: str, value: object) -> "NoReturn":
+    def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a set of events can't be changed: combine sets with |, & and -")
 
     __delattr__ = __setattr__  # type: ignore[assignment]
 
-    def __or__(self, other: "Any") -> "Events":
+    def __or__(self, other: Any) -> Events:
         return SETS[self._bits | other._bits] if isinstance(other, Events) else NotImplemented
 
-    def __and__(self, other: "Any") -> "Events":
+    def __and__(self, other: Any) -> Events:
         return SETS[self._bits & other._bits] if isinstance(other, Events) else NotImplemented
 
-    def __sub__(self, other: "Any") -> "Events":
+    def __sub__(self, other: Any) -> Events:
         return SETS[self._bits & ~other._bits] if isinstance(other, Events) else NotImplemented
 
-    def __xor__(self, other: "Any") -> "Events":
+    def __xor__(self, other: Any) -> Events:
         return SETS[self._bits ^ other._bits] if isinstance(other, Events) else NotImplemented
 
-    def __invert__(self) -> "Events":
+    def __invert__(self) -> Events:
         return SETS[self._bits ^ (len(SETS) - 1)]
 
-    def __contains__(self, other: "Any") -> bool:
+    def __contains__(self, other: Any) -> bool:
         if not isinstance(other, Events):
             raise TypeError(f"a set of events contains Events, not {type(other).__name__}")
         return self._bits & other._bits == other._bits
@@ -138,13 +141,13 @@ class Events:
     def __len__(self) -> int:
         return bin(self._bits).count("1")
 
-    def __iter__(self) -> "Iterator[Events]":
+    def __iter__(self) -> Iterator[Events]:
         """The single events of the set, in the order of their numbers."""
         return (SETS[1 << position] for position in range(len(_NAMES)) if self._bits >> position & 1)
 
     # Equal sets are the same object, so the inherited __eq__ and __hash__ are right.
 
-    def __reduce__(self) -> "tuple[type[Events], tuple[int]]":
+    def __reduce__(self) -> tuple[type[Events], tuple[int]]:
         return Events, (self._bits,)
 
     def __repr__(self) -> str:

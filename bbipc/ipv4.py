@@ -1,15 +1,13 @@
 """The IPv4 namespace: servers and streams over TCP (RFC 9293)."""
 
+from __future__ import annotations
+
 import errno
 from operator import index
 
 from . import _calls, _ffi
 from .errors import SocketError, failure_error
 from .sockets import StreamServer, StreamSocket
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Optional
 
 #: The address of this machine for itself. (The original's ``+ipv4-loopback+``.)
 IPV4_LOOPBACK = "127.0.0.1"
@@ -63,13 +61,13 @@ class Ipv4TcpServer(StreamServer):
 
     __slots__ = ()
 
-    def accept_connection(self) -> "Ipv4TcpStream":
+    def accept_connection(self) -> Ipv4TcpStream:
         """The stream to the client that has waited longest: :meth:`StreamServer.accept_connection`."""
         stream = super().accept_connection()
         assert isinstance(stream, Ipv4TcpStream)
         return stream
 
-    def _accepted(self, handle: int) -> "Ipv4TcpStream":
+    def _accepted(self, handle: int) -> Ipv4TcpStream:
         return Ipv4TcpStream._adopt(handle)
 
     @property
@@ -82,7 +80,7 @@ class Ipv4TcpServer(StreamServer):
         """The port that it listens on, also if the system chose it. (``port``.)"""
         return self._local_address()[1]
 
-    def _local_address(self) -> "tuple[str, int]":
+    def _local_address(self) -> tuple[str, int]:
         result, host, port = _calls.ipv4_address(self._handle, remote=False)
         if result < 0:
             raise self._error(result, "tell the address")
@@ -121,7 +119,7 @@ class Ipv4TcpStream(StreamSocket):
         """The remote end's port, also after it has gone. (``remote-port``.)"""
         return self._address(remote=True)[1]
 
-    def _address(self, *, remote: bool) -> "tuple[str, int]":
+    def _address(self, *, remote: bool) -> tuple[str, int]:
         result, host, port = _calls.ipv4_address(self._handle, remote)
         if result < 0:
             raise self._error(result, "tell the address")
@@ -136,7 +134,8 @@ def make_ipv4_tcp_server(
 ) -> Ipv4TcpServer:
     """A server that listens at once. (``make-ipv4-tcp-server``.)
 
-    :param host_address: a dotted quad: :data:`IPV4_LOOPBACK` for this machine's programs only, :data:`IPV4_ANY` for all.
+    :param host_address: a dotted quad: :data:`IPV4_LOOPBACK` for this machine's programs only, :data:`IPV4_ANY` for
+        all.
     :param port: 0 to 65535; 0 lets the system choose, and :attr:`Ipv4TcpServer.port` tells.
     :param reuse_address: listen although connections of an earlier server linger (``SO_REUSEADDR``, ``socket(7)``).
     :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`.
@@ -159,13 +158,13 @@ def connect_to_ipv4_tcp_server(
     host_address: str,
     port: int,
     *,
-    local_host_address: "Optional[str]" = None,
-    local_port: "Optional[int]" = None,
+    local_host_address: str | None = None,
+    local_port: int | None = None,
 ) -> Ipv4TcpStream:
     """Starts to connect, and returns the stream at once. (``connect-to-ipv4-tcp-server``.)
 
-    Wait for ``DETERMINED`` to learn the outcome. A server that refuses or can't be reached raises nothing: the stream is,
-    or becomes, ``CONNECTION_FAILED``, and :meth:`~StreamSocket.connection_error` says why.
+    Wait for ``DETERMINED`` to learn the outcome. A server that refuses or can't be reached raises nothing: the stream
+    is, or becomes, ``CONNECTION_FAILED``, and :meth:`~StreamSocket.connection_error` says why.
 
     :param host_address: a dotted quad; :func:`resolve_ipv4_address` finds that of a name.
     :param port: 0 to 65535.
@@ -185,7 +184,7 @@ def connect_to_ipv4_tcp_server(
     return Ipv4TcpStream._adopt(result)
 
 
-def resolve_ipv4_address(hostname: str) -> "Optional[str]":
+def resolve_ipv4_address(hostname: str) -> str | None:
     """The IPv4 address of a host's name, as a dotted quad; ``None`` if it has none. (``resolve-ipv4-address``.)
 
     Blocks for as long as the system's resolver takes (``getaddrinfo(3)``); a thread keeps a program responsive.

@@ -1,5 +1,7 @@
 """The local namespace: streams between programs of one machine. Unix domain sockets (``unix(7)``)."""
 
+from __future__ import annotations
+
 import errno
 import os
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     Pathname = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
 
-def _check_pathname(pathname: "Pathname") -> "tuple[str | bytes, bytes]":
+def _check_pathname(pathname: Pathname) -> tuple[str | bytes, bytes]:
     """The pathname as users see it, and as the system takes it."""
     plain = os.fspath(pathname)
     encoded = os.fsencode(plain)
@@ -38,12 +40,12 @@ class _LocalSocket:
     __slots__ = ()
 
     if TYPE_CHECKING:
-        _local_pathname: "str | bytes"
+        _local_pathname: str | bytes
 
         def _check_open(self, action: str) -> None: ...
 
     @property
-    def local_pathname(self) -> "str | bytes":
+    def local_pathname(self) -> str | bytes:
         """The server's pathname, as it was given. (``local-pathname``.)"""
         self._check_open("tell the pathname")
         return self._local_pathname
@@ -57,13 +59,13 @@ class LocalServer(_LocalSocket, StreamServer):
 
     __slots__ = ("_local_pathname",)
 
-    def accept_connection(self) -> "LocalStream":
+    def accept_connection(self) -> LocalStream:
         """The stream to the client that has waited longest: :meth:`StreamServer.accept_connection`."""
         stream = super().accept_connection()
         assert isinstance(stream, LocalStream)
         return stream
 
-    def _accepted(self, handle: int) -> "LocalStream":
+    def _accepted(self, handle: int) -> LocalStream:
         stream = LocalStream._adopt(handle)
         stream._local_pathname = self._local_pathname
         return stream
@@ -78,7 +80,7 @@ class LocalStream(_LocalSocket, StreamSocket):
     __slots__ = ("_local_pathname",)
 
 
-def make_local_server(pathname: "Pathname", *, backlog: int = 128, delete_on_close: bool = True) -> LocalServer:
+def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close: bool = True) -> LocalServer:
     """A server that listens at once. (``make-local-server``.)
 
     Who may connect is decided by the permissions of the directory and of the file, which is made with the process's
@@ -100,7 +102,9 @@ def make_local_server(pathname: "Pathname", *, backlog: int = 128, delete_on_clo
     if result < 0:
         action = f"listen at {plain!r}"
         if _calls.code_of(result) == errno.EADDRINUSE:
-            advice = "the pathname exists: another server listens there, or one that ended badly left it; then delete it"
+            advice = (
+                "the pathname exists: another server listens there, or one that ended badly left it; then delete it"
+            )
             raise socket_error(errno.EADDRINUSE, action, advice=advice)
         raise failure_error(result, action)
     server = LocalServer._adopt(result)
@@ -108,7 +112,7 @@ def make_local_server(pathname: "Pathname", *, backlog: int = 128, delete_on_clo
     return server
 
 
-def connect_to_local_server(pathname: "Pathname") -> LocalStream:
+def connect_to_local_server(pathname: Pathname) -> LocalStream:
     """Connects to the server that listens at a pathname. (``connect-to-local-server``.)
 
     :param pathname: ``str``, ``bytes`` or path-like.

@@ -1,6 +1,7 @@
 """Waiting: for one socket, for several, and with pollers."""
 
-import errno
+from __future__ import annotations
+
 import weakref
 from warnings import warn
 
@@ -10,7 +11,6 @@ from .errors import (
     AlreadyMonitoredError,
     NotMonitoredError,
     PollerClosedError,
-    UnsupportedOperationError,
     WrongProcessError,
     failure_error,
 )
@@ -20,10 +20,10 @@ from .sockets import Socket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any, NoReturn, Optional, Union
+    from typing import Any, NoReturn
 
 
-def _interruptible(call: "Callable[[int], int]", timeout: "Optional[float]") -> int:
+def _interruptible(call: Callable[[int], int], timeout: float | None) -> int:
     """A native wait that goes on after signals, for the time that is left. Python runs their handlers in between."""
     timeout_ns = nanoseconds(timeout)
     if timeout_ns <= 0:
@@ -40,7 +40,7 @@ def _interruptible(call: "Callable[[int], int]", timeout: "Optional[float]") -> 
         timeout_ns = deadline.remaining_ns()
 
 
-def poll_socket(socket: Socket, events: Events, timeout: "Optional[float]" = None) -> Events:
+def poll_socket(socket: Socket, events: Events, timeout: float | None = None) -> Events:
     """Waits until one of the events holds. (``poll-socket``.)
 
     :param timeout: seconds; ``None`` waits for ever, 0 not at all. (``:indefinite`` and ``:immediate``.)
@@ -59,8 +59,8 @@ def poll_socket(socket: Socket, events: Events, timeout: "Optional[float]" = Non
 
 
 def poll_sockets(
-    sockets: "Iterable[Socket]", events: "Union[Events, Sequence[Events]]", timeout: "Optional[float]" = None
-) -> "list[Events]":
+    sockets: Iterable[Socket], events: Events | Sequence[Events], timeout: float | None = None
+) -> list[Events]:
     """Waits until one of the sockets has one of its events. (``poll-sockets``.)
 
     :param sockets: any number, of every kind mixed.
@@ -89,7 +89,7 @@ def poll_sockets(
         [socket._handle for socket in listed],
         [socket._check_events(asked) for socket, asked in zip(listed, each)],
     )
-    failed: "Optional[int]" = None
+    failed: int | None = None
 
     def call(timeout_ns: int) -> int:
         nonlocal failed
@@ -105,9 +105,9 @@ def poll_sockets(
 class Poller:
     """Watches many sockets: what a wait costs grows with the events that it reports, not with the sockets.
 
-    :func:`make_poller` makes it. (The original's ``poller``.) It keeps the sockets that it monitors alive. Any method may
-    be called from any thread, also while another waits. Usable in a ``with`` statement, which closes it (the original's
-    ``with-poller``); one that is dropped without :meth:`close` is closed with a ``ResourceWarning``.
+    :func:`make_poller` makes it. (The original's ``poller``.) It keeps the sockets that it monitors alive. Any method
+    may be called from any thread, also while another waits. Usable in a ``with`` statement, which closes it (the
+    original's ``with-poller``); one that is dropped without :meth:`close` is closed with a ``ResourceWarning``.
 
     :raises PollerClosedError: from every method but :meth:`close`, once it is closed.
     :raises WrongProcessError: from every method but :meth:`close`, in another process than the one that made it.
@@ -119,16 +119,16 @@ class Poller:
         _handle: int
         _closed: bool
         _backend: str
-        _sockets: "dict[int, Socket]"
-        _spare_reports: "list[_calls.Reports]"
-        _reference: "weakref.ref[Poller]"
+        _sockets: dict[int, Socket]
+        _spare_reports: list[_calls.Reports]
+        _reference: weakref.ref[Poller]
 
-    def __new__(cls, *_arguments: "Any", **_keywords: "Any") -> "NoReturn":
+    def __init__(self) -> None:
         raise TypeError("a Poller is made by make_poller(), not by its class")
 
     @classmethod
-    def _adopt(cls, handle: int, backend: str) -> "Poller":
-        poller: "Poller" = object.__new__(cls)
+    def _adopt(cls, handle: int, backend: str) -> Poller:
+        poller = object.__new__(cls)
         poller._handle = handle
         poller._closed = False
         poller._backend = backend
@@ -166,7 +166,7 @@ class Poller:
             raise self._closed_error("tell the backend")
         return self._backend
 
-    def __enter__(self) -> "Poller":
+    def __enter__(self) -> Poller:
         if self._closed:
             raise self._closed_error("enter a with statement")
         return self
@@ -174,13 +174,13 @@ class Poller:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def __del__(self, _warn: "Any" = warn) -> None:
+    def __del__(self, _warn: Any = warn) -> None:
         if getattr(self, "_closed", True):
             return
         _warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         self.close()
 
-    def __reduce_ex__(self, _protocol: "Any") -> "NoReturn":
+    def __reduce_ex__(self, _protocol: Any) -> NoReturn:
         raise TypeError("a Poller can't be copied or pickled")
 
     def __repr__(self) -> str:
@@ -216,7 +216,7 @@ class Poller:
 
     def monitored_events(self, socket: Socket) -> Events:
         """What is reported of a socket; empty for one that the poller doesn't have. (``monitored-events``.)"""
-        result = _calls.monitored_events(self._handle, self._check(socket)._handle)
+        result: int = _calls.monitored_events(self._handle, self._check(socket)._handle)
         if result < 0:
             raise self._error(result, "tell the monitored events of", socket)
         return SETS[result]
@@ -233,7 +233,7 @@ class Poller:
         if result < 0:
             raise self._error(result, "change the monitored events of", socket)
 
-    def monitored_sockets(self) -> "list[Socket]":
+    def monitored_sockets(self) -> list[Socket]:
         """The sockets, in the order in which they were added. (``monitored-sockets``.)"""
         # Any call that touches nothing, for its errors.
         result = _calls.monitored_events(self._handle, 0)
@@ -241,7 +241,7 @@ class Poller:
             raise self._error(result, "list the sockets", None)
         return list(self._sockets.values())
 
-    def wait_for_events(self, timeout: "Optional[float]" = None) -> "list[tuple[Socket, Events]]":
+    def wait_for_events(self, timeout: float | None = None) -> list[tuple[Socket, Events]]:
         """Waits until a monitored socket has one of its events. (``wait-for-events``.)
 
         :param timeout: seconds; ``None`` waits for ever, 0 not at all.
@@ -262,9 +262,7 @@ class Poller:
         sockets = self._sockets
         events = SETS
         # A socket can have left since: another thread closed it.
-        result = [
-            (sockets[number], events[bits]) for number, bits in reports.pairs(count) if number in sockets
-        ]
+        result = [(sockets[number], events[bits]) for number, bits in reports.pairs(count) if number in sockets]
         self._spare_reports.append(reports)
         return result
 
@@ -289,7 +287,7 @@ class Poller:
     def _closed_error(self, action: str) -> PollerClosedError:
         return PollerClosedError(f"cannot {action}: the poller is closed")
 
-    def _error(self, failure: int, action: str, socket: "Optional[Socket]") -> Exception:
+    def _error(self, failure: int, action: str, socket: Socket | None) -> Exception:
         status = _calls.status_of(failure)
         what = action if socket is None else f"{action} the {socket!r}"
         if self._closed:
@@ -303,11 +301,11 @@ class Poller:
         return failure_error(failure, what, socket)
 
 
-def make_poller(backend: "Optional[str]" = None) -> Poller:
+def make_poller(backend: str | None = None) -> Poller:
     """A poller without sockets. (``make-poller``.)
 
-    :param backend: which of the system's ways of watching to use; ``None`` for the best. On Linux ``"epoll"`` (the best)
-        and ``"poll"`` (whose cost grows with the sockets). The results are the same.
+    :param backend: which of the system's ways of watching to use; ``None`` for the best. On Linux ``"epoll"`` (the
+        best) and ``"poll"`` (whose cost grows with the sockets). The results are the same.
     :raises ValueError: for a name that is none of bbipc's backends.
     :raises UnsupportedOperationError: for a backend that this system lacks.
     :raises SocketError: if the system refuses: ``EMFILE``.

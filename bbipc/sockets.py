@@ -1,5 +1,7 @@
 """What servers and streams of every namespace have in common."""
 
+from __future__ import annotations
+
 import errno
 from operator import index
 from warnings import warn
@@ -20,13 +22,11 @@ from .events import SERVER_EVENTS, STREAM_EVENTS, Events
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import weakref
-    from typing import Any, ClassVar, NoReturn, Optional, TypeVar
+    from typing import Any, ClassVar, NoReturn
 
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer, Self
 
     from .polling import Poller
-
-    SocketT = TypeVar("SocketT", bound="Socket")
 
 _CONNECTION_AVAILABLE = int(Events.CONNECTION_AVAILABLE)
 _DETERMINED = int(Events.DETERMINED)
@@ -56,23 +56,23 @@ class Socket:
 
     __slots__ = ("__weakref__", "_closed", "_handle", "_pollers")
 
-    _EVENTS: "ClassVar[Events]" = Events()
+    _EVENTS: ClassVar[Events] = Events()
 
     if TYPE_CHECKING:
         _handle: int
         _closed: bool
-        _pollers: "tuple[weakref.ref[Poller], ...]"
+        _pollers: tuple[weakref.ref[Poller], ...]
 
-    def __new__(cls, *_arguments: "Any", **_keywords: "Any") -> "NoReturn":
+    def __init__(self) -> None:
         raise TypeError(
-            f"{cls.__name__} is made by its function, not by its class: use make_ipv4_tcp_server(), make_local_server(),"
-            " connect_to_ipv4_tcp_server(), connect_to_local_server() or accept_connection()"
+            f"a {type(self).__name__} is made by its function, not by its class: use make_ipv4_tcp_server(),"
+            " make_local_server(), connect_to_ipv4_tcp_server(), connect_to_local_server() or accept_connection()"
         )
 
     @classmethod
-    def _adopt(cls: "type[SocketT]", handle: int) -> "SocketT":
+    def _adopt(cls, handle: int) -> Self:
         """The socket for a new native handle, which it owns from here on."""
-        socket: "SocketT" = object.__new__(cls)
+        socket = object.__new__(cls)
         socket._handle = handle
         socket._closed = False
         socket._pollers = ()
@@ -106,20 +106,20 @@ class Socket:
             raise self._error(result, "tell the descriptor")
         return result
 
-    def __enter__(self: "SocketT") -> "SocketT":
+    def __enter__(self) -> Self:
         self._check_open("enter a with statement")
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def __del__(self, _warn: "Any" = warn) -> None:
+    def __del__(self, _warn: Any = warn) -> None:
         if getattr(self, "_closed", True):
             return
         _warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         self.close()
 
-    def __reduce_ex__(self, _protocol: "Any") -> "NoReturn":
+    def __reduce_ex__(self, _protocol: Any) -> NoReturn:
         # A copy would close the connection under the original.
         raise TypeError(f"a {type(self).__name__} can't be copied or pickled")
 
@@ -163,7 +163,7 @@ class StreamServer(Socket):
 
     _EVENTS = SERVER_EVENTS
 
-    def accept_connection(self) -> "StreamSocket":
+    def accept_connection(self) -> StreamSocket:
         """The stream to the client that has waited longest. It outlives the server. (``accept-connection``.)
 
         :raises NoConnectionAvailableError: at once, if no client waits.
@@ -180,7 +180,7 @@ class StreamServer(Socket):
             raise self._error(result, "accept a connection")
         return self._accepted(result)
 
-    def _accepted(self, handle: int) -> "StreamSocket":
+    def _accepted(self, handle: int) -> StreamSocket:
         raise NotImplementedError
 
     def connection_available(self) -> bool:
@@ -236,7 +236,7 @@ class StreamSocket(Socket):
         """Whether nothing travels any more, in either direction."""
         return self._holds(_CONNECTION_SEVERED)
 
-    def connection_error(self) -> "Optional[SocketError]":
+    def connection_error(self) -> SocketError | None:
         """Why the connection failed or was severed.
 
         ``None`` if it was not, if that is not known yet, or if the remote end closed in an orderly way.
@@ -250,7 +250,7 @@ class StreamSocket(Socket):
 
     # ---- Reading and writing ----
 
-    def read_into(self, buffer: "Buffer", start: int = 0, end: "Optional[int]" = None, *, peek: bool = False) -> int:
+    def read_into(self, buffer: Buffer, start: int = 0, end: int | None = None, *, peek: bool = False) -> int:
         """Reads what is there now into a buffer. (``read-from-stream``.)
 
         :param buffer: any writable, contiguous buffer: ``bytearray``, ``memoryview``, ``array``, ``mmap``, a NumPy
@@ -288,7 +288,7 @@ class StreamSocket(Socket):
             raise self._error(result, "read")
         return result
 
-    def write(self, data: "Buffer", start: int = 0, end: "Optional[int]" = None) -> int:
+    def write(self, data: Buffer, start: int = 0, end: int | None = None) -> int:
         """Hands bytes to the system. (``write-to-stream``.)
 
         :param data: any contiguous buffer: ``bytes``, ``bytearray``, ``memoryview``, ``array``, a NumPy array.
@@ -318,7 +318,7 @@ class StreamSocket(Socket):
         if result < 0:
             raise self._error(result, "finish writing")
 
-    def read_exactly(self, size: int, timeout: "Optional[float]" = None) -> bytes:
+    def read_exactly(self, size: int, timeout: float | None = None) -> bytes:
         """Reads so many bytes, and waits for them.
 
         :param size: bytes.
@@ -361,7 +361,7 @@ class StreamSocket(Socket):
         ended.partial = partial
         return ended
 
-    def write_all(self, data: "Buffer", timeout: "Optional[float]" = None) -> None:
+    def write_all(self, data: Buffer, timeout: float | None = None) -> None:
         """Writes all of a buffer, and waits for room. Also while the connection is being established.
 
         :param data: any contiguous buffer.
