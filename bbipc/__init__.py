@@ -1,8 +1,8 @@
 """One non-blocking interface for talking between processes over IPv4 TCP and local streams.
 
 A *stream* is a bidirectional channel of bytes, a *server* is where streams come from, and changes of state are learnt
-by polling: with a stream's own predicates, with :func:`poll_socket` and :func:`poll_sockets`, or, for many sockets, with
-a :class:`Poller`. Nothing else blocks. A re-creation of the Common Lisp system *Basic Binary IPC*.
+by polling: with a stream's own predicates, with :func:`poll_socket` and :func:`poll_sockets`, or, for many sockets,
+with a :class:`Poller`. Nothing else blocks. A re-creation of the Common Lisp system *Basic Binary IPC*.
 """
 
 from ._library import __version__

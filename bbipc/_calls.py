@@ -10,7 +10,6 @@ Short calls that can't block keep the GIL. Waits, and copies of more than ``COPY
 from __future__ import annotations
 
 import ctypes
-import os
 from array import array
 from ctypes import byref, c_char, c_int32, c_uint16, c_uint32, c_uint64
 from operator import index
@@ -107,6 +106,9 @@ def _view(buffer: Any, what: str) -> memoryview:
 
 
 def read_into(handle: int, buffer: Buffer, start: Any, end: Any, peek: bool) -> int:
+    if type(buffer) is bytearray and buffer:
+        # What most programs use, without the questions that the others need.
+        return _read_into(handle, c_char.from_buffer(buffer), *_range(start, end, len(buffer)), peek)
     with _view(buffer, "read_into() needs a writable, contiguous buffer, such as a bytearray") as view:
         if view.readonly:
             raise TypeError(
@@ -114,13 +116,14 @@ def read_into(handle: int, buffer: Buffer, start: Any, end: Any, peek: bool) -> 
                 f" {type(buffer).__name__} is read-only"
             )
         first, last = _range(start, end, view.nbytes)
-        # from_buffer refuses what is empty, so only the address of nothing would be missing.
-        target = c_char.from_buffer(view) if view.nbytes else c_char()
-        code = c_int32()
-        call = _ffi.read if last - first <= COPY_HOLDING_GIL_MAX else _ffi.read_much
-        result: int = call(handle, byref(target), first, last, _ffi.PEEK if peek else 0, byref(code))
-        # The export would keep the view, and so the buffer, from being released.
-        del target
+        # from_buffer refuses what is empty; nothing is read into the stand-in.
+        return _read_into(handle, c_char.from_buffer(view) if view.nbytes else c_char(), first, last, peek)
+
+
+def _read_into(handle: int, target: c_char, start: int, end: int, peek: bool) -> int:
+    code = c_int32()
+    call = _ffi.read if end - start <= COPY_HOLDING_GIL_MAX else _ffi.read_much
+    result: int = call(handle, byref(target), start, end, _ffi.PEEK if peek else 0, byref(code))
     return result if result >= 0 else _pack(result, code.value)
 
 
@@ -268,18 +271,19 @@ class SocketList:
 class Reports:
     """Room for what one wait of a poller reports. Used by one thread at a time."""
 
-    __slots__ = ("_events", "_handles")
+    __slots__ = ("_addresses", "_events", "_handles", "_poller")
 
-    def __init__(self) -> None:
+    def __init__(self, poller: int) -> None:
+        self._poller = poller
         self._handles = array("q", bytes(8 * _REPORTS_MAX))
         self._events = array("I", bytes(4 * _REPORTS_MAX))
+        # An array that never grows never moves.
+        self._addresses = _address(self._handles), _address(self._events)
 
-    def wait(self, poller: int, timeout_ns: int) -> int:
+    def wait(self, timeout_ns: int) -> int:
         code = c_int32()
         call = _ffi.wait_for_events_waiting if timeout_ns else _ffi.wait_for_events
-        result: int = call(
-            poller, _address(self._handles), _address(self._events), _REPORTS_MAX, timeout_ns, byref(code)
-        )
+        result: int = call(self._poller, *self._addresses, _REPORTS_MAX, timeout_ns, byref(code))
         return result if result >= 0 else _pack(result, code.value)
 
     def pairs(self, count: int) -> zip[tuple[int, int]]:
@@ -294,9 +298,4 @@ if array("I").itemsize != 4 or array("q").itemsize != 8:  # pragma: no cover
 # descriptor left, the first wait says so.
 _ffi.prepare_to_wait(None)
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_ffi.before_fork,
-        after_in_parent=_ffi.after_fork_in_parent,
-        after_in_child=_ffi.after_fork_in_child,
-    )
+_ffi.register_at_fork()

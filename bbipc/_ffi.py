@@ -13,7 +13,7 @@ from ._library import keeping, releasing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any
 
 ERROR_INVALID_ARGUMENT = -1
 ERROR_INVALID_HANDLE = -2
@@ -39,11 +39,11 @@ BACKENDS = {"epoll": 1, "poll": 2}
 BACKEND_DEFAULT = 0
 
 
-def _declare(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+def _declare(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
     function = getattr(library, "bbipc_" + name)
     function.restype = result
     function.argtypes = list(arguments)
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 _handle = c_int64
@@ -53,9 +53,9 @@ _code = POINTER(c_int32)
 # The library
 error_message = _declare(keeping, "error_message", c_char_p, _result)
 open_handles = _declare(keeping, "open_handles", c_uint64)
-before_fork = _declare(keeping, "before_fork", None)
-after_fork_in_parent = _declare(keeping, "after_fork_in_parent", None)
-after_fork_in_child = _declare(keeping, "after_fork_in_child", None)
+before_fork = _declare(releasing, "before_fork", None)
+after_fork_in_parent = _declare(releasing, "after_fork_in_parent", None)
+after_fork_in_child = _declare(releasing, "after_fork_in_child", None)
 prepare_to_wait = _declare(keeping, "prepare_to_wait", _result, _code)
 close = _declare(keeping, "close", _result, _handle)
 fileno = _declare(keeping, "fileno", _result, _handle)
@@ -106,3 +106,26 @@ wait_for_events_waiting = _declare(
     releasing, "wait_for_events", _result, _handle, c_void_p, c_void_p, c_uint64, c_int64, _code
 )
 wake = _declare(keeping, "wake", _result, _handle)
+
+
+def register_at_fork() -> None:
+    """Has the library told of every fork of this process.
+
+    By libc itself (pthread_atfork(3)), not by os.register_at_fork: that would run Python code while the library's lock
+    is held, and so let in a thread that waits for the lock while the forking thread waits for the GIL.
+    """
+    libc = ctypes.CDLL(None)
+    handlers = [ctypes.cast(one, c_void_p) for one in (before_fork, after_fork_in_parent, after_fork_in_child)]
+    for name, arguments in (
+        ("pthread_atfork", handlers),
+        # What glibc's pthread_atfork calls; that itself is not in its shared library. The last argument says which
+        # library to forget the handlers with: none.
+        ("__register_atfork", [*handlers, None]),
+    ):
+        register = getattr(libc, name, None)
+        if register is not None:
+            register.argtypes = [c_void_p] * len(arguments)
+            if register(*arguments) != 0:
+                raise MemoryError("no memory to register bbipc's fork handlers")
+            return
+    raise ImportError("bbipc can't be told of forks: this system's C library has no pthread_atfork")

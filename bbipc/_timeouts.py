@@ -39,12 +39,13 @@ def nanoseconds(timeout: float | None) -> int:
 class Deadline:
     """When a timeout that began now is over."""
 
-    __slots__ = ("_at_ns",)
+    __slots__ = ("_at_ns", "_timeout_ns")
 
     def __init__(self, timeout: float | None) -> None:
-        timeout_ns = nanoseconds(timeout)
-        self._at_ns = None if timeout_ns == FOREVER else time.monotonic_ns() + timeout_ns
+        self._timeout_ns = nanoseconds(timeout)
+        # No clock needs to be read for the two that never change.
+        self._at_ns = time.monotonic_ns() + self._timeout_ns if self._timeout_ns > 0 else 0
 
     def remaining_ns(self) -> int:
         """What is left, as the library takes it: 0 when it is over."""
-        return FOREVER if self._at_ns is None else max(0, self._at_ns - time.monotonic_ns())
+        return max(0, self._at_ns - time.monotonic_ns()) if self._at_ns else self._timeout_ns

@@ -6,7 +6,7 @@ import weakref
 from warnings import warn
 
 from . import _calls, _ffi
-from ._timeouts import Deadline, nanoseconds
+from ._timeouts import Deadline
 from .errors import (
     AlreadyMonitoredError,
     NotMonitoredError,
@@ -25,19 +25,11 @@ if TYPE_CHECKING:
 
 def _interruptible(call: Callable[[int], int], timeout: float | None) -> int:
     """A native wait that goes on after signals, for the time that is left. Python runs their handlers in between."""
-    timeout_ns = nanoseconds(timeout)
-    if timeout_ns <= 0:
-        # Neither of them changes while it waits.
-        while True:
-            result = call(timeout_ns)
-            if result >= 0 or _calls.status_of(result) != _ffi.ERROR_INTERRUPTED:
-                return result
     deadline = Deadline(timeout)
     while True:
-        result = call(timeout_ns)
+        result = call(deadline.remaining_ns())
         if result >= 0 or _calls.status_of(result) != _ffi.ERROR_INTERRUPTED:
             return result
-        timeout_ns = deadline.remaining_ns()
 
 
 def poll_socket(socket: Socket, events: Events, timeout: float | None = None) -> Events:
@@ -254,9 +246,8 @@ class Poller:
         try:
             reports = self._spare_reports.pop()
         except IndexError:
-            reports = _calls.Reports()
-        handle = self._handle
-        count = _interruptible(lambda timeout_ns: reports.wait(handle, timeout_ns), timeout)
+            reports = _calls.Reports(self._handle)
+        count = _interruptible(reports.wait, timeout)
         if count < 0:
             raise self._error(count, "wait", None)
         sockets = self._sockets

@@ -82,11 +82,7 @@ export fn bbipc_close(handle: Handle) callconv(.c) Result {
 export fn bbipc_fileno(socket: Handle) callconv(.c) Result {
     const slot = table.pinSocket(socket) catch |err| return status.fromError(err);
     defer slot.unpin();
-    return switch (slot.object) {
-        .server => |server| server.descriptor,
-        .stream => |stream| stream.descriptor,
-        .none, .poller => unreachable,
-    };
+    return pollers.descriptorOf(slot);
 }
 
 // ---- Making servers and streams ----
@@ -483,7 +479,7 @@ export fn bbipc_monitor_socket(poller: Handle, socket: Handle, asked: u32, syste
 fn monitor(poller: Handle, socket: Handle, asked: u32, failure: *status.Failure) status.Error!Result {
     const pair: Pair = try .pin(poller, socket);
     defer pair.unpin();
-    if (asked & ~polling.eventsAllowed(pair.socket) != 0) return error.WrongEvents;
+    if (asked & ~pollers.eventsAllowed(pair.socket) != 0) return error.WrongEvents;
     table.lock.lock();
     defer table.lock.unlock();
     try pair.poller.object.poller.monitor(pair.socket, asked, failure);
@@ -495,16 +491,17 @@ export fn bbipc_unmonitor_socket(poller: Handle, socket: Handle) callconv(.c) Re
 }
 
 fn unmonitor(poller: Handle, socket: Handle) status.Error!Result {
-    const poller_slot = try table.pinKind(poller, .poller);
-    defer poller_slot.unpin();
-    const socket_slot = table.pinSocket(socket) catch |err| switch (err) {
-        error.InvalidHandle => return 0, // it left when it was closed
-        else => return err,
-    };
-    defer socket_slot.unpin();
+    const slot = try table.pinKind(poller, .poller);
+    defer slot.unpin();
     table.lock.lock();
     defer table.lock.unlock();
-    return @intFromBool(try poller_slot.object.poller.unmonitor(socket_slot));
+    return @intFromBool(try slot.object.poller.unmonitor(try findSocket(socket)));
+}
+
+/// With the lock held: an open socket, or null for one that is closed.
+fn findSocket(socket: Handle) status.Error!?*handles.Slot {
+    const slot = table.find(socket) orelse return null;
+    return if (slot.isSocket()) slot else error.WrongKind;
 }
 
 export fn bbipc_monitored_events(poller: Handle, socket: Handle) callconv(.c) Result {
@@ -512,16 +509,11 @@ export fn bbipc_monitored_events(poller: Handle, socket: Handle) callconv(.c) Re
 }
 
 fn monitoredEvents(poller: Handle, socket: Handle) status.Error!Result {
-    const poller_slot = try table.pinKind(poller, .poller);
-    defer poller_slot.unpin();
-    const socket_slot = table.pinSocket(socket) catch |err| switch (err) {
-        error.InvalidHandle => return 0,
-        else => return err,
-    };
-    defer socket_slot.unpin();
+    const slot = try table.pinKind(poller, .poller);
+    defer slot.unpin();
     table.lock.lock();
     defer table.lock.unlock();
-    return try poller_slot.object.poller.monitoredEvents(socket_slot);
+    return try slot.object.poller.monitoredEvents(try findSocket(socket));
 }
 
 export fn bbipc_set_monitored_events(
@@ -537,7 +529,7 @@ export fn bbipc_set_monitored_events(
 fn setMonitored(poller: Handle, socket: Handle, asked: u32, failure: *status.Failure) status.Error!Result {
     const pair: Pair = try .pin(poller, socket);
     defer pair.unpin();
-    if (asked & ~polling.eventsAllowed(pair.socket) != 0) return error.WrongEvents;
+    if (asked & ~pollers.eventsAllowed(pair.socket) != 0) return error.WrongEvents;
     table.lock.lock();
     defer table.lock.unlock();
     try pair.poller.object.poller.setMonitored(pair.socket, asked, failure);

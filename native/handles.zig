@@ -206,7 +206,7 @@ pub const Table = struct {
                 .poller => |one| one.detachAll(),
                 .server, .stream => {
                     poller.socketCloses(slot);
-                    if (slot.waiting > 0) self.poll_waiters.?.notifyAll(.again);
+                    if (slot.waiting > 0) self.notifyPollWaiters();
                 },
             }
             _ = slot.word.fetchOr(Slot.closed_bit, .acq_rel);
@@ -249,6 +249,12 @@ pub const Table = struct {
         self.poll_waiters = .{ .waker = .{ .fd = @intCast(result) } };
         self.poll_waiters_process = process_id;
         return &self.poll_waiters.?;
+    }
+
+    /// With the lock held: the threads in poll_sockets look at their sockets again.
+    fn notifyPollWaiters(self: *Table) void {
+        // In a child they are the parent's threads, and the waker is the parent's too.
+        if (self.poll_waiters_process == sys.processId()) self.poll_waiters.?.notifyAll(.again);
     }
 
     /// fork() copies the lock and the tables, but only the thread that calls it: take the lock, so that the copy is in

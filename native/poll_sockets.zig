@@ -8,7 +8,6 @@ const poller = @import("poller.zig");
 const status = @import("status.zig");
 const waiters = @import("waiters.zig");
 const deadlines = @import("deadline.zig");
-const sys = platform.sys;
 
 pub const Request = struct {
     sockets: []const handles.Handle,
@@ -18,15 +17,6 @@ pub const Request = struct {
 
 /// So many sockets are waited for without allocating.
 const few = 16;
-
-/// The events that a socket of this kind can have.
-pub fn eventsAllowed(slot: *const handles.Slot) u32 {
-    return switch (slot.object) {
-        .server => events.of_servers,
-        .stream => events.of_streams,
-        .none, .poller => unreachable,
-    };
-}
 
 /// Returns how many sockets have one of their events.
 pub fn pollSockets(request: Request, timeout_ns: i64, failure: *status.Failure) status.Error!usize {
@@ -46,7 +36,7 @@ pub fn pollSockets(request: Request, timeout_ns: i64, failure: *status.Failure) 
         errdefer failure.index = index;
         slots[pinned] = try handles.table.pinSocket(handle);
         pinned += 1;
-        if (asked & ~eventsAllowed(slots[index]) != 0) return error.WrongEvents;
+        if (asked & ~poller.eventsAllowed(slots[index]) != 0) return error.WrongEvents;
     }
     var wait: Wait = .{ .slots = slots, .entries = entries, .request = request, .failure = failure };
     return wait.run(.after(timeout_ns));
@@ -58,16 +48,15 @@ const Wait = struct {
     entries: []platform.poll.Entry,
     request: Request,
     failure: *status.Failure,
+    /// Sleep only for a while, then ask again.
     rechecks: bool = false,
-
-    /// After so many reports in a row that came to nothing, the system is in a state that nobody foresaw: look now and
-    /// then instead of spinning.
-    const fruitless_max = 3;
+    /// The kernel reported something that no rule makes anything of, and would again at once: a state of the system that
+    /// nobody foresaw, and that must not spin the processor.
+    stuck: bool = false,
 
     fn run(self: *Wait, deadline: deadlines.Deadline) status.Error!usize {
         const lock = &handles.table.lock;
         var backoff: deadlines.Backoff = .{};
-        var fruitless: u32 = 0;
         while (true) {
             var waiter: waiters.Waiter = .{};
             var found: usize = 0;
@@ -75,7 +64,7 @@ const Wait = struct {
             {
                 lock.lock();
                 defer lock.unlock();
-                found = try self.prepare(fruitless > fruitless_max);
+                found = try self.prepare();
                 if (found == 0 and deadline != .now) {
                     wakers = try handles.table.pollWaiters(self.failure);
                     for (self.slots) |slot| slot.waiting += 1;
@@ -98,9 +87,8 @@ const Wait = struct {
                 for (self.slots) |slot| slot.waiting -= 1;
             }
             try self.checkOpen();
-            if (reports) |reports_count| {
+            if (reports) |_| {
                 found += self.collect();
-                if (found == 0 and reports_count > 0 and waiter.notice == .none) fruitless += 1;
             } else |err| {
                 if (found == 0) return err;
             }
@@ -109,22 +97,19 @@ const Wait = struct {
     }
 
     /// Asks the sockets that the kernel would tell nothing new of, and makes the kernel's list of the others.
-    fn prepare(self: *Wait, stuck: bool) status.Error!usize {
+    fn prepare(self: *Wait) status.Error!usize {
         try self.checkOpen();
-        self.rechecks = stuck;
+        self.rechecks = self.stuck;
         var found: usize = 0;
         for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len]) |slot, asked, *happened, *entry| {
-            const plan: events.Plan = switch (slot.object) {
-                .server => .ofServer(asked),
-                .stream => |*stream| .ofStream(asked, stream.known.load()),
-                .none, .poller => unreachable,
-            };
-            const armed = plan == .armed and !stuck;
-            entry.* = platform.poll.entryOf(descriptorOf(slot), if (armed) plan.armed else null);
+            const plan = poller.planOf(slot, asked);
+            const armed = plan == .armed and !self.stuck;
+            entry.* = platform.poll.entryOf(poller.descriptorOf(slot), if (armed) plan.armed else null);
             happened.* = if (armed or plan == .parked) 0 else poller.eventsOf(slot, null, asked);
             if (plan == .recheck) self.rechecks = true;
             found += @intFromBool(happened.* != 0);
         }
+        self.stuck = false;
         return found;
     }
 
@@ -133,8 +118,10 @@ const Wait = struct {
         for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len]) |slot, asked, *happened, entry| {
             const conditions = platform.poll.conditionsOf(entry);
             if (conditions.isEmpty()) continue;
+            const before = poller.planOf(slot, asked);
             happened.* = poller.eventsOf(slot, conditions, asked);
             found += @intFromBool(happened.* != 0);
+            if (happened.* == 0 and std.meta.eql(before, poller.planOf(slot, asked))) self.stuck = true;
         }
         return found;
     }
@@ -145,13 +132,5 @@ const Wait = struct {
             self.failure.index = index;
             return error.InvalidHandle;
         }
-    }
-
-    fn descriptorOf(slot: *const handles.Slot) sys.Descriptor {
-        return switch (slot.object) {
-            .server => |server| server.descriptor,
-            .stream => |stream| stream.descriptor,
-            .none, .poller => unreachable,
-        };
     }
 };

@@ -44,11 +44,7 @@ const Registration = struct {
     }
 
     fn plan(registration: *const Registration) events.Plan {
-        return switch (registration.socket.object) {
-            .server => .ofServer(registration.asked),
-            .stream => |*stream| .ofStream(registration.asked, stream.known.load()),
-            .none, .poller => unreachable,
-        };
+        return planOf(registration.socket, registration.asked);
     }
 };
 
@@ -70,6 +66,32 @@ fn freeRegistration(registration: *Registration) void {
     registration.* = undefined;
     registration.in_poller = .{};
     spare_registrations.append(&registration.in_poller);
+}
+
+/// The events that a socket of this kind can have.
+pub fn eventsAllowed(socket: *const handles.Slot) u32 {
+    return switch (socket.object) {
+        .server => events.of_servers,
+        .stream => events.of_streams,
+        .none, .poller => unreachable,
+    };
+}
+
+/// How to learn of the asked-for events, by what is known of the socket now.
+pub fn planOf(socket: *const handles.Slot, asked: u32) events.Plan {
+    return switch (socket.object) {
+        .server => .ofServer(asked),
+        .stream => |*stream| .ofStream(asked, stream.known.load()),
+        .none, .poller => unreachable,
+    };
+}
+
+pub fn descriptorOf(socket: *const handles.Slot) sys.Descriptor {
+    return switch (socket.object) {
+        .server => |*server| server.descriptor,
+        .stream => |*stream| stream.descriptor,
+        .none, .poller => unreachable,
+    };
 }
 
 /// The socket's events that hold, by what a selector reported (null: ask the socket itself). A connection whose outcome
@@ -189,11 +211,7 @@ pub const Poller = struct {
             .asked = asked,
             .key = .{
                 .handle = socket.handle(),
-                .descriptor = switch (socket.object) {
-                    .server => |server| server.descriptor,
-                    .stream => |stream| stream.descriptor,
-                    .none, .poller => unreachable,
-                },
+                .descriptor = descriptorOf(socket),
             },
         };
         poller.lists.getPtr(.parked).append(&registration.in_poller);
@@ -214,17 +232,20 @@ pub const Poller = struct {
         poller.changed(registration);
     }
 
-    pub fn unmonitor(poller: *Poller, socket: *handles.Slot) status.Error!bool {
+    /// The socket may be null: closed, and so not there any more.
+    pub fn unmonitor(poller: *Poller, socket: ?*handles.Slot) status.Error!bool {
         try poller.check();
-        const registration = poller.find(socket) orelse return false;
+        const registration = poller.find(socket orelse return false) orelse return false;
         poller.remove(registration);
         if (poller.selector.changesNeedNotice()) poller.waiters.notifyAll(.again);
         return true;
     }
 
-    pub fn monitoredEvents(poller: *Poller, socket: *handles.Slot) status.Error!u32 {
+    /// The socket may be null: closed, and so not there any more.
+    pub fn monitoredEvents(poller: *Poller, socket: ?*handles.Slot) status.Error!u32 {
         try poller.check();
-        return if (poller.find(socket)) |registration| registration.asked else 0;
+        const registration = poller.find(socket orelse return 0) orelse return 0;
+        return registration.asked;
     }
 
     /// Stores what there is room for, and returns how many there are.
@@ -347,6 +368,7 @@ pub const Poller = struct {
         const lock = &handles.table.lock;
         const deadline: deadlines.Deadline = .after(timeout_ns);
         var backoff: deadlines.Backoff = .{};
+        var shot: platform.Selector.Snapshot = undefined;
         while (true) {
             var waiter: waiters.Waiter = .{};
             lock.lock();
@@ -354,7 +376,7 @@ pub const Poller = struct {
                 lock.unlock();
                 return err;
             };
-            var shot = poller.selector.snapshot() catch |err| {
+            poller.selector.snapshot(&shot) catch |err| {
                 lock.unlock();
                 return err;
             };

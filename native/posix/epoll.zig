@@ -79,10 +79,6 @@ pub const Epoll = struct {
         const result: isize = @bitCast(linux.epoll_ctl(self.fd, operation, fd, &event));
         if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
     }
-
-    pub fn snapshot(self: *Epoll) Snapshot {
-        return .{ .fd = self.fd };
-    }
 };
 
 pub const Snapshot = struct {

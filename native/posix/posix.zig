@@ -69,11 +69,12 @@ pub const Selector = union(Backend) {
         };
     }
 
-    pub fn snapshot(selector: *Selector) status.Error!Snapshot {
-        return switch (selector.*) {
-            .epoll => |*one| .{ .epoll = one.snapshot() },
-            .poll => |*one| .{ .poll = try one.snapshot() },
-        };
+    /// Made in place: it is too large to be copied with every wait.
+    pub fn snapshot(selector: *Selector, shot: *Snapshot) status.Error!void {
+        switch (selector.*) {
+            .epoll => |*one| shot.* = .{ .epoll = .{ .fd = one.fd } },
+            .poll => |*one| shot.* = .{ .poll = try one.snapshot() },
+        }
     }
 
     pub fn discard(selector: *Selector, shot: *Snapshot) void {
