@@ -23,6 +23,9 @@ _NAMES = (
 )
 
 
+_ALL = (1 << len(_NAMES)) - 1
+
+
 class Events:
     """A set of events.
 
@@ -56,8 +59,8 @@ class Events:
     come.
     """
 
-    # Not enum.IntFlag: there a single test costs 0.5 to 1 microseconds (CPython 3.11 to 3.13). Every set that there can
-    # be is made once, so a result is looked up and a test reads an attribute.
+    # Not enum.IntFlag: there a single test costs 0.5 to 1 microseconds (CPython 3.11 to 3.13). Every set is made once,
+    # so a result is looked up and a test reads an attribute.
     __slots__ = ("_bits", *(name.lower() for name in _NAMES))
 
     CONNECTION_AVAILABLE: ClassVar[Events]
@@ -99,8 +102,8 @@ class Events:
         if isinstance(value, Events):
             return value
         number = index(value)
-        if not 0 <= number < len(SETS):
-            raise ValueError(f"{number} is no set of events: it must be 0 to {len(SETS) - 1}")
+        if not 0 <= number <= _ALL:
+            raise ValueError(f"{number} is no set of events: it must be 0 to {_ALL}")
         return SETS[number]
 
     def __init_subclass__(cls) -> None:
@@ -124,7 +127,7 @@ class Events:
         return SETS[self._bits ^ other._bits] if isinstance(other, Events) else NotImplemented
 
     def __invert__(self) -> Events:
-        return SETS[self._bits ^ (len(SETS) - 1)]
+        return SETS[self._bits ^ _ALL]
 
     def __contains__(self, other: Any) -> bool:
         if not isinstance(other, Events):
@@ -170,8 +173,14 @@ def _make(bits: int) -> Events:
     return events
 
 
-#: Every set there can be, by its number.
-SETS = [_make(bits) for bits in range(1 << len(_NAMES))]
+class _Sets(dict[int, Events]):
+    def __missing__(self, bits: int) -> Events:
+        # Two threads may come here at once: they must get the same object.
+        return self.setdefault(bits, _make(bits))
+
+
+#: The sets by their numbers, each made when it is first needed: all of them would cost an import milliseconds.
+SETS = _Sets()
 
 for _position, _name in enumerate(_NAMES):
     setattr(Events, _name, SETS[1 << _position])

@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import venv
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -85,6 +85,14 @@ def make_environment(directory: Path, wheel: Path) -> Path:
     install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", wheel]
     run(install, cwd=directory)
     return python
+
+
+@pytest.fixture(scope="module", autouse=True)
+def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache for the builds of this file, so that the library is compiled anew only where a test wants it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZIG_LOCAL_CACHE_DIR", str(tmp_path_factory.mktemp("zig")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -159,12 +167,15 @@ class TestWheel:
     def test_same_bytes_from_the_source_distribution_in_another_place(
         self, wheel: Path, source_tree: Path, tmp_path: Path
     ) -> None:
-        # A local cache of its own, so that Zig compiles the library again.
-        rebuilt = build("wheel", source_tree, tmp_path / "rebuilt", {"ZIG_LOCAL_CACHE_DIR": str(tmp_path / "cache")})
+        # With an empty cache, so that Zig compiles the library again.
+        rebuilt = build("wheel", source_tree, tmp_path / "rebuilt", {"ZIG_LOCAL_CACHE_DIR": str(tmp_path / "zig")})
         assert rebuilt.name == wheel.name
         assert rebuilt.read_bytes() == wheel.read_bytes()
 
-    def test_build_leaves_nothing_in_the_source_tree(self, source_tree: Path, tmp_path: Path) -> None:
+    def test_build_leaves_nothing_in_the_source_tree(
+        self, source_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("ZIG_LOCAL_CACHE_DIR")
         before = set(source_tree.rglob("*"))
         build("wheel", source_tree, tmp_path / "built", {"PYTHONDONTWRITEBYTECODE": "1"})
         assert set(source_tree.rglob("*")) == before
