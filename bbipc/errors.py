@@ -27,6 +27,10 @@ class SocketError(BbipcError, OSError):
     #: The socket that it happened to; None if there was none yet.
     socket: Socket | None = None
 
+    def __reduce__(self) -> tuple[type[SocketError], tuple[object, ...]]:
+        # To another process the error can go, from a worker for example; its socket can't.
+        return type(self), self.args
+
 
 class SocketClosedError(SocketError):
     """The socket has been closed, here or by another thread. ``errno`` is ``EBADF``."""
@@ -106,7 +110,7 @@ def socket_error(code: int, action: str, socket: Socket | None = None, advice: s
 
 def closed_error(action: str, socket: Socket) -> SocketClosedError:
     """The error for a use of a closed socket."""
-    error = SocketClosedError(errno.EBADF, f"cannot {action}: the {socket!r} is closed")
+    error = SocketClosedError(errno.EBADF, f"cannot {action}: the {type(socket).__name__} is closed")
     error.socket = socket
     return error
 

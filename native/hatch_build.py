@@ -114,22 +114,27 @@ def find_zig(version: str) -> list[str]:
 
 
 def build_library(root: Path, zig: Sequence[str], target: Target, directory: Path) -> Path:
-    """Builds the library inside `directory` and returns its path."""
-    prefix = directory / "prefix"
-    command = [*zig, "build", f"-Dtarget={target.zig_target}", "--prefix", str(prefix)]
+    """Builds the library inside `directory` and returns its path.
+
+    The same bytes as `zig build` makes, which a test compares; but that compiles build.zig and all of Zig's build system
+    first, and would let everybody who installs bbipc wait for a minute or two instead of seconds.
+    """
+    library = directory / target.library
+    options = ["-dynamic", "-Osafe", "-fstrip", "-fno-unwind-tables", "-target", target.zig_target, "--name", "bbipc"]
+    command = [*zig, "build-lib", *options, f"-femit-bin={library}", "-Mroot=native/root.zig"]
     # Zig's messages go to the standard error: on the standard output some front ends read the name of the wheel.
     built = subprocess.run(
         command, cwd=root, env=zig_environment(os.environ, directory), stdout=sys.stderr, check=False
     )
     if built.returncode != 0:
         raise BuildError(f"Zig could not build the library for {target.zig_target}: see its messages above")
-    return prefix / ("bin" if target.library.endswith(".dll") else "lib") / target.library
+    return library
 
 
 def zig_environment(environment: Mapping[str, str], directory: Path) -> dict[str, str]:
     """The environment with Zig's caches outside the source tree, where the caller has chosen no place for them."""
     result = {"ZIG_LOCAL_CACHE_DIR": str(directory / "zig-local-cache"), **environment}
-    # The global cache is kept: filling it takes over a minute. But some build services have no home to keep it in.
+    # The global cache is kept for the next build. But some build services have no home to keep it in.
     home = environment.get("XDG_CACHE_HOME") or environment.get("HOME") or ""
     if os.name == "posix" and not os.access(home, os.W_OK):
         result.setdefault("ZIG_GLOBAL_CACHE_DIR", str(directory / "zig-global-cache"))
