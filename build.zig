@@ -14,7 +14,8 @@ comptime {
 pub fn build(b: *std.Build) void {
     const target = b.standardTargetOptions(.{});
     // Assertions stay in the library that people use: a bug that is noticed is better than data that is lost.
-    const optimize = b.option(std.builtin.Optimize, "optimize", "Default: safe") orelse .safe;
+    const optimize_asked = b.option(std.builtin.Optimize, "optimize", "Default: safe; for the tests, debug");
+    const optimize = optimize_asked orelse .safe;
 
     const library = b.addLibrary(.{
         .name = "bbipc",
@@ -29,4 +30,31 @@ pub fn build(b: *std.Build) void {
         }),
     });
     b.installArtifact(library);
+
+    const tests = addTests(b, target, optimize_asked orelse .debug);
+    const run_tests = b.addRunArtifact(tests);
+    run_tests.has_side_effects = true; // what they test is more than their own bytes
+    b.step("test", "Run the native tests").dependOn(&run_tests.step);
+    const test_binary = b.step("test-binary", "Install the native tests, to run them elsewhere or under other tools");
+    test_binary.dependOn(&b.addInstallArtifact(tests, .{}).step);
+}
+
+/// One executable that needs nothing beside it: the tests of every file, and of the C interface end to end.
+fn addTests(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.builtin.Optimize) *std.Build.Step.Compile {
+    const header = b.addTranslateC(.{
+        .root_source_file = b.path("native/bbipc.h"),
+        .target = target,
+        .optimize = optimize,
+        .link_libc = false,
+    });
+    return b.addTest(.{
+        .name = "bbipc-tests",
+        .root_module = b.createModule(.{
+            .root_source_file = b.path("native/root.zig"),
+            .imports = &.{.{ .name = "bbipc_h", .module = header.createModule() }},
+            .target = target,
+            .optimize = optimize,
+            .link_libc = false,
+        }),
+    });
 }

@@ -35,6 +35,9 @@ DELETE_ON_CLOSE = 0x1
 PEEK = 0x1
 FOREVER = -1
 
+#: What connection_error returns for a connection that could not be established.
+CONNECTION_NOT_ESTABLISHED = 2
+
 BACKENDS = {"epoll": 1, "poll": 2}
 BACKEND_DEFAULT = 0
 

@@ -19,21 +19,18 @@ def nanoseconds(timeout: float | None) -> int:
     """
     if timeout is None:
         return FOREVER
-    if isinstance(timeout, int):
-        exact = timeout * _NS_PER_S
-    else:
-        try:
-            seconds = float(timeout)
-        except TypeError:
-            raise TypeError(f"a timeout is seconds (int or float) or None, not {type(timeout).__name__}") from None
-        if seconds != seconds:
-            raise ValueError("a timeout can't be NaN")
-        if seconds > _TIMEOUT_NS_MAX // _NS_PER_S:
-            return FOREVER
-        exact = -int(-seconds * _NS_PER_S // 1)
-    if exact < 0:
+    if not isinstance(timeout, (int, float)):
+        # Other numbers, such as NumPy's; but not what float() would read as text.
+        if not hasattr(timeout, "__float__"):
+            raise TypeError(f"a timeout is seconds (int or float) or None, not {type(timeout).__name__}")
+        timeout = float(timeout)
+    if timeout != timeout:
+        raise ValueError("a timeout can't be NaN")
+    if timeout < 0:
         raise ValueError(f"a timeout can't be negative: {timeout!r}; None waits for ever, 0 not at all")
-    return exact if exact <= _TIMEOUT_NS_MAX else FOREVER
+    if timeout > _TIMEOUT_NS_MAX // _NS_PER_S:
+        return FOREVER
+    return -int(-timeout * _NS_PER_S // 1)
 
 
 class Deadline:

@@ -112,7 +112,8 @@ class Events:
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a set of events can't be changed: combine sets with |, & and -")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a set of events can't be changed: combine sets with |, & and -")
 
     def __or__(self, other: Any) -> Events:
         return SETS[self._bits | other._bits] if isinstance(other, Events) else NotImplemented

@@ -197,6 +197,9 @@ def resolve_ipv4_address(hostname: str) -> str | None:
 
     if not isinstance(hostname, str):
         raise TypeError(f"hostname must be a str, not {type(hostname).__name__}")
+    if "\0" in hostname:
+        # The resolver would take what is before it.
+        raise ValueError(f"{hostname!r} can't be a host's name: it contains a NUL character")
     try:
         found = socket.getaddrinfo(hostname, None, socket.AF_INET, socket.SOCK_STREAM)
     except socket.gaierror as error:

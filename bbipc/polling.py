@@ -115,7 +115,7 @@ class Poller:
         _spare_reports: list[_calls.Reports]
         _reference: weakref.ref[Poller]
 
-    def __init__(self) -> None:
+    def __init__(self, *_arguments: object, **_keywords: object) -> None:
         raise TypeError("a Poller is made by make_poller(), not by its class")
 
     @classmethod

@@ -63,7 +63,7 @@ class Socket:
         _closed: bool
         _pollers: tuple[weakref.ref[Poller], ...]
 
-    def __init__(self) -> None:
+    def __init__(self, *_arguments: object, **_keywords: object) -> None:
         raise TypeError(
             f"a {type(self).__name__} is made by its function, not by its class: use make_ipv4_tcp_server(),"
             " make_local_server(), connect_to_ipv4_tcp_server(), connect_to_local_server() or accept_connection()"
@@ -338,7 +338,7 @@ class StreamSocket(Socket):
             try:
                 taken = self.read_into(buffer, count)
             except SocketError as error:
-                if error.errno not in _REMOTE_WENT:
+                if error.errno not in _REMOTE_WENT or not self._was_established():
                     raise
                 raise self._end_of_stream(bytes(buffer[:count]), size) from error
             count += taken
@@ -378,7 +378,7 @@ class StreamSocket(Socket):
             try:
                 taken = self.write(data, count)
             except SocketError as error:
-                if error.errno not in _REMOTE_WENT or not self.remote_disconnected():
+                if error.errno not in _REMOTE_WENT or not self._was_established() or not self.remote_disconnected():
                     raise
                 ended = EndOfStreamError(f"the remote end of the {self!r} went after {count} of {size} bytes")
                 ended.bytes_written = count
@@ -392,6 +392,10 @@ class StreamSocket(Socket):
                 )
                 expired.bytes_written = count
                 raise expired
+
+    def _was_established(self) -> bool:
+        result, _ = _calls.connection_error(self._handle)
+        return result != _ffi.CONNECTION_NOT_ESTABLISHED
 
     def _wait(self, events: int, deadline: Deadline) -> int:
         """Which of the events hold; 0 when the time is up."""

@@ -205,8 +205,8 @@ bbipc_result bbipc_write(bbipc_handle stream, const void *data, uint64_t start, 
 /* No more bytes follow: the remote end reads to the end of what was written and can still answer (shutdown(2)). */
 bbipc_result bbipc_finish_writing(bbipc_handle stream, int32_t *system_code);
 
-/* Why the connection failed or was severed: 0 if it was not, or if the remote end closed in an orderly way; 1 with the
- * reason in *system_code. */
+/* Why the connection failed: 0 if it did not, or if the remote end closed in an orderly way; 1 if it stood and was
+ * severed, 2 if it could not be established, both with the reason in *system_code. */
 bbipc_result bbipc_connection_error(bbipc_handle stream, int32_t *system_code);
 
 /* ---- Polling ---- */

@@ -365,7 +365,7 @@ export fn bbipc_connection_error(stream: Handle, system_code: ?*i32) callconv(.c
     const code = slot.object.stream.connectionError();
     if (code == 0) return 0;
     if (system_code) |out| out.* = code;
-    return 1;
+    return if (slot.object.stream.known.load().failed) 2 else 1;
 }
 
 // ---- Polling ----

@@ -1,1 +1,22 @@
-test {}
+//! The core and the C interface, end to end: real sockets, threads and processes, through the functions of bbipc.h.
+
+const std = @import("std");
+const testing = std.testing;
+const c = @import("bbipc_h");
+
+test {
+    _ = @import("end_to_end/bytes.zig");
+    _ = @import("end_to_end/states.zig");
+    _ = @import("end_to_end/waits.zig");
+    _ = @import("end_to_end/arguments.zig");
+    _ = @import("end_to_end/namespaces.zig");
+    _ = @import("end_to_end/processes.zig");
+}
+
+test "the version and the messages" {
+    try testing.expectEqualStrings(c.BBIPC_VERSION, std.mem.span(c.bbipc_version()));
+    var code: i64 = 1;
+    while (code >= -16) : (code -= 1) try testing.expect(std.mem.span(c.bbipc_error_message(code)).len > 0);
+    const invalid_handle = std.mem.span(c.bbipc_error_message(c.BBIPC_ERROR_INVALID_HANDLE));
+    try testing.expect(std.mem.indexOf(u8, invalid_handle, "handle") != null);
+}

@@ -6,9 +6,12 @@ import contextlib
 import gc
 import os
 import shutil
+import socket
+import struct
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
+from typing import TypeVar
 
 import pytest
 
@@ -20,6 +23,8 @@ PATIENCE = 20.0
 
 #: Every event that a stream can have.
 STREAM_EVENTS = ~Events.CONNECTION_AVAILABLE
+
+SocketT = TypeVar("SocketT", bound=Socket)
 
 BACKENDS = ["epoll", "poll"]
 
@@ -68,6 +73,20 @@ class Transport:
         server.close()
         return connecting, accepted
 
+    def python_peer(self) -> tuple[StreamSocket, socket.socket]:
+        """A stream, and a socket of Python's own at its other end, which can do what a stream can't."""
+        server = self.make_server()
+        if isinstance(server, bbipc.Ipv4TcpServer):
+            peer = socket.create_connection((server.host_address, server.port))
+        else:
+            assert isinstance(server, bbipc.LocalServer)
+            peer = socket.socket(socket.AF_UNIX)
+            peer.connect(server.local_pathname)
+        self._stack.callback(peer.close)
+        accepted = self.accept(server)
+        server.close()
+        return accepted, peer
+
     def address(self, server: StreamServer) -> str:
         """The server's address as the examples write it: tcp:HOST:PORT or local:PATH."""
         if isinstance(server, bbipc.Ipv4TcpServer):
@@ -75,12 +94,37 @@ class Transport:
         assert isinstance(server, bbipc.LocalServer)
         return f"local:{server.local_pathname!s}"
 
-    def keep(self, socket: Socket) -> Socket:
+    def keep(self, socket: SocketT) -> SocketT:
         self._stack.callback(socket.close)
         return socket
 
+    def let_go(self) -> None:
+        """Closes nothing of what it has made until now."""
+        self._stack.pop_all()
+
     def close(self) -> None:
         self._stack.close()
+
+
+def fill(stream: StreamSocket) -> int:
+    """Writes until the system takes no more. Returns the number of bytes."""
+    total = 0
+    refused = 0
+    while refused < 2:
+        taken = stream.write(bytes(65536))
+        total += taken
+        refused = 0 if taken else refused + 1
+        if refused == 1 and isinstance(stream, bbipc.Ipv4TcpStream):
+            # It still moves some bytes to the other end.
+            bbipc.poll_socket(stream, Events.WRITE_SPACE, 0.05)
+    return total
+
+
+def reset(peer: socket.socket, stream: StreamSocket) -> None:
+    """Closes the peer so that the stream is severed: TCP resets it at once, a local one for a byte left unread."""
+    stream.write(b"!")
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
 
 
 @pytest.fixture
@@ -102,6 +146,12 @@ def transport(request: pytest.FixtureRequest, directory: Path) -> Iterator[Trans
 def backend(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
+
+
+def pytest_collection_finish() -> None:
+    # What is there before the first test stays. The collections around every test need not go through it again.
+    gc.collect()
+    gc.freeze()
 
 
 def open_descriptors() -> dict[int, str]:

@@ -173,12 +173,26 @@ pub const Stream = struct {
             // Selectors report the end as readable too.
             data = false;
             if (!known.drained and asked & (events.data_available | events.end_of_data) != 0) {
-                data = sys.unreadBytes(stream.descriptor) > 0;
-                if (!data) stream.known.add(.{ .drained = true });
+                data = stream.hasUnread();
                 known = stream.known.load();
             }
         }
         return asked & events.ofStream(known, .{ .data = data, .space = conditions.writable });
+    }
+
+    /// Whether bytes of a remote end that has gone are still to be read. Not by FIONREAD, which stops at urgent data.
+    fn hasUnread(stream: *Stream) bool {
+        var byte: [1]u8 = undefined;
+        const result = sys.receive(stream.descriptor, &byte, 1, true);
+        if (result > 0) return true;
+        if (result < 0) switch (sys.failureOf(result)) {
+            // The end has been reported, but this is not it: nothing is certain.
+            .AGAIN, .NOMEM, .NOBUFS => return false,
+            // The system tells it once.
+            else => |e| stream.keepError(sys.codeOf(e)),
+        };
+        stream.known.add(.{ .drained = true });
+        return false;
     }
 
     /// Which of the asked-for events hold now.
@@ -191,7 +205,7 @@ pub const Stream = struct {
         const code = sys.takeSocketError(stream.descriptor);
         if (code == 0 and !conditions.severed) return stream.known.add(.established);
         // Established and severed before anybody looked? What arrived in between must not be lost.
-        if (sys.unreadBytes(stream.descriptor) > 0) {
+        if (stream.hasUnread()) {
             stream.keepError(code);
             return stream.known.add(.{ .determined = true, .ended = true, .severed = true });
         }

@@ -101,13 +101,6 @@ pub fn takeSocketError(fd: Descriptor) i32 {
     return if (result < 0) codeOf(failureOf(result)) else code;
 }
 
-/// How many bytes can be read now. Unlike a peek, it leaves a pending error where it is.
-pub fn unreadBytes(fd: Descriptor) usize {
-    var count: c_int = 0;
-    const result = signed(linux.ioctl(fd, linux.T.FIONREAD, @intFromPtr(&count)));
-    return if (result < 0) 0 else @intCast(count);
-}
-
 /// The kernel frees the number even where it reports an error (close(2)), so there is nothing to repeat.
 pub fn close(fd: Descriptor) void {
     _ = linux.close(fd);

@@ -1,0 +1,249 @@
+"""Sends a file to another process, with a progress bar, and makes sure that it arrived.
+
+``receive`` waits for one file, ``send`` sends it, and ``copy`` does both, with a process for each.
+
+What travels, numbers with the most significant byte first:
+
+    ============  ========  ==================================================================
+    from sender   8 bytes   ``bbipc-f1``
+                  8 bytes   the size of the contents
+                  size      the contents
+                  32 bytes  their SHA-256
+    to sender     32 bytes  the SHA-256 of what the receiver got, once the file is in its place
+    ============  ========  ==================================================================
+
+The file appears at its destination complete or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import bbipc
+from addresses import DEFAULT_ADDRESS, address_of, connect, parse_address
+from bbipc import EndOfStreamError, Events, StreamSocket, poll_socket
+from programs import ArgumentParser, ProgramError, run, server_process
+
+MAGIC = b"bbipc-f1"
+SIZE_BYTES = 8
+SHA256_BYTES = 32
+CHUNK_SIZE = 262144
+#: How long the other process may keep us waiting.
+TIMEOUT_S = 30.0
+#: How long it may take the receiver to bring the file onto its disk.
+CONFIRMATION_TIMEOUT_S = 300.0
+MEGABYTE = 1_000_000
+
+
+class PeerGoneError(ProgramError):
+    """The other process has gone, and knows better why."""
+
+
+def open_source(path: Path) -> BinaryIO:
+    """The file to send."""
+    # Opening one of the others could wait for ever.
+    if path.exists() and not path.is_file():
+        raise ProgramError(f"not a file with contents: {path}")
+    return open(path, "rb")
+
+
+def send(file: BinaryIO, stream: StreamSocket, progress_bar: bool = True) -> str:
+    """Sends a file, and returns its SHA-256 once the receiver has confirmed it."""
+    with patience_with("receiver"):
+        size = os.fstat(file.fileno()).st_size
+        stream.write_all(MAGIC + size.to_bytes(SIZE_BYTES, "big"), TIMEOUT_S)
+        sha256 = hashlib.sha256()
+        with Progress(size, progress_bar) as progress:
+            progress.advance(0)
+            while progress.done < size:
+                chunk = file.read(min(CHUNK_SIZE, size - progress.done))
+                if not chunk:
+                    raise ProgramError(f"{file.name} became shorter while it was sent")
+                stream.write_all(chunk, TIMEOUT_S)
+                sha256.update(chunk)
+                progress.advance(len(chunk))
+        stream.write_all(sha256.digest(), TIMEOUT_S)
+        confirmed = stream.read_exactly(SHA256_BYTES, CONFIRMATION_TIMEOUT_S)
+    if confirmed != sha256.digest():
+        raise ProgramError("what the receiver got is not what was sent: the SHA-256 differs")
+    return sha256.hexdigest()
+
+
+def receive(stream: StreamSocket, destination: Path, progress_bar: bool = True) -> str:
+    """Receives a file, and returns its SHA-256 once it is in its place."""
+    with patience_with("sender"):
+        if stream.read_exactly(len(MAGIC), TIMEOUT_S) != MAGIC:
+            raise ProgramError("the other end is no sender of files")
+        size = int.from_bytes(stream.read_exactly(SIZE_BYTES, TIMEOUT_S), "big")
+        sha256 = hashlib.sha256()
+        with complete_or_absent(destination) as file:
+            with Progress(size, progress_bar) as progress:
+                progress.advance(0)
+                while progress.done < size:
+                    chunk = stream.read_exactly(min(CHUNK_SIZE, size - progress.done), TIMEOUT_S)
+                    file.write(chunk)
+                    sha256.update(chunk)
+                    progress.advance(len(chunk))
+            if stream.read_exactly(SHA256_BYTES, TIMEOUT_S) != sha256.digest():
+                raise ProgramError("what arrived is not what was sent: the SHA-256 differs")
+    # The file is in its place, whether or not the sender waits to hear of it.
+    with contextlib.suppress(EndOfStreamError):
+        stream.write_all(sha256.digest(), TIMEOUT_S)
+    return sha256.hexdigest()
+
+
+@contextlib.contextmanager
+def patience_with(who: str) -> Iterator[None]:
+    """Tells in the user's words that the other process has gone, or does nothing."""
+    try:
+        yield
+    except EndOfStreamError:
+        raise PeerGoneError(f"the {who} went before the file was transferred") from None
+    except bbipc.TimeoutError:
+        raise ProgramError(f"the {who} does nothing: the time is up") from None
+
+
+@contextlib.contextmanager
+def complete_or_absent(destination: Path) -> Iterator[BinaryIO]:
+    """A file under another name, which gets its own if the block ends well, and is deleted if not."""
+    partial = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with open(partial, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, destination)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+class Progress:
+    """A bar on standard error, if that is a terminal."""
+
+    WIDTH = 40
+    REDRAW_S = 0.1
+
+    def __init__(self, size: int, wanted: bool) -> None:
+        self.done = 0
+        self._size = size
+        self._started_at = time.monotonic()
+        self._drawn_at = 0.0
+        self._visible = wanted and sys.stderr.isatty()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._visible:
+            self._draw(time.monotonic())
+            print(file=sys.stderr)
+
+    def advance(self, size: int) -> None:
+        """So many bytes more are done."""
+        self.done += size
+        now = time.monotonic()
+        if self._visible and now - self._drawn_at >= self.REDRAW_S:
+            self._draw(now)
+
+    def _draw(self, now: float) -> None:
+        self._drawn_at = now
+        part = self.done / self._size if self._size else 1.0
+        bar = "#" * int(part * self.WIDTH)
+        rate = self.done / MEGABYTE / max(now - self._started_at, 1e-6)
+        print(
+            f"\r[{bar:-<{self.WIDTH}}] {part:4.0%}"
+            f" {self.done / MEGABYTE:9.1f} of {self._size / MEGABYTE:.1f} MB {rate:7.1f} MB/s",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def copy(file: BinaryIO, destination: Path, progress_bar: bool = True) -> str:
+    """Sends a file to a receiver that is started for it, and returns its SHA-256."""
+    with tempfile.TemporaryDirectory() as directory:
+        receiver = ("receive", "--quiet", str(destination), f"local:{directory}/receiver")
+        with server_process("file_transfer.py", *receiver) as (process, address):
+            with connect(parse_address(address)) as stream:
+                try:
+                    sha256 = send(file, stream, progress_bar)
+                except PeerGoneError:
+                    status = process.wait()
+                    if status > 0:  # then it has told why
+                        sys.exit(status)
+                    raise
+                except BaseException:
+                    # Before the stream closes, which it would complain about too.
+                    process.terminate()
+                    process.wait()
+                    raise
+            process.wait()
+    return sha256
+
+
+def run_receiver(arguments: argparse.Namespace) -> None:
+    destination: Path = arguments.destination
+    if destination.is_dir() or not destination.parent.is_dir():
+        raise ProgramError(f"{destination} can't be a file's name: it is a directory, or its directory does not exist")
+    with arguments.address.listen() as server:
+        print(f"listening on {address_of(server)}", flush=True)
+        poll_socket(server, Events.CONNECTION_AVAILABLE)
+        stream = server.accept_connection()
+    # The server is closed: a second sender learns at once that it comes too late.
+    with stream:
+        sha256 = receive(stream, destination, not arguments.quiet)
+    print(f"received {destination}, SHA-256 {sha256}")
+
+
+def run_sender(arguments: argparse.Namespace) -> None:
+    with open_source(arguments.file) as file, connect(arguments.address) as stream:
+        sha256 = send(file, stream, not arguments.quiet)
+    print(f"sent {arguments.file}, SHA-256 {sha256}")
+
+
+def run_copy(arguments: argparse.Namespace) -> None:
+    with open_source(arguments.file) as file:
+        sha256 = copy(file, arguments.destination, not arguments.quiet)
+    print(f"copied {arguments.file} to {arguments.destination}, SHA-256 {sha256}")
+
+
+def main() -> None:
+    parser = ArgumentParser(description="Sends a file to another process, and makes sure that it arrived.")
+    commands = parser.add_subparsers(required=True, metavar="command", dest="command")
+    for name, run_command, purpose in (
+        ("receive", run_receiver, "wait for one file"),
+        ("send", run_sender, "send one file to a receiver"),
+        ("copy", run_copy, "send one file to a receiver that is started for it"),
+    ):
+        command = commands.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.")
+        command.set_defaults(run_command=run_command)
+        command.add_argument("--quiet", action="store_true", help="show no progress bar")
+        if name != "receive":
+            command.add_argument("file", type=Path, help="what to send")
+        if name != "send":
+            command.add_argument("destination", type=Path, help="what to save it as; a file there is replaced")
+        if name != "copy":
+            command.add_argument(
+                "address",
+                nargs="?",
+                type=parse_address,
+                default=DEFAULT_ADDRESS,
+                help="the receiver's: tcp:HOST:PORT or local:PATH (default: %(default)s)",
+            )
+    arguments = parser.parse_args()
+    arguments.run_command(arguments)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,205 @@
+"""Programs run as processes of their own, what can be learnt of them from outside, and sockets of Python's own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from conftest import PATIENCE
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+#: Between two looks at something that sends no event: another process's descriptors, or a directory's files.
+LOOK_AGAIN_S = 0.005
+
+
+def example(name: str, *arguments: object) -> list[str]:
+    """The command that runs one of the examples."""
+    return [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+
+
+class Processes:
+    """Starts processes, and ends those that are left over."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._environment = dict(os.environ, PYTHONWARNINGS="always::ResourceWarning")
+
+    def start(self, command: list[str], **options: Any) -> subprocess.Popen[str]:
+        """A process whose standard streams are pipes, unless the options say otherwise."""
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        with heeded_interrupts():
+            process = subprocess.Popen(command, text=True, env=self._environment, **{**streams, **options})
+        self._stack.callback(self._end, process)
+        return process
+
+    def serve(self, name: str, *arguments: object) -> tuple[subprocess.Popen[str], str]:
+        """An example that listens, and its address."""
+        return self.serve_command(example(name, *arguments))
+
+    def serve_command(self, command: list[str], **options: Any) -> tuple[subprocess.Popen[str], str]:
+        """A command that runs an example that listens, and its address."""
+        process = self.start(command, **options)
+        return process, ready_address(process)
+
+    def run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        """A process that has ended."""
+        options.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, env=self._environment, **options
+        )
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stack.close()
+
+    @staticmethod
+    def _end(process: subprocess.Popen[str]) -> None:
+        if process.poll() is None:
+            process.kill()
+        # Also closes the pipes.
+        with process:
+            pass
+
+
+@contextlib.contextmanager
+def heeded_interrupts() -> Iterator[None]:
+    """Lets processes that start meanwhile heed Ctrl-C: what a shell runs in its background ignores it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before != signal.SIG_IGN:
+        yield
+        return
+    # A handler, unlike an ignored signal, is not inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def ready_address(process: subprocess.Popen[str]) -> str:
+    """What the next line says of where an example listens."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    start = "listening on "
+    if not line.startswith(start):
+        _, errors = process.communicate(timeout=PATIENCE)
+        raise AssertionError(f"{process.args!r} does not listen: {line!r} {errors!r}")
+    return line[len(start) :].rstrip("\n")
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """The exit status of a process that ends by itself, and what it has still printed."""
+    output, errors = process.communicate(timeout=PATIENCE)
+    return process.returncode, output, errors
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    """Waits for something that can only be looked at."""
+    give_up_at = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up_at, f"never so: {what}"
+        time.sleep(LOOK_AGAIN_S)
+
+
+def connect(address: str) -> socket.socket:
+    """A socket of Python's own, connected to where an example listens."""
+    namespace, _, rest = address.partition(":")
+    if namespace == "tcp":
+        host, _, port = rest.rpartition(":")
+        return socket.create_connection((host, int(port)), PATIENCE)
+    connected = socket.socket(socket.AF_UNIX)
+    try:
+        connected.settimeout(PATIENCE)
+        connected.connect(rest)
+    except OSError:
+        connected.close()
+        raise
+    return connected
+
+
+def listening_socket(address: str) -> socket.socket:
+    """A server of Python's own; at any free port for TCP."""
+    namespace, _, rest = address.partition(":")
+    listener = socket.socket(socket.AF_INET if namespace == "tcp" else socket.AF_UNIX)
+    listener.settimeout(PATIENCE)
+    listener.bind(("127.0.0.1", 0) if namespace == "tcp" else rest)
+    listener.listen()
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Where a socket listens, as the examples write it."""
+    name = listener.getsockname()
+    return f"local:{name}" if isinstance(name, str) else f"tcp:{name[0]}:{name[1]}"
+
+
+def receive_exactly(connected: socket.socket, size: int) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        chunk = connected.recv(size - len(received))
+        assert chunk, f"the end after {len(received)} of {size} bytes"
+        received += chunk
+    return bytes(received)
+
+
+def receive_to_end(connected: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connected.recv(1 << 20), b""))
+
+
+def exchange(connected: socket.socket, data: bytes) -> bytes:
+    """What comes back, to the end of it, while the data go out, and their end behind them."""
+    received = bytearray()
+    unsent = memoryview(data)
+    connected.setblocking(False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(connected, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        while True:
+            ready = selector.select(PATIENCE)
+            assert ready, f"nothing more after {len(received)} of {len(data)} bytes"
+            events = ready[0][1]
+            if events & selectors.EVENT_WRITE:
+                unsent = unsent[connected.send(unsent) :]
+                if not unsent:
+                    connected.shutdown(socket.SHUT_WR)
+                    selector.modify(connected, selectors.EVENT_READ)
+            if events & selectors.EVENT_READ:
+                chunk = connected.recv(1 << 20)
+                if not chunk:
+                    return bytes(received)
+                received += chunk
+
+
+def reset(connected: socket.socket) -> None:
+    """Closes with a reset rather than in order (socket(7), SO_LINGER); a Unix socket just closes."""
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connected.close()
+
+
+def descriptor_count(process: subprocess.Popen[str]) -> int:
+    return len(os.listdir(f"/proc/{process.pid}/fd"))
+
+
+def processor_seconds(process: subprocess.Popen[str]) -> float:
+    """How long it has run on a processor so far."""
+    # The name, in parentheses, may contain spaces: proc(5). User and system time are fields 14 and 15.
+    fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(process: subprocess.Popen[str]) -> int:
+    """How much memory it has, without the kernel's buffers."""
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

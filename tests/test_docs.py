@@ -1,0 +1,272 @@
+"""The documentation: its code runs and does what it says, its links and pictures are right, no public name is missing.
+
+How a page under docs/ is run:
+
+- Its ``python`` blocks are one program, in their order. What that prints must be what the comments ``# prints ...``
+  say; a long one goes on in the next line, indented. No block is left out.
+- A ``python`` block with a caption is a file of that name.
+- A ``console`` block is a terminal: each ``$ COMMAND`` must print the lines that follow it, and end well. It may still
+  be running when the page's next command starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import bbipc
+from conftest import PATIENCE
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+#: Columns that a block of code has room for.
+COLUMNS_MAX = 84
+PICTURES = sorted((DOCS / "images").glob("*.svg"))
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    language: str
+    caption: str
+    code: str
+    #: The number of the code's first line in its page.
+    line: int
+
+
+def blocks_of(page: Path) -> list[Block]:
+    found = []
+    lines = page.read_text(encoding="utf-8").splitlines()
+    at = 0
+    while at < len(lines):
+        opening = re.match(r"(?P<fence>`{3,})(\{code-block\} *)?(?P<language>.*)$", lines[at])
+        if not opening:
+            assert not re.match(r"\s+```", lines[at]), f"{page}:{at + 1}: a block that is indented would not be run"
+            at += 1
+            continue
+        end = lines.index(opening["fence"], at + 1)
+        start = at + 1
+        caption = ""
+        while option := re.fullmatch(r":([a-z-]+):(.*)", lines[start]):
+            caption = option[2].strip() if option[1] == "caption" else caption
+            start += 1
+        found.append(Block(opening["language"], caption, "\n".join(lines[start:end]), start + 1))
+        at = end + 1
+    return found
+
+
+def identifier(path: Path) -> str:
+    return path.relative_to(DOCS).as_posix()
+
+
+def pages_with(language: str, *, as_files: bool = False) -> list[Path]:
+    """The pages that have blocks of the language, and those with a caption or those without."""
+    return [
+        page
+        for page in PAGES
+        if any(block.language == language and bool(block.caption) == as_files for block in blocks_of(page))
+    ]
+
+
+def environment() -> dict[str, str]:
+    """Programs find the package that is tested, and `python` is the Python that tests it."""
+    paths = [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join(paths),
+        "PYTHONPATH": os.path.dirname(os.path.dirname(bbipc.__file__)),
+        "PYTHONWARNINGS": "error",
+    }
+
+
+def program_of(page: Path) -> str:
+    """The page's program, on the lines that it has in the page, so that a traceback names them."""
+    lines: list[str] = []
+    for block in blocks_of(page):
+        if block.language == "python" and not block.caption:
+            lines += [""] * (block.line - 1 - len(lines)) + block.code.splitlines()
+    return "\n".join(lines) + "\n"
+
+
+def said_to_be_printed(program: str) -> list[str]:
+    comments = re.findall(r"# prints (.*(?:\n# {8}.*)*)", program)
+    return [re.sub(r"\n# +", " ", comment) for comment in comments]
+
+
+@pytest.mark.parametrize("page", pages_with("python"), ids=identifier)
+def test_code_of_page(page: Path, directory: Path) -> None:
+    program = program_of(page)
+    script = directory / f"{page.name}.py"
+    script.write_text(program, encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=directory,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    # A socket that the page forgets to close, for example, only says so here.
+    assert ran.stderr == ""
+    assert ran.stdout.splitlines() == said_to_be_printed(program)
+
+
+@pytest.mark.parametrize("page", pages_with("console"), ids=identifier)
+def test_terminals_of_page(page: Path, directory: Path) -> None:
+    for block in blocks_of(page):
+        if block.language == "python" and block.caption:
+            (directory / block.caption).write_text(block.code + "\n", encoding="utf-8")
+    with contextlib.ExitStack() as stack:
+        running = []
+        for block in blocks_of(page):
+            if block.language != "console":
+                continue
+            for command, output in commands_of(block):
+                process = stack.enter_context(started(command, directory))
+                running.append(process)
+                assert process.stdout is not None
+                for line in output:
+                    assert process.stdout.readline() == line + "\n", command
+        for process in running:
+            printed, complaints = process.communicate(timeout=PATIENCE)
+            assert (process.returncode, printed, complaints) == (0, "", "")
+
+
+def commands_of(block: Block) -> Iterator[tuple[str, list[str]]]:
+    """Each command of a terminal, with the lines that it prints."""
+    command = ""
+    output: list[str] = []
+    for line in block.code.splitlines():
+        if line.startswith("$ "):
+            if command:
+                yield command, output
+            command, output = line[2:], []
+        else:
+            output.append(line)
+    yield command, output
+
+
+@contextlib.contextmanager
+def started(command: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command.split(),
+        cwd=directory,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=identifier)
+def test_code_fits_into_the_page(page: Path) -> None:
+    # Longer lines would be cut off, and have to be scrolled.
+    assert [line for block in blocks_of(page) for line in block.code.splitlines() if len(line) > COLUMNS_MAX] == []
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ziglang") is None, reason="ziglang, which compiles the C program, is missing"
+)
+@pytest.mark.timeout(300)  # the first time on a machine, Zig builds what every C program needs
+@pytest.mark.parametrize("page", pages_with("c", as_files=True), ids=identifier)
+def test_c_program_of_page(page: Path, directory: Path) -> None:
+    library = Path(bbipc.__file__).with_name("libbbipc.so")
+    for block in blocks_of(page):
+        if block.language != "c":
+            continue
+        source = directory / block.caption
+        source.write_text(block.code + "\n", encoding="utf-8")
+        program = source.with_suffix("")
+        compiler = [sys.executable, "-m", "ziglang", "cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
+        files = [f"-I{ROOT / 'native'}", str(source), str(library), f"-Wl,-rpath,{library.parent}", "-o", str(program)]
+        subprocess.run([*compiler, *files], check=True)
+        ran = subprocess.run(
+            [str(program)], cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert ran.stdout.splitlines() == re.findall(r"prints (.*?) \*/", block.code)
+
+
+# ---- The reference, the links and the pictures ----
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    documented: list[str] = []
+    for page in (DOCS / "reference").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        documented += re.findall(r"^\.\. (?:auto|py:)[a-z]+:: bbipc\.(\w+)$", text, re.MULTILINE)
+    assert sorted(documented) == sorted(bbipc.__all__)
+
+
+def public_members(owner: type) -> list[str]:
+    return [name for name, value in vars(owner).items() if not name.startswith("_") and callable(value)]
+
+
+def test_every_public_member_has_a_docstring() -> None:
+    # The reference leaves out what has none.
+    for name in bbipc.__all__:
+        value = getattr(bbipc, name)
+        if isinstance(value, type):
+            assert value.__doc__, name
+            for member in public_members(value):
+                assert getattr(value, member).__doc__, f"{name}.{member}"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("sphinx") is None,
+    reason="Sphinx is missing: python -m pip install '.[docs]'; .ci/run builds the documentation in any case",
+)
+@pytest.mark.timeout(300)
+def test_documentation_builds_without_a_warning(directory: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    built = subprocess.run(
+        [*command, "-d", str(directory / "doctrees"), str(DOCS), str(directory / "html")],
+        env={**environment(), "PYTHONWARNINGS": "default"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    reference = "".join(path.read_text(encoding="utf-8") for path in (directory / "html/reference").glob("*.html"))
+    shown = set(re.findall(r'id="bbipc\.([\w.]+)"', reference))
+    for name in bbipc.__all__:
+        assert name in shown
+        value = getattr(bbipc, name)
+        if isinstance(value, type) and value is not bbipc.Events:
+            assert {f"{name}.{member}" for member in public_members(value)} <= shown
+
+
+def test_there_are_pictures() -> None:
+    assert [path.name for path in PICTURES] == ["connection-life.svg", "what-a-poll-sees.svg"]
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=identifier)
+def test_picture_is_well_formed_and_names_only_events_that_exist(picture: Path) -> None:
+    root = xml.etree.ElementTree.parse(picture).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    text = " ".join(root.itertext())
+    named = set(re.findall(r"\b[A-Z]+_[A-Z_]+\b", text)) | {"DETERMINED"}
+    assert named <= {str(event) for event in ~bbipc.Events(0)}
+    # Whoever can't see it is told what it shows.
+    assert root.find("{http://www.w3.org/2000/svg}title") is not None
+    assert root.find("{http://www.w3.org/2000/svg}desc") is not None

@@ -1,0 +1,426 @@
+"""Signals during waits: Ctrl-C ends every wait, other handlers run and the wait goes on. And what else runs meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+import bbipc
+from bbipc import Events, Poller, StreamSocket
+from conftest import PATIENCE, Transport, fill
+from peer import WAITS, Pattern, command, run_program, until_asleep
+from processes import Processes
+
+#: Seconds. How long a wait lasts that nothing ends.
+A_WHILE = 0.25
+
+
+class Signals:
+    """Sends this thread a signal, whose handler is the test's, once it sleeps or every so often."""
+
+    NUMBER = signal.SIGUSR1
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._before = signal.getsignal(self.NUMBER)
+        self.count = 0
+
+    def on_signal(self, handle: Callable[[], object]) -> None:
+        def handler(_number: int, _frame: object) -> None:
+            self.count += 1
+            handle()
+
+        signal.signal(self.NUMBER, handler)
+
+    def _start(self, work: Callable[[], object]) -> None:
+        thread = threading.Thread(target=work, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def send_when_asleep(self) -> None:
+        this = threading.get_ident()
+        this_native = threading.get_native_id()
+
+        def send() -> None:
+            # The wait that is about to begin, not the moment before.
+            until_asleep(os.getpid(), this_native)
+            signal.pthread_kill(this, self.NUMBER)
+
+        self._start(send)
+
+    def send_every(self, interval: float) -> None:
+        this = threading.get_ident()
+
+        def send() -> None:
+            while not self._over.wait(interval):
+                signal.pthread_kill(this, self.NUMBER)
+
+        self._start(send)
+
+    def close(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+        signal.signal(self.NUMBER, self._before)
+
+
+@pytest.fixture
+def signals() -> Iterator[Signals]:
+    with contextlib.closing(Signals()) as made:
+        yield made
+
+
+@pytest.fixture
+def waited_for(transport: Transport) -> tuple[StreamSocket, StreamSocket]:
+    """A stream that has nothing to read, and no room to write; and its remote end."""
+    stream, remote = transport.pair()
+    fill(stream)
+    return stream, remote
+
+
+# ---- Ctrl-C ----
+
+
+@pytest.mark.parametrize("timeout", [None, 60.0])
+@pytest.mark.parametrize("name", WAITS)
+def test_ctrl_c_ends_every_wait(transport: Transport, name: str, timeout: float | None) -> None:
+    server = transport.make_server()
+    with Processes() as processes:
+        process = processes.start(command("wait", "connect", transport.address(server), name, timeout))
+        transport.accept(server)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        until_asleep(process.pid)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert output == ""
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert "ResourceWarning" not in errors
+    assert process.returncode == -signal.SIGINT
+
+
+def test_a_program_waits_again_after_ctrl_c(transport: Transport) -> None:
+    """Everything still works: what a wait was at is left in order."""
+    stream, remote = transport.pair()
+    with bbipc.make_poller() as poller:
+        poller.monitor_socket(stream, Events.DATA_AVAILABLE)
+        waits: list[Callable[[], object]] = [
+            partial(bbipc.poll_socket, stream, Events.DATA_AVAILABLE),
+            partial(bbipc.poll_sockets, [stream] * 40, Events.DATA_AVAILABLE),
+            poller.wait_for_events,
+            partial(stream.read_exactly, 1),
+        ]
+        for wait in waits:
+            with interrupted_when_asleep(), pytest.raises(KeyboardInterrupt):
+                wait()
+        remote.write(b"!")
+        assert bbipc.poll_socket(stream, Events.DATA_AVAILABLE, PATIENCE) == Events.DATA_AVAILABLE
+        assert poller.wait_for_events(PATIENCE) == [(stream, Events.DATA_AVAILABLE)]
+        assert stream.read_exactly(1, PATIENCE) == b"!"
+
+
+@contextlib.contextmanager
+def interrupted_when_asleep() -> Iterator[None]:
+    """Ctrl-C for this thread, which must be the main one, as soon as it sleeps."""
+    this, this_native = threading.get_ident(), threading.get_native_id()
+
+    def interrupt() -> None:
+        until_asleep(os.getpid(), this_native)
+        signal.pthread_kill(this, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        thread.join(PATIENCE)
+
+
+# ---- Other signals ----
+
+
+def outcome(wait: Callable[[], object]) -> object:
+    """What a wait returned, or the library's timeout."""
+    try:
+        return wait()
+    except bbipc.TimeoutError as error:
+        return error
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_wait_goes_on_for_the_time_left(
+    waited_for: tuple[StreamSocket, StreamSocket], signals: Signals, name: str
+) -> None:
+    stream, _ = waited_for
+    signals.on_signal(lambda: None)
+    signals.send_every(0.01)
+    began = time.monotonic()
+    result = outcome(partial(WAITS[name], stream, A_WHILE))
+    elapsed = time.monotonic() - began
+    assert elapsed >= A_WHILE
+    # It does not begin anew with each signal.
+    assert elapsed < A_WHILE + 1
+    assert signals.count >= 5
+    # poll_sockets has an empty set for each.
+    assert isinstance(result, bbipc.TimeoutError) or not result or not any(result)  # type: ignore[call-overload]
+
+
+def test_a_handler_runs_during_the_wait_not_after_it(transport: Transport, signals: Signals) -> None:
+    """It ends the wait itself, by what it does."""
+    stream, remote = transport.pair()
+    signals.on_signal(lambda: remote.write(b"from the handler"))
+    signals.send_when_asleep()
+    assert stream.read_exactly(16, PATIENCE) == b"from the handler"
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_an_exception_from_a_handler_ends_the_wait(
+    waited_for: tuple[StreamSocket, StreamSocket], signals: Signals, name: str
+) -> None:
+    stream, remote = waited_for
+
+    class FromTheHandlerError(Exception):
+        pass
+
+    def fail() -> None:
+        raise FromTheHandlerError
+
+    signals.on_signal(fail)
+    signals.send_when_asleep()
+    with pytest.raises(FromTheHandlerError):
+        WAITS[name](stream, None)
+    remote.write(b"!")
+    assert stream.read_exactly(1, PATIENCE) == b"!"
+
+
+def test_a_storm_of_signals_stops_no_transfer(transport: Transport, signals: Signals) -> None:
+    """No call is cut short, and no byte lost or doubled."""
+    stream, remote = transport.pair()
+    size = 32 << 20
+    signals.on_signal(lambda: None)
+    failures: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            remote.write_all(Pattern(1).at(0, size), PATIENCE)
+        except BaseException as error:
+            failures.append(error)
+
+    writer = threading.Thread(target=write, daemon=True)
+    signals.send_every(0.0002)
+    writer.start()
+    assert stream.read_exactly(size, PATIENCE) == Pattern(1).at(0, size)
+    writer.join(PATIENCE)
+    assert not failures
+    assert signals.count > 10
+
+
+def test_a_stopped_process_waits_on_when_it_continues(transport: Transport) -> None:
+    """SIGCONT interrupts waits too, without any handler (signal(7))."""
+    server = transport.make_server()
+    with Processes() as processes:
+        started = [
+            processes.start(command("wait", "connect", transport.address(server), name, 0.6))
+            for name in WAITS
+            # It fills what the kernel buffers first, which takes its time.
+            if name != "write_all"
+        ]
+        for process in started:
+            transport.accept(server)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "waiting\n"
+        for process in started:
+            until_asleep(process.pid)
+            process.send_signal(signal.SIGSTOP)
+        # Stopped for good before they go on.
+        for process in started:
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            process.send_signal(signal.SIGCONT)
+        for process in started:
+            output, errors = process.communicate(timeout=PATIENCE)
+            assert (process.returncode, errors) == (0, "")
+            assert float(output.split()[0]) >= 0.6
+
+
+def test_writing_to_a_severed_stream_is_no_sigpipe(transport: Transport) -> None:
+    """Not even in a process that wants it, as Python by itself does not."""
+    server = transport.make_server()
+    run = partial(
+        run_program,
+        """
+        import signal, sys
+        import bbipc
+        from bbipc import Events
+
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        address = sys.argv[1].split(":", 1)[1]
+        if sys.argv[1].startswith("local:"):
+            stream = bbipc.connect_to_local_server(address)
+        else:
+            host, port = address.split(":")
+            stream = bbipc.connect_to_ipv4_tcp_server(host, int(port))
+        with stream:
+            assert bbipc.poll_socket(stream, Events.REMOTE_DISCONNECTED, 20)
+            for _ in range(3):
+                try:
+                    stream.write(b"!")
+                except bbipc.SocketError as error:
+                    print(error.errno)
+                bbipc.poll_socket(stream, Events.CONNECTION_SEVERED, 20)
+        """,
+        transport.address(server),
+    )
+    closing = threading.Thread(target=lambda: transport.accept(server).close())
+    closing.start()
+    assert str(errno.EPIPE) in run().split()
+    closing.join(PATIENCE)
+
+
+# ---- Handlers that use bbipc themselves ----
+
+
+def test_a_handler_uses_the_poller_that_waits(transport: Transport, backend: str, signals: Signals) -> None:
+    stream, remote = transport.pair()
+    other, other_remote = transport.pair()
+    inner: list[object] = []
+    with bbipc.make_poller(backend) as poller:
+        poller.monitor_socket(stream, Events.DATA_AVAILABLE)
+
+        def handle() -> None:
+            inner.append(poller.wait_for_events(0.01))
+            poller.monitor_socket(other, Events.WRITE_SPACE)
+            inner.append(poller.wait_for_events(PATIENCE))
+            poller.set_monitored_events(other, Events.DATA_AVAILABLE)
+            inner.append(poller.wait_for_events(0))
+            other_remote.write(b"!")
+
+        signals.on_signal(handle)
+        signals.send_when_asleep()
+        assert poller.wait_for_events(PATIENCE) == [(other, Events.DATA_AVAILABLE)]
+        assert inner == [[], [(other, Events.WRITE_SPACE)], []]
+        assert other.read() == b"!"
+
+        # And one that takes away what the wait is for.
+        signals.on_signal(lambda: (poller.unmonitor_socket(other), remote.write(b"?"), other_remote.write(b"?")))
+        signals.send_when_asleep()
+        assert poller.wait_for_events(PATIENCE) == [(stream, Events.DATA_AVAILABLE)]
+
+
+def test_a_handler_uses_the_stream_that_waits(transport: Transport, signals: Signals) -> None:
+    stream, remote = transport.pair()
+    taken: list[bytes] = []
+
+    def handle() -> None:
+        remote.write(b"handler" + b"waiter")
+        taken.append(stream.read_exactly(7, PATIENCE))
+        assert bbipc.poll_socket(stream, Events.DATA_AVAILABLE, PATIENCE)
+        stream.write_all(b"answer", PATIENCE)
+
+    signals.on_signal(handle)
+    signals.send_when_asleep()
+    assert stream.read_exactly(6, PATIENCE) == b"waiter"
+    assert taken == [b"handler"]
+    assert remote.read_exactly(6, PATIENCE) == b"answer"
+
+
+@pytest.mark.parametrize("name", [name for name in WAITS if not name.startswith("wait_for_events")])
+def test_a_handler_closes_the_stream_that_waits(
+    waited_for: tuple[StreamSocket, StreamSocket], signals: Signals, name: str
+) -> None:
+    stream, _ = waited_for
+    signals.on_signal(stream.close)
+    signals.send_when_asleep()
+    with pytest.raises(bbipc.SocketClosedError) as caught:
+        WAITS[name](stream, None)
+    assert caught.value.socket is stream
+
+
+def test_a_handler_closes_the_poller_that_waits(transport: Transport, backend: str, signals: Signals) -> None:
+    stream, _ = transport.pair()
+    poller: Poller = bbipc.make_poller(backend)
+    poller.monitor_socket(stream, Events.DATA_AVAILABLE)
+    signals.on_signal(poller.close)
+    signals.send_when_asleep()
+    with pytest.raises(bbipc.PollerClosedError):
+        poller.wait_for_events()
+
+
+def test_a_handler_wakes_the_poller_that_waits(backend: str, signals: Signals) -> None:
+    with bbipc.make_poller(backend) as poller:
+        signals.on_signal(poller.wake)
+        signals.send_when_asleep()
+        assert poller.wait_for_events(PATIENCE) == []
+        assert signals.count == 1
+
+
+def test_a_handler_forks(transport: Transport, signals: Signals) -> None:
+    stream, remote = transport.pair()
+
+    def handle() -> None:
+        # A fork with little in between: the child is `true`.
+        subprocess.run(["true"], check=True, preexec_fn=lambda: None, timeout=PATIENCE)
+        remote.write(b"!")
+
+    signals.on_signal(handle)
+    signals.send_when_asleep()
+    assert stream.read_exactly(1, PATIENCE) == b"!"
+
+
+# ---- The GIL ----
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_other_threads_run_during_a_wait(waited_for: tuple[StreamSocket, StreamSocket], name: str) -> None:
+    """The wait ends by what another thread does meanwhile: were the GIL kept, neither would go on."""
+    stream, remote = waited_for
+    this = threading.get_native_id()
+    received = bytearray(64 << 20)
+
+    def answer() -> None:
+        until_asleep(os.getpid(), this)
+        # What read_exactly and the polls wait for; then room, for write_all.
+        remote.write(b"!")
+        while name == "write_all" and bbipc.poll_socket(remote, Events.DATA_AVAILABLE | Events.END_OF_DATA, PATIENCE):
+            if remote.read_into(received) == 0:
+                return
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    WAITS[name](stream, PATIENCE)
+    stream.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_other_threads_run_during_large_copies(transport: Transport) -> None:
+    """A busy thread gets its share while another moves much at a time."""
+    stream, remote = transport.pair()
+    over = threading.Event()
+    counted = 0
+
+    def count() -> None:
+        nonlocal counted
+        while not over.is_set():
+            counted += 1
+
+    thread = threading.Thread(target=count, daemon=True)
+    thread.start()
+    buffer = bytearray(8 << 20)
+    for _ in range(20):
+        stream.write(buffer)
+        remote.read_into(buffer)
+    over.set()
+    thread.join(PATIENCE)
+    assert counted > 0
