@@ -88,14 +88,14 @@ class UnsupportedOperationError(BbipcError, io.UnsupportedOperation):
 #: What a user can do about the system's refusals that most often meet them.
 _ADVICE = {
     errno.EADDRINUSE: "another socket has that address; choose another, or wait until it is free",
-    errno.EADDRNOTAVAIL: "no network interface of this machine has that address",
+    errno.EADDRNOTAVAIL: "no network interface of this machine has that address, or no port of it is left",
     errno.EACCES: "this user may not; ports below 1024 and foreign directories need permission",
     errno.EAGAIN: "the server's backlog is full; try again when it has accepted somebody",
     errno.EMFILE: "this process has no descriptor left; close sockets, or raise the limit (ulimit -n)",
     errno.ENFILE: "the system has no descriptor left",
     errno.ENOENT: "the directory does not exist",
     errno.ECONNRESET: "the remote end closed the connection without reading all that was sent to it",
-    errno.EPIPE: "the connection no longer takes data: the remote end has gone, or finish_writing() was called",
+    errno.EPIPE: "the remote end has gone, or finish_writing() was called before",
     errno.ENOTCONN: "the connection is not established (any more)",
 }
 

@@ -92,7 +92,8 @@ typedef int64_t bbipc_result;
 #define BBIPC_CONNECTION_FAILED 0x008u
 /* At least one byte can be read now, also when the remote end has gone. [data-available-p] */
 #define BBIPC_DATA_AVAILABLE 0x010u
-/* Established, remote end not gone, and a write would take at least one byte. [ready-to-write-p] */
+/* Established, remote end not gone, and a write would take at least one byte. [ready-to-write-p] Systems tell of room
+ * late, when a good part of their buffer is free again; a write may take bytes before. */
 #define BBIPC_READY_TO_WRITE 0x020u
 /* The remote end has closed, has finished sending, or the connection is severed. [remote-disconnected-p] */
 #define BBIPC_REMOTE_DISCONNECTED 0x040u
