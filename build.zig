@@ -31,30 +31,49 @@ pub fn build(b: *std.Build) void {
     });
     b.installArtifact(library);
 
-    const tests = addTests(b, target, optimize_asked orelse .debug);
-    const run_tests = b.addRunArtifact(tests);
-    run_tests.has_side_effects = true; // what they test is more than their own bytes
-    b.step("test", "Run the native tests").dependOn(&run_tests.step);
-    const test_binary = b.step("test-binary", "Install the native tests, to run them elsewhere or under other tools");
-    test_binary.dependOn(&b.addInstallArtifact(tests, .{}).step);
-}
-
-/// One executable that needs nothing beside it: the tests of every file, and of the C interface end to end.
-fn addTests(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.builtin.Optimize) *std.Build.Step.Compile {
+    // The tests call what the header declares, as a C program would.
     const header = b.addTranslateC(.{
         .root_source_file = b.path("native/bbipc.h"),
         .target = target,
         .optimize = optimize,
         .link_libc = false,
-    });
-    return b.addTest(.{
+    }).createModule();
+
+    // One executable that needs nothing beside it: the tests of every file, and those of the C interface end to end.
+    const tests = b.addTest(.{
         .name = "bbipc-tests",
-        .root_module = b.createModule(.{
-            .root_source_file = b.path("native/root.zig"),
-            .imports = &.{.{ .name = "bbipc_h", .module = header.createModule() }},
-            .target = target,
-            .optimize = optimize,
-            .link_libc = false,
-        }),
+        .root_module = testModule(b, "native/root.zig", header, target, optimize_asked orelse .debug),
+    });
+    const run_tests = b.addRunArtifact(tests);
+    run_tests.has_side_effects = true;
+    b.step("test", "Run the native tests").dependOn(&run_tests.step);
+
+    const random_calls = b.addExecutable(.{
+        .name = "random-calls",
+        .root_module = testModule(b, "native/random_calls.zig", header, target, optimize),
+    });
+    const run_random_calls = b.addRunArtifact(random_calls);
+    run_random_calls.addPassthruArgs();
+    b.step("random-calls", "Call the C interface at random: -- CALLS SEED [THREADS]").dependOn(&run_random_calls.step);
+
+    const test_binaries = b.step("test-binaries", "Install the native tests, to run them elsewhere or with other tools");
+    for ([_]*std.Build.Step.Compile{ tests, random_calls }) |binary| {
+        test_binaries.dependOn(&b.addInstallArtifact(binary, .{}).step);
+    }
+}
+
+fn testModule(
+    b: *std.Build,
+    root_source_file: []const u8,
+    header: *std.Build.Module,
+    target: std.Build.ResolvedTarget,
+    optimize: std.builtin.Optimize,
+) *std.Build.Module {
+    return b.createModule(.{
+        .root_source_file = b.path(root_source_file),
+        .imports = &.{.{ .name = "bbipc_h", .module = header }},
+        .target = target,
+        .optimize = optimize,
+        .link_libc = false,
     });
 }

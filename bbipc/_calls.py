@@ -159,21 +159,33 @@ def _write(handle: int, address: Any, start: int, end: int) -> int:
 _spare_buffers: list[ctypes.Array[c_char]] = []
 _SPARE_BUFFERS_MAX = 8
 
+#: Bytes. No system's call reads more at once.
+_READ_MAX = 2**31 - 4096
+
 
 def read(handle: int, size: int, peek: bool) -> bytes | int:
     """Up to ``size`` bytes (1 or more), or a failure."""
-    pooled = size <= COPY_HOLDING_GIL_MAX
+    if size > COPY_HOLDING_GIL_MAX:
+        return _read_much(handle, size, peek)
     try:
-        buffer = _spare_buffers.pop() if pooled else ctypes.create_string_buffer(size)
+        buffer = _spare_buffers.pop()
     except IndexError:
         buffer = ctypes.create_string_buffer(COPY_HOLDING_GIL_MAX)
     code = c_int32()
-    call = _ffi.read if pooled else _ffi.read_much
-    result: int = call(handle, buffer, 0, size, _ffi.PEEK if peek else 0, byref(code))
+    result: int = _ffi.read(handle, buffer, 0, size, _ffi.PEEK if peek else 0, byref(code))
     data = ctypes.string_at(buffer, result) if result > 0 else b""
-    if pooled and len(_spare_buffers) < _SPARE_BUFFERS_MAX:
+    if len(_spare_buffers) < _SPARE_BUFFERS_MAX:
         _spare_buffers.append(buffer)
     return data if result >= 0 else _pack(result, code.value)
+
+
+def _read_much(handle: int, size: int, peek: bool) -> bytes | int:
+    import mmap
+
+    # Fresh pages of the system: only those that are read into cost anything, whatever the size.
+    with mmap.mmap(-1, min(size, _READ_MAX)) as memory:
+        result = _read_into(handle, c_char.from_buffer(memory), 0, len(memory), peek)
+        return memory[:result] if result >= 0 else result
 
 
 # ---- Sockets ----

@@ -115,16 +115,16 @@ class Events:
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError("a set of events can't be changed: combine sets with |, & and -")
 
-    def __or__(self, other: Any) -> Events:
+    def __or__(self, other: Events) -> Events:
         return SETS[self._bits | other._bits] if isinstance(other, Events) else NotImplemented
 
-    def __and__(self, other: Any) -> Events:
+    def __and__(self, other: Events) -> Events:
         return SETS[self._bits & other._bits] if isinstance(other, Events) else NotImplemented
 
-    def __sub__(self, other: Any) -> Events:
+    def __sub__(self, other: Events) -> Events:
         return SETS[self._bits & ~other._bits] if isinstance(other, Events) else NotImplemented
 
-    def __xor__(self, other: Any) -> Events:
+    def __xor__(self, other: Events) -> Events:
         return SETS[self._bits ^ other._bits] if isinstance(other, Events) else NotImplemented
 
     def __invert__(self) -> Events:

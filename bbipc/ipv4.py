@@ -137,7 +137,8 @@ def make_ipv4_tcp_server(
     :param host_address: a dotted quad: :data:`IPV4_LOOPBACK` for this machine's programs only, :data:`IPV4_ANY` for
         all.
     :param port: 0 to 65535; 0 lets the system choose, and :attr:`Ipv4TcpServer.port` tells.
-    :param reuse_address: listen although connections of an earlier server linger (``SO_REUSEADDR``, ``socket(7)``).
+    :param reuse_address: listen although connections of an earlier server linger (``SO_REUSEADDR``, ``socket(7)``). On
+        Linux that server must have been made with it too.
     :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`.
     :raises ValueError: for an address that is no dotted quad, and numbers out of range.
     :raises SocketError: if the system refuses: ``EADDRINUSE`` for a port in use, ``EADDRNOTAVAIL`` for an address that

@@ -6,7 +6,7 @@ import weakref
 from warnings import warn
 
 from . import _calls, _ffi
-from ._timeouts import Deadline
+from ._waiting import Deadline, wait
 from .errors import (
     AlreadyMonitoredError,
     NotMonitoredError,
@@ -15,21 +15,12 @@ from .errors import (
     failure_error,
 )
 from .events import SETS, Events
-from .sockets import Socket
+from .sockets import Socket, open_pollers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any, NoReturn
-
-
-def _interruptible(call: Callable[[int], int], timeout: float | None) -> int:
-    """A native wait that goes on after signals, for the time that is left. Python runs their handlers in between."""
-    deadline = Deadline(timeout)
-    while True:
-        result = call(deadline.remaining_ns())
-        if result >= 0 or _calls.status_of(result) != _ffi.ERROR_INTERRUPTED:
-            return result
 
 
 def poll_socket(socket: Socket, events: Events, timeout: float | None = None) -> Events:
@@ -44,7 +35,7 @@ def poll_socket(socket: Socket, events: Events, timeout: float | None = None) ->
         raise TypeError(f"poll_socket() needs a Socket, not {type(socket).__name__}")
     asked = socket._check_events(events)
     handle = socket._handle
-    result = _interruptible(lambda timeout_ns: _calls.poll_socket(handle, asked, timeout_ns), timeout)
+    result = wait(lambda timeout_ns: _calls.poll_socket(handle, asked, timeout_ns), Deadline(timeout))
     if result < 0:
         raise failure_error(result, "wait", socket)
     return SETS[result]
@@ -88,7 +79,7 @@ def poll_sockets(
         result, failed = request.poll(timeout_ns)
         return result
 
-    result = _interruptible(call, timeout)
+    result = wait(call, Deadline(timeout))
     if result < 0:
         raise failure_error(result, "wait", None if failed is None else listed[failed])
     return [SETS[bits] for bits in request.happened()]
@@ -105,7 +96,7 @@ class Poller:
     :raises WrongProcessError: from every method but :meth:`close`, in another process than the one that made it.
     """
 
-    __slots__ = ("__weakref__", "_backend", "_closed", "_handle", "_reference", "_sockets", "_spare_reports")
+    __slots__ = ("__weakref__", "_backend", "_closed", "_handle", "_sockets", "_spare_reports")
 
     if TYPE_CHECKING:
         _handle: int
@@ -113,7 +104,6 @@ class Poller:
         _backend: str
         _sockets: dict[int, Socket]
         _spare_reports: list[_calls.Reports]
-        _reference: weakref.ref[Poller]
 
     def __init__(self, *_arguments: object, **_keywords: object) -> None:
         raise TypeError("a Poller is made by make_poller(), not by its class")
@@ -126,7 +116,7 @@ class Poller:
         poller._backend = backend
         poller._sockets = {}
         poller._spare_reports = []
-        poller._reference = weakref.ref(poller)
+        open_pollers[handle] = weakref.ref(poller)
         return poller
 
     def close(self) -> None:
@@ -139,12 +129,8 @@ class Poller:
         self._closed = True
         # A failure is another thread's close that came first.
         _calls.close(self._handle)
-        while self._sockets:
-            try:
-                _, socket = self._sockets.popitem()
-            except KeyError:
-                return
-            self._leave(socket)
+        open_pollers.pop(self._handle, None)
+        self._sockets.clear()
 
     @property
     def closed(self) -> bool:
@@ -189,29 +175,28 @@ class Poller:
         :raises SocketError: if the system refuses: ``ENOSPC`` when its limit of watches is reached.
         """
         asked = self._check(socket)._check_events(events)
+        # First, so that a wait in another thread knows what is reported to it.
+        self._sockets[socket._handle] = socket
         result = _calls.monitor_socket(self._handle, socket._handle, asked)
+        self._settle(socket)
         if result < 0:
             raise self._error(result, "monitor", socket)
-        self._sockets[socket._handle] = socket
-        socket._pollers += (self._reference,)
-        # Another thread may have closed either of them since: then nobody else will take it out.
-        if socket._closed or self._closed:
-            self._forget(socket._handle)
 
     def unmonitor_socket(self, socket: Socket) -> None:
         """Removes a socket. One that is gone already, or closed, is no error. (``unmonitor-socket``.)"""
         result = _calls.unmonitor_socket(self._handle, self._check(socket)._handle)
         if result < 0:
             raise self._error(result, "unmonitor", socket)
-        if result and self._sockets.pop(socket._handle, None) is not None:
-            self._leave(socket)
+        self._settle(socket)
 
     def monitored_events(self, socket: Socket) -> Events:
         """What is reported of a socket; empty for one that the poller doesn't have. (``monitored-events``.)"""
         result: int = _calls.monitored_events(self._handle, self._check(socket)._handle)
-        if result < 0:
-            raise self._error(result, "tell the monitored events of", socket)
-        return SETS[result]
+        if result >= 0:
+            return SETS[result]
+        if _calls.status_of(result) == _ffi.ERROR_NOT_MONITORED:
+            return Events()
+        raise self._error(result, "tell the monitored events of", socket)
 
     def set_monitored_events(self, socket: Socket, events: Events) -> None:
         """Changes what is reported of a socket. (``(setf monitored-events)``.)
@@ -227,9 +212,9 @@ class Poller:
 
     def monitored_sockets(self) -> list[Socket]:
         """The sockets, in the order in which they were added. (``monitored-sockets``.)"""
-        # Any call that touches nothing, for its errors.
+        # Any call that changes nothing, for its errors.
         result = _calls.monitored_events(self._handle, 0)
-        if result < 0:
+        if _calls.status_of(result) != _ffi.ERROR_NOT_MONITORED:
             raise self._error(result, "list the sockets", None)
         return list(self._sockets.values())
 
@@ -247,13 +232,16 @@ class Poller:
             reports = self._spare_reports.pop()
         except IndexError:
             reports = _calls.Reports(self._handle)
-        count = _interruptible(reports.wait, timeout)
+        count = wait(reports.wait, Deadline(timeout))
         if count < 0:
-            raise self._error(count, "wait", None)
-        sockets = self._sockets
+            if _calls.status_of(count) != _ffi.ERROR_WOKEN:
+                raise self._error(count, "wait", None)
+            count = 0
+        find = self._sockets.get
         events = SETS
-        # A socket can have left since: another thread closed it.
-        result = [(sockets[number], events[bits]) for number, bits in reports.pairs(count) if number in sockets]
+        # A socket can have left since, or be about to: another thread takes it out.
+        found = [(find(number), events[bits]) for number, bits in reports.pairs(count)]
+        result = [(socket, happened) for socket, happened in found if socket is not None]
         self._spare_reports.append(reports)
         return result
 
@@ -268,12 +256,25 @@ class Poller:
             raise TypeError(f"a Poller monitors Sockets, not {type(socket).__name__}")
         return socket
 
-    def _forget(self, handle: int) -> None:
-        """The socket closes."""
-        self._sockets.pop(handle, None)
+    def _forget(self, socket: Socket) -> None:
+        """The socket is closed, and so has left the native poller."""
+        self._sockets.pop(socket._handle, None)
 
-    def _leave(self, socket: Socket) -> None:
-        socket._pollers = tuple(reference for reference in socket._pollers if reference is not self._reference)
+    def _settle(self, socket: Socket) -> None:
+        """Keeps the socket if the native poller has it, and lets go of it if not.
+
+        Other threads, and signal handlers, may change that at any moment. Each of them comes here afterwards, and
+        nobody leaves before both agree; so they agree when the last one leaves.
+        """
+        handle = socket._handle
+        while True:
+            monitored = _calls.monitored_events(self._handle, handle) >= 0
+            if monitored:
+                self._sockets[handle] = socket
+            else:
+                self._sockets.pop(handle, None)
+            if monitored == (_calls.monitored_events(self._handle, handle) >= 0):
+                return
 
     def _closed_error(self, action: str) -> PollerClosedError:
         return PollerClosedError(f"cannot {action}: the poller is closed")

@@ -7,7 +7,7 @@ from operator import index
 from warnings import warn
 
 from . import _calls, _ffi
-from ._timeouts import Deadline
+from ._waiting import Deadline, wait
 from .errors import (
     EndOfStreamError,
     NoConnectionAvailableError,
@@ -39,6 +39,9 @@ _END_OF_DATA = int(Events.END_OF_DATA)
 _WRITE_SPACE = int(Events.WRITE_SPACE)
 _CONNECTION_SEVERED = int(Events.CONNECTION_SEVERED)
 
+#: The open pollers of this process, by their handles: a socket that closes leaves them.
+open_pollers: dict[int, weakref.ref[Poller]] = {}
+
 #: What the system says when the remote end goes while something is under way.
 _REMOTE_WENT = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT})
 
@@ -54,14 +57,13 @@ class Socket:
     :raises SocketClosedError: from every method and property but :meth:`close` and :attr:`closed`, once it is closed.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_handle", "_pollers")
+    __slots__ = ("__weakref__", "_closed", "_handle")
 
     _EVENTS: ClassVar[Events] = Events()
 
     if TYPE_CHECKING:
         _handle: int
         _closed: bool
-        _pollers: tuple[weakref.ref[Poller], ...]
 
     def __init__(self, *_arguments: object, **_keywords: object) -> None:
         raise TypeError(
@@ -75,7 +77,6 @@ class Socket:
         socket = object.__new__(cls)
         socket._handle = handle
         socket._closed = False
-        socket._pollers = ()
         return socket
 
     def close(self) -> None:
@@ -89,10 +90,10 @@ class Socket:
         self._closed = True
         # A failure is another thread's close that came first.
         _calls.close(self._handle)
-        for reference in self._pollers:
+        for reference in list(open_pollers.values()):
             poller = reference()
             if poller is not None:
-                poller._forget(self._handle)
+                poller._forget(self)
 
     @property
     def closed(self) -> bool:
@@ -399,12 +400,7 @@ class StreamSocket(Socket):
 
     def _wait(self, events: int, deadline: Deadline) -> int:
         """Which of the events hold; 0 when the time is up."""
-        while True:
-            remaining_ns = deadline.remaining_ns()
-            result = _calls.poll_socket(self._handle, events, remaining_ns)
-            if result > 0:
-                return result
-            if result < 0 and _calls.status_of(result) != _ffi.ERROR_INTERRUPTED:
-                raise self._error(result, "wait")
-            if remaining_ns == 0:
-                return 0
+        result = wait(lambda timeout_ns: _calls.poll_socket(self._handle, events, timeout_ns), deadline)
+        if result < 0:
+            raise self._error(result, "wait")
+        return result

@@ -76,6 +76,7 @@ typedef int64_t bbipc_result;
 #define BBIPC_ERROR_NOT_MONITORED (-12)    /* the poller does not monitor the socket */
 #define BBIPC_ERROR_WRONG_PROCESS (-13)    /* the poller belongs to another process */
 #define BBIPC_ERROR_UNSUPPORTED (-14)      /* this system can't do it */
+#define BBIPC_ERROR_WOKEN (-15)            /* bbipc_wake, or the closing of a monitored socket, ended the wait */
 
 /* ---- Events ---- */
 
@@ -245,7 +246,8 @@ bbipc_result bbipc_monitor_socket(bbipc_handle poller, bbipc_handle socket, uint
 /* Removes a socket. [unmonitor-socket] Returns 1, or 0 if it was not there (any more). */
 bbipc_result bbipc_unmonitor_socket(bbipc_handle poller, bbipc_handle socket);
 
-/* What is asked of a monitored socket; 0 for one that the poller doesn't have. [monitored-events] */
+/* What is asked of a monitored socket. BBIPC_ERROR_NOT_MONITORED for one that the poller doesn't have, also because it
+ * is closed. [monitored-events] */
 bbipc_result bbipc_monitored_events(bbipc_handle poller, bbipc_handle socket);
 
 /* Changes what is asked of a monitored socket. [(setf monitored-events)] */
@@ -259,8 +261,8 @@ bbipc_result bbipc_monitored_sockets(bbipc_handle poller, bbipc_handle *sockets,
 /* Waits until a monitored socket has one of its events, or the time is up. [wait-for-events]
  * Stores the sockets and what holds of each, at most `capacity` (1 or more) of them, and returns their number. When more
  * are ready, the next calls report the others first. The cost grows with what is reported, not with what is monitored
- * (with BBIPC_BACKEND_POLL it grows with what is monitored). Returns 0 early after bbipc_wake, or when a monitored
- * socket was closed by another thread. */
+ * (with BBIPC_BACKEND_POLL it grows with what is monitored). Returns 0 when the time is up, BBIPC_ERROR_WOKEN after
+ * bbipc_wake and when another thread has closed a monitored socket, unless there are events to report. */
 bbipc_result bbipc_wait_for_events(bbipc_handle poller, bbipc_handle *sockets, uint32_t *events, uint64_t capacity,
                                    int64_t timeout_ns, int32_t *system_code);
 

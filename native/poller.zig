@@ -244,7 +244,7 @@ pub const Poller = struct {
     /// The socket may be null: closed, and so not there any more.
     pub fn monitoredEvents(poller: *Poller, socket: ?*handles.Slot) status.Error!u32 {
         try poller.check();
-        const registration = poller.find(socket orelse return 0) orelse return 0;
+        const registration = poller.find(socket orelse return error.NotMonitored) orelse return error.NotMonitored;
         return registration.asked;
     }
 
@@ -402,7 +402,8 @@ pub const Poller = struct {
             }
             if (poller.takeWake()) woken = true;
             poller.collectStanding(.standing, results, results.room());
-            if (results.count > 0 or woken) return;
+            if (results.count > 0) return;
+            if (woken) return error.Woken;
             if (deadline.remainingNs() == 0) return;
         }
     }

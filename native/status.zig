@@ -16,6 +16,7 @@ pub const Error = error{
     NotMonitored,
     WrongProcess,
     Unsupported,
+    Woken,
 };
 
 /// What an error can't carry: filled in before the error is returned.
@@ -49,6 +50,7 @@ pub fn fromError(err: Error) i64 {
         error.NotMonitored => -12,
         error.WrongProcess => -13,
         error.Unsupported => -14,
+        error.Woken => -15,
     };
 }
 
@@ -75,6 +77,7 @@ pub const messages = [_][*:0]const u8{
     "the poller does not monitor the socket",
     "the poller belongs to another process: make one after fork()",
     "this system can't do it",
+    "the wait was ended by a wake-up",
 };
 
 pub fn message(code: i64) [*:0]const u8 {
@@ -98,7 +101,7 @@ test "every error has a number and a message of its own" {
 
 test "codes that were never given have a message too" {
     const std = @import("std");
-    for ([_]i64{ 1, -15, std.math.minInt(i64), std.math.maxInt(i64) }) |code| {
+    for ([_]i64{ 1, -16, std.math.minInt(i64), std.math.maxInt(i64) }) |code| {
         try testing.expect(std.mem.span(message(code)).len > 0);
     }
 }

@@ -148,12 +148,6 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def pytest_collection_finish() -> None:
-    # What is there before the first test stays. The collections around every test need not go through it again.
-    gc.collect()
-    gc.freeze()
-
-
 def open_descriptors() -> dict[int, str]:
     """What this process has open, by number."""
     found = {}
@@ -168,6 +162,8 @@ def open_descriptors() -> dict[int, str]:
 def no_descriptor_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a test that ends with a descriptor that it did not begin with."""
     gc.collect()
+    # So that the collection after the test looks at what the test made, and not at all that was there before.
+    gc.freeze()
     before = open_descriptors()
     yield
     gc.collect()

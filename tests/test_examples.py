@@ -923,6 +923,7 @@ def test_ctrl_c_in_a_terminal_ends_both_processes_of_a_copy(
     command = example("file_transfer.py", "copy", source, destination)
     copying = processes.start(command, stderr=terminal.theirs, start_new_session=True)
     terminal.wait_for(PARTIAL_BAR)
+    eventually(lambda: files_beside(destination), "the file is under way")
     # A terminal sends it to all of its foreground processes.
     os.killpg(copying.pid, signal.SIGINT)
     assert copying.wait(PATIENCE) == 130

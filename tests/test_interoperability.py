@@ -191,11 +191,14 @@ def test_stream_and_an_nc_server_over_tcp(nc: str, processes: Processes) -> None
     assert "Listening on" in server.stderr.readline()
     with stream_to(f"tcp:127.0.0.1:{port}") as stream:
         stream.write_all(b"question\n", PATIENCE)
-        stream.finish_writing()
-        output, _ = server.communicate("answer\n", timeout=PATIENCE)
-        assert output == "question\n"
+        assert server.stdout is not None
+        assert server.stdout.readline() == "question\n"
+        assert server.stdin is not None
+        server.stdin.write("answer\n")
+        server.stdin.close()
         assert stream.read_exactly(7, PATIENCE) == b"answer\n"
         assert poll_socket(stream, Events.END_OF_DATA, PATIENCE)
+    assert server.wait(PATIENCE) == 0
 
 
 def test_stream_reads_all_that_nc_sends_before_it_goes(nc: str, processes: Processes, directory: Path) -> None:

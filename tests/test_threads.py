@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -432,11 +434,10 @@ class Stopping(threading.Thread):
         finally:
             sys.settrace(None)
 
-    def _trace(self, frame: object, event: str, _argument: object) -> object:
-        # Typed as the tracing protocol has it; `frame` is a FrameType.
-        if not frame.f_code.co_filename.startswith(PACKAGE):  # type: ignore[attr-defined]
+    def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
+        if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
-        frame.f_trace_opcodes = True  # type: ignore[attr-defined]
+        frame.f_trace_opcodes = True
         if event == "opcode":
             self._instructions_left -= 1
             if self._instructions_left == 0:
@@ -527,8 +528,11 @@ class Scene:
             assert poller.monitored_sockets() == []
 
     def close(self) -> None:
-        for one in (self.server, self.stream, self.remote, self.client, self.poller, self.other_poller, *self.accepted):
-            one.close()
+        sockets: list[Socket] = [self.server, self.stream, self.remote, self.client, *self.accepted]
+        for socket in sockets:
+            socket.close()
+        for poller in (self.poller, self.other_poller):
+            poller.close()
 
 
 #: What is done before, what is interrupted, and what is done then.

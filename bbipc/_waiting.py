@@ -1,12 +1,20 @@
-"""Timeouts: seconds, as users give them, and what is left of them."""
+"""Waiting: timeouts as users give them, what is left of them, and signals that come meanwhile."""
 
 from __future__ import annotations
 
 import time
+from threading import get_ident, main_thread
 
-from ._ffi import FOREVER
+from . import _calls
+from ._ffi import ERROR_INTERRUPTED, FOREVER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NS_PER_S = 1_000_000_000
+_FIRST_SLICE_NS = 5_000_000
+_LAST_SLICE_NS = 1_000_000_000
 # The library counts in signed 64 bits; nobody lives to see the difference.
 _TIMEOUT_NS_MAX = 2**63 - 1
 
@@ -46,3 +54,25 @@ class Deadline:
     def remaining_ns(self) -> int:
         """What is left, as the library takes it: 0 when it is over."""
         return max(0, self._at_ns - time.monotonic_ns()) if self._at_ns else self._timeout_ns
+
+
+def wait(call: Callable[[int], int], deadline: Deadline) -> int:
+    """The result of a native wait, which goes on after signals for the time that is left.
+
+    Python runs a signal's handler in the main thread, when that is back from the native call. A signal interrupts the
+    call, unless it came in the moment after Python has looked for signals last and before the system call began, or the
+    system gave it to another thread. So the main thread comes back now and then: soon at first, for most such signals
+    come while a program starts, then seldom.
+    """
+    slice_ns = _FIRST_SLICE_NS
+    while True:
+        remaining_ns = timeout_ns = deadline.remaining_ns()
+        if not 0 <= remaining_ns <= slice_ns and get_ident() == main_thread().ident:
+            timeout_ns = slice_ns
+            slice_ns = min(2 * slice_ns, _LAST_SLICE_NS)
+        result = call(timeout_ns)
+        if result < 0:
+            if _calls.status_of(result) != ERROR_INTERRUPTED:
+                return result
+        elif result or timeout_ns == remaining_ns:
+            return result

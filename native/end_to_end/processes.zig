@@ -1,0 +1,286 @@
+//! The library among the rest of its process: memory, signals, fork.
+
+const std = @import("std");
+const builtin = @import("builtin");
+const support = @import("support.zig");
+const testing = std.testing;
+
+const c = support.c;
+const backends = support.backends;
+const eachTransport = support.eachTransport;
+const expectEvents = support.expectEvents;
+const Handle = support.Handle;
+const onTransport = support.onTransport;
+const patience_ns = support.patience_ns;
+const poll = support.poll;
+const Stage = support.Stage;
+const Step = support.Step;
+const waitFor = support.waitFor;
+const waitOnce = support.waitOnce;
+
+const data_available: u32 = c.BBIPC_DATA_AVAILABLE;
+const write_space: u32 = c.BBIPC_WRITE_SPACE;
+
+// ---- Memory ----
+
+test "connections, pollers and waits give their memory back" {
+    if (builtin.os.tag != .linux) return error.SkipZigTest; // how much is mapped is read from /proc
+    if (std.valgrind.runningOnValgrind() > 0) return error.SkipZigTest; // would count Valgrind's own memory
+    try eachTransport(struct {
+        fn body(stage: *Stage) !void {
+            // The first rounds fill what is kept for reuse.
+            try rounds(stage, 20);
+            const before = try support.mappedBytes();
+            try rounds(stage, 200);
+            try testing.expectEqual(before, try support.mappedBytes());
+        }
+
+        fn rounds(stage: *Stage, count: usize) !void {
+            for (0..count) |_| for (backends) |backend| {
+                const server = try stage.makeServer(4);
+                defer stage.close(server.handle);
+                const poller = try stage.poller(backend);
+                defer stage.close(poller);
+                var streams: [24]Handle = undefined;
+                for (0..streams.len / 2) |index| {
+                    const pair = try stage.pairWith(server);
+                    streams[2 * index] = pair.near;
+                    streams[2 * index + 1] = pair.far;
+                }
+                defer for (streams) |stream| stage.close(stream);
+                for (streams) |stream| {
+                    try testing.expectEqual(0, c.bbipc_monitor_socket(poller, stream, write_space, null));
+                }
+                var happened: [streams.len]u32 = undefined;
+                const asked: [streams.len]u32 = @splat(write_space);
+                const all = c.bbipc_poll_sockets(&streams, &asked, &happened, streams.len, patience_ns, null, null);
+                try testing.expectEqual(@as(i64, streams.len), all);
+                var sockets: [streams.len]Handle = undefined;
+                const reported = c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, patience_ns, null);
+                try testing.expectEqual(@as(i64, streams.len), reported);
+            };
+        }
+    }.body);
+}
+
+// ---- Signals ----
+
+test "a signal handler that runs ends a wait, which can be taken up again" {
+    if (builtin.os.tag != .linux) return error.SkipZigTest; // written with Linux's own calls
+    try onTransport(.local, struct {
+        const linux = std.os.linux;
+
+        fn handler(_: linux.SIG) callconv(.c) void {}
+
+        fn pollAs(id: *std.atomic.Value(i32), socket: Handle) i64 {
+            id.store(linux.gettid(), .release);
+            return poll(socket, data_available, patience_ns);
+        }
+
+        fn waitAs(id: *std.atomic.Value(i32), poller: Handle) i64 {
+            id.store(linux.gettid(), .release);
+            return waitFor(poller, patience_ns);
+        }
+
+        fn body(stage: *Stage) !void {
+            const ours: linux.Sigaction = .{ .handler = .{ .handler = handler }, .mask = linux.sigemptyset(), .flags = 0 };
+            var before: linux.Sigaction = undefined;
+            try testing.expectEqual(0, linux.sigaction(.USR1, &ours, &before));
+            defer _ = linux.sigaction(.USR1, &before, null);
+
+            const pair = try stage.pair();
+            var id: std.atomic.Value(i32) = .init(0);
+            {
+                var waiting: support.Call(pollAs) = undefined;
+                try waiting.start(.{ &id, pair.near });
+                try support.awaitPolling(1);
+                try interrupt(&id);
+                try testing.expectEqual(c.BBIPC_ERROR_INTERRUPTED, waiting.join());
+            }
+            for (backends) |backend| {
+                const poller = try stage.poller(backend);
+                var waiting: support.Call(waitAs) = undefined;
+                try waiting.start(.{ &id, poller });
+                try support.awaitWaiting(poller, 1);
+                try interrupt(&id);
+                try testing.expectEqual(c.BBIPC_ERROR_INTERRUPTED, waiting.join());
+            }
+        }
+
+        /// Signals the thread once it sleeps in the kernel: before that, a handler would run to no effect.
+        fn interrupt(id: *std.atomic.Value(i32)) !void {
+            const thread = id.load(.acquire);
+            try support.awaitSleep(thread);
+            try testing.expectEqual(0, linux.tgkill(linux.getpid(), thread, .USR1));
+        }
+    }.body);
+}
+
+// ---- Fork ----
+
+/// Runs a function in a forked child and returns what it returned there, 0 to 255.
+fn inChild(comptime function: anytype, arguments: anytype) !u8 {
+    const linux = std.os.linux;
+    c.bbipc_before_fork();
+    const result: isize = @bitCast(linux.fork());
+    if (result == 0) {
+        c.bbipc_after_fork_in_child();
+        linux.exit_group(@call(.auto, function, arguments) catch |err| code: {
+            std.debug.print("in the child: {t}\n", .{err});
+            break :code 255;
+        });
+    }
+    c.bbipc_after_fork_in_parent();
+    try testing.expect(result > 0);
+    var status: i32 = -1;
+    try testing.expectEqual(result, @as(isize, @bitCast(linux.waitpid(@intCast(result), &status, 0))));
+    const bits: u32 = @bitCast(status);
+    try testing.expect(linux.W.IFEXITED(bits));
+    return @intCast(linux.W.EXITSTATUS(bits));
+}
+
+test "a child uses the servers and streams that it inherits" {
+    if (builtin.os.tag != .linux) return error.SkipZigTest; // written with Linux's own fork
+    try eachTransport(struct {
+        fn child(stage: *Stage, server: Stage.Server, pair: Stage.Pair) !u8 {
+            try support.expectBytes(pair.far, "question");
+            try support.writeAll(pair.far, "answer");
+            const accepted = try stage.accept(server);
+            try support.writeAll(accepted, "from the child");
+            // A poller of its own.
+            for (backends) |backend| {
+                const poller = try stage.poller(backend);
+                try testing.expectEqual(0, c.bbipc_monitor_socket(poller, pair.far, write_space, null));
+                try expectEvents(write_space, try waitOnce(poller, pair.far, patience_ns));
+            }
+            return 42;
+        }
+
+        fn body(stage: *Stage) !void {
+            const server = try stage.makeServer(4);
+            const pair = try stage.pairWith(server);
+            const client = try stage.connect(server);
+            try support.writeAll(pair.near, "question");
+            try testing.expectEqual(42, try inChild(child, .{ stage, server, pair }));
+            try support.expectBytes(pair.near, "answer");
+            try support.expectBytes(client, "from the child");
+        }
+    }.body);
+}
+
+test "a poller in a child can only be closed, and that leaves the parent's alone" {
+    if (builtin.os.tag != .linux) return error.SkipZigTest; // as above
+    try eachTransport(struct {
+        fn child(poller: Handle, pair: Stage.Pair) !u8 {
+            const refused = c.BBIPC_ERROR_WRONG_PROCESS;
+            try testing.expectEqual(refused, waitFor(poller, 0));
+            try testing.expectEqual(refused, c.bbipc_wake(poller));
+            try testing.expectEqual(refused, c.bbipc_monitor_socket(poller, pair.far, data_available, null));
+            try testing.expectEqual(refused, c.bbipc_set_monitored_events(poller, pair.near, 0, null));
+            try testing.expectEqual(refused, c.bbipc_unmonitor_socket(poller, pair.near));
+            try testing.expectEqual(refused, c.bbipc_monitored_events(poller, pair.near));
+            try testing.expectEqual(refused, c.bbipc_monitored_sockets(poller, null, 0));
+            // A monitored socket that closes here stays in the parent's poller.
+            try testing.expectEqual(0, c.bbipc_close(pair.near));
+            try testing.expectEqual(0, c.bbipc_close(poller));
+            return 42;
+        }
+
+        fn body(stage: *Stage) !void {
+            for (backends) |backend| {
+                const pair = try stage.pair();
+                const poller = try stage.poller(backend);
+                try testing.expectEqual(0, c.bbipc_monitor_socket(poller, pair.near, data_available, null));
+                try testing.expectEqual(42, try inChild(child, .{ poller, pair }));
+                try testing.expectEqual(1, c.bbipc_monitored_sockets(poller, null, 0));
+                try expectEvents(0, try waitOnce(poller, pair.near, 0));
+                try Step.farWrites(stage, pair);
+                try expectEvents(data_available, try waitOnce(poller, pair.near, patience_ns));
+            }
+        }
+    }.body);
+}
+
+test "a child that closes its copy of a local server leaves the pathname to the parent" {
+    if (builtin.os.tag != .linux) return error.SkipZigTest; // as above
+    try onTransport(.local, struct {
+        fn child(server: Handle) !u8 {
+            try testing.expectEqual(0, c.bbipc_close(server));
+            return 42;
+        }
+
+        fn body(stage: *Stage) !void {
+            const server = try stage.makeServer(4);
+            try testing.expectEqual(42, try inChild(child, .{server.handle}));
+            try testing.expect(server.address.local.exists());
+            _ = try stage.pairWith(server);
+        }
+    }.body);
+}
+
+test "a child of a program whose other threads wait and work is in order" {
+    if (builtin.os.tag != .linux) return error.SkipZigTest; // as above
+    try eachTransport(struct {
+        const Shared = struct {
+            stop: std.atomic.Value(bool) = .init(false),
+
+            fn work(shared: *Shared) i64 {
+                var rounds: i64 = 0;
+                while (!shared.stop.load(.monotonic)) {
+                    const poller = c.bbipc_make_poller(c.BBIPC_BACKEND_DEFAULT, null);
+                    if (poller < 0) return poller;
+                    if (waitFor(poller, 0) != 0) return -1;
+                    if (c.bbipc_close(poller) != 0) return -1;
+                    rounds += 1;
+                }
+                return rounds;
+            }
+        };
+
+        fn child(stage: *Stage, pair: Stage.Pair, poller: Handle) !u8 {
+            // What the parent's threads wait with can be waited with, and closed, here.
+            try support.writeAll(pair.far, "x");
+            try expectEvents(data_available, poll(pair.near, data_available, patience_ns));
+            try testing.expectEqual(0, c.bbipc_close(poller));
+            try testing.expectEqual(0, c.bbipc_close(pair.near));
+            const other = try stage.pair();
+            var waiting: support.Call(poll) = undefined;
+            try waiting.start(.{ other.near, data_available, patience_ns });
+            try support.awaitPolling(1);
+            stage.close(other.near);
+            try testing.expectEqual(c.BBIPC_ERROR_INVALID_HANDLE, waiting.join());
+            return 42;
+        }
+
+        fn body(stage: *Stage) !void {
+            const pair = try stage.pair();
+            const poller = try stage.poller(c.BBIPC_BACKEND_DEFAULT);
+            var shared: Shared = .{};
+            var working: support.Call(Shared.work) = undefined;
+            var polling: support.Call(poll) = undefined;
+            var waiting: support.Call(waitFor) = undefined;
+            try working.start(.{&shared});
+            try polling.start(.{ pair.near, data_available, patience_ns });
+            try waiting.start(.{ poller, patience_ns });
+            try support.awaitPolling(1);
+            try support.awaitWaiting(poller, 1);
+            var returned: anyerror!u8 = 42;
+            for (0..10) |_| {
+                returned = inChild(child, .{ stage, pair, poller });
+                if ((returned catch 0) != 42) break;
+                // The child's byte.
+                if (polling.join() != data_available) break;
+                try support.expectBytes(pair.near, "x");
+                try polling.start(.{ pair.near, data_available, patience_ns });
+                try support.awaitPolling(1);
+            }
+            try testing.expectEqual(1, support.write(pair.far, "y"));
+            try testing.expectEqual(0, c.bbipc_wake(poller));
+            shared.stop.store(true, .monotonic);
+            try expectEvents(data_available, polling.join());
+            try testing.expectEqual(0, waiting.join());
+            try testing.expect(working.join() > 0);
+            try testing.expectEqual(42, try returned);
+        }
+    }.body);
+}

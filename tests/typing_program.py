@@ -1,0 +1,273 @@
+"""A program that uses the whole interface. ``mypy --strict`` must accept it, and reject what it marks as wrong.
+
+A service that answers what it is told in capitals, over both namespaces, in one thread; and clients of it. The tests
+run it, so that what mypy is told is what happens.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from array import array
+from pathlib import Path
+from typing import Callable
+
+import bbipc
+from bbipc import (
+    Events,
+    Ipv4TcpServer,
+    Ipv4TcpStream,
+    LocalServer,
+    LocalStream,
+    Poller,
+    Socket,
+    SocketError,
+    StreamServer,
+    StreamSocket,
+)
+
+PATIENCE: float = 20.0
+
+
+class Client:
+    """One connection of the service."""
+
+    def __init__(self, stream: StreamSocket) -> None:
+        self.stream = stream
+        self.output = bytearray()
+
+    def wanted(self) -> Events:
+        wanted = Events.DATA_AVAILABLE | Events.END_OF_DATA
+        if self.output:
+            wanted |= Events.WRITE_SPACE | Events.CONNECTION_SEVERED
+        return wanted
+
+    def serve(self, events: Events) -> bool:
+        """Whether the connection goes on."""
+        if events.data_available:
+            self.output += self.stream.read().upper()
+        if self.output:
+            try:
+                written: int = self.stream.write(self.output)
+            except SocketError:
+                return False
+            del self.output[:written]
+        return not events.connection_severed and not (Events.END_OF_DATA in events and not self.output)
+
+
+class Service:
+    def __init__(self, *servers: StreamServer, backend: str | None = None) -> None:
+        self.poller: Poller = bbipc.make_poller(backend)
+        self.clients: dict[Socket, Client] = {}
+        self.stopping = False
+        for server in servers:
+            self.poller.monitor_socket(server, Events.CONNECTION_AVAILABLE)
+
+    def run(self) -> None:
+        with self.poller as poller:
+            while not self.stopping:
+                for socket, events in poller.wait_for_events(PATIENCE):
+                    if isinstance(socket, StreamServer):
+                        self.accept(socket)
+                    else:
+                        self.serve(self.clients[socket], events)
+            assert all(isinstance(one, Socket) for one in poller.monitored_sockets())
+        for client in self.clients.values():
+            client.stream.close()
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.poller.wake()
+
+    def accept(self, server: StreamServer) -> None:
+        while server.connection_available():
+            try:
+                stream: StreamSocket = server.accept_connection()
+            except bbipc.NoConnectionAvailableError:
+                return
+            client = self.clients[stream] = Client(stream)
+            self.poller.monitor_socket(stream, client.wanted())
+
+    def serve(self, client: Client, events: Events) -> None:
+        stream = client.stream
+        if client.serve(events):
+            if self.poller.monitored_events(stream) != client.wanted():
+                self.poller.set_monitored_events(stream, client.wanted())
+            return
+        self.poller.unmonitor_socket(stream)
+        stream.close()
+        del self.clients[stream]
+
+
+def connect(server: Ipv4TcpServer | LocalServer) -> Ipv4TcpStream | LocalStream:
+    if isinstance(server, LocalServer):
+        pathname: str | bytes = server.local_pathname
+        local_stream: LocalStream = bbipc.connect_to_local_server(pathname)
+        assert local_stream.local_pathname == pathname
+        return local_stream
+    address: str | None = bbipc.resolve_ipv4_address(server.host_address)
+    assert address is not None
+    port: int = server.port
+    stream: Ipv4TcpStream = bbipc.connect_to_ipv4_tcp_server(
+        address, port, local_host_address=bbipc.IPV4_ANY, local_port=None
+    )
+    remote: tuple[str, int] = (stream.remote_host_address, stream.remote_port)
+    local: tuple[str, int] = (stream.local_host_address, stream.local_port)
+    assert remote == (bbipc.IPV4_LOOPBACK, port)
+    assert local != remote
+    return stream
+
+
+def converse(server: Ipv4TcpServer | LocalServer) -> None:
+    with connect(server) as stream:
+        events: Events = bbipc.poll_socket(stream, Events.DETERMINED, PATIENCE)
+        assert events.determined
+        error: SocketError | None = stream.connection_error()
+        assert error is None
+        number: int = stream.fileno()
+        assert number >= 0
+        standing: list[bool] = [
+            stream.determined(),
+            stream.connection_succeeded(),
+            stream.ready_to_write(),
+            stream.write_space(),
+        ]
+        gone: list[bool] = [
+            stream.connection_failed(),
+            stream.remote_disconnected(),
+            stream.end_of_data(),
+            stream.connection_severed(),
+            stream.closed,
+        ]
+        assert all(standing)
+        assert not any(gone)
+
+        stream.write_all(b"hello, ", timeout=PATIENCE)
+        written: int = stream.write(memoryview(b"<world>"), 1, 6)
+        assert written == 5
+        answer: bytes = stream.read_exactly(12, PATIENCE)
+        assert answer == b"HELLO, WORLD"
+        assert not stream.data_available()
+
+        stream.write_all(array("B", b"again"), 5)
+        together: list[Events] = bbipc.poll_sockets(
+            [stream, server], [Events.DATA_AVAILABLE, Events.CONNECTION_AVAILABLE], PATIENCE
+        )
+        assert [bool(one) for one in together] == [True, False]
+        buffer = bytearray(16)
+        assert stream.read_into(buffer, 2, peek=True) >= 1
+        assert stream.read(1, peek=True) == b"A"
+        assert stream.read_exactly(5) == b"AGAIN"
+
+        stream.finish_writing()
+        ended = error_of(lambda: stream.read_exactly(1, PATIENCE))
+        assert isinstance(ended, bbipc.EndOfStreamError)
+        partial: bytes = ended.partial
+        assert partial == b""
+
+
+def error_of(action: Callable[[], object]) -> bbipc.BbipcError | None:
+    try:
+        action()
+    except bbipc.BbipcError as error:
+        return error
+    return None
+
+
+def refusals(directory: Path) -> None:
+    missing = error_of(lambda: bbipc.connect_to_local_server(directory / "nobody"))
+    assert isinstance(missing, bbipc.NoLocalServerError)
+    code: int | None = missing.errno
+    culprit: Socket | None = missing.socket
+    assert (code, culprit) == (errno.ENOENT, None)
+    with bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0, reuse_address=True, backlog=16) as server:
+        stream = bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, server.port)
+        late = error_of(lambda: stream.read_exactly(1, 0.001))
+        assert isinstance(late, bbipc.TimeoutError)
+        done: tuple[bytes, int] = (late.partial, late.bytes_written)
+        assert done == (b"", 0)
+        stream.close()
+        closed = error_of(lambda: stream.write(b"x"))
+        assert isinstance(closed, bbipc.SocketClosedError)
+        assert closed.socket is stream
+
+
+def sets_of_events(events: Events) -> tuple[Events, int, str]:
+    changed: Events = (events | Events.DETERMINED) & ~Events.WRITE_SPACE ^ Events(4)
+    changed -= Events.CONNECTION_FAILED
+    names: list[str] = [str(one) for one in changed]
+    has: bool = Events.DETERMINED in changed and bool(changed)
+    assert has
+    return changed, int(changed), ", ".join(names)
+
+
+def pollers(socket: Socket, events: Events) -> None:
+    poller = bbipc.make_poller("poll")
+    backend: str = poller.backend
+    assert backend == "poll"
+    try:
+        poller.set_monitored_events(socket, events)
+    except bbipc.NotMonitoredError:
+        poller.monitor_socket(socket, events)
+    twice = error_of(lambda: poller.monitor_socket(socket, events))
+    assert isinstance(twice, bbipc.AlreadyMonitoredError)
+    reports: list[tuple[Socket, Events]] = poller.wait_for_events(0)
+    assert reports == []
+    poller.close()
+    assert poller.closed
+    unusable = error_of(poller.wake)
+    assert isinstance(unusable, bbipc.PollerClosedError)
+    assert not isinstance(unusable, (bbipc.WrongProcessError, bbipc.UnsupportedOperationError))
+
+
+def main(directory: Path) -> None:
+    version: str = bbipc.__version__
+    assert version
+    tcp_server: Ipv4TcpServer = bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0)
+    local_server: LocalServer = bbipc.make_local_server(directory / "service", backlog=5, delete_on_close=True)
+    with tcp_server, local_server:
+        pollers(tcp_server, Events.CONNECTION_AVAILABLE)
+        for backend in (None, "epoll", "poll"):
+            service = Service(tcp_server, local_server, backend=backend)
+            serving = threading.Thread(target=service.run)
+            serving.start()
+            try:
+                converse(tcp_server)
+                converse(local_server)
+            finally:
+                service.stop()
+                serving.join()
+    refusals(directory)
+    assert sets_of_events(Events.DATA_AVAILABLE) == (
+        Events.DETERMINED | Events.CONNECTION_SUCCEEDED | Events.DATA_AVAILABLE,
+        0x16,
+        "DETERMINED, CONNECTION_SUCCEEDED, DATA_AVAILABLE",
+    )
+
+
+def rejected(stream: StreamSocket, server: StreamServer, poller: Poller, events: Events) -> None:
+    """Never called. Were one of these not rejected, mypy would complain of the comment that expects it."""
+    stream.write("text")  # type: ignore[arg-type]
+    stream.write_all(None)  # type: ignore[arg-type]
+    stream.write_all(b"x", "soon")  # type: ignore[arg-type]
+    stream.read_into([0, 0])  # type: ignore[arg-type]
+    stream.read_into(bytearray(8), peeking=True)  # type: ignore[call-arg]
+    stream.read("many")  # type: ignore[arg-type]
+    stream.read_exactly(1.5)  # type: ignore[arg-type]
+    stream.accept_connection()  # type: ignore[attr-defined]
+    server.write(b"x")  # type: ignore[attr-defined]
+    text: str = stream.read()  # type: ignore[assignment]
+    error: SocketError = stream.connection_error()  # type: ignore[assignment]
+    poller.monitor_socket(stream.fileno(), events)  # type: ignore[arg-type]
+    poller.monitor_socket(stream, 16)  # type: ignore[arg-type]
+    poller.wait_for_events("soon")  # type: ignore[arg-type]
+    bbipc.poll_socket(poller, events)  # type: ignore[arg-type]
+    bbipc.poll_sockets([stream], 16)  # type: ignore[arg-type]
+    bbipc.make_ipv4_tcp_server("127.0.0.1", "80")  # type: ignore[arg-type]
+    bbipc.make_ipv4_tcp_server("127.0.0.1", 80, reuse=True)  # type: ignore[call-arg]
+    bbipc.connect_to_local_server(5)  # type: ignore[arg-type]
+    bbipc.make_poller(1)  # type: ignore[arg-type]
+    events.data_available = True  # type: ignore[misc]
+
+    combined = events | 16  # type: ignore[operator]
+    print(text, error, combined, events.no_such_event)  # type: ignore[attr-defined]
