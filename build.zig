@@ -17,19 +17,15 @@ pub fn build(b: *std.Build) void {
     const optimize_asked = b.option(std.builtin.Optimize, "optimize", "Default: safe; for the tests, debug");
     const optimize = optimize_asked orelse .safe;
 
-    const library = b.addLibrary(.{
-        .name = "bbipc",
-        .linkage = .dynamic,
-        .root_module = b.createModule(.{
-            .root_source_file = b.path("native/root.zig"),
-            .target = target,
-            .optimize = optimize,
-            .link_libc = false,
-            .strip = true,
-            .unwind_tables = .none,
-        }),
-    });
+    const library = addLibrary(b, target, optimize);
     b.installArtifact(library);
+
+    const check = b.step("check", "Compile the library for every target in native/targets.json");
+    for (everyTarget(b)) |one| {
+        const compiled = addLibrary(b, one, optimize);
+        _ = compiled.getEmittedBin(); // or it would only be analysed
+        check.dependOn(&compiled.step);
+    }
 
     // The tests call what the header declares, as a C program would.
     const header = b.addTranslateC(.{
@@ -60,6 +56,36 @@ pub fn build(b: *std.Build) void {
     for ([_]*std.Build.Step.Compile{ tests, random_calls }) |binary| {
         test_binaries.dependOn(&b.addInstallArtifact(binary, .{}).step);
     }
+}
+
+fn addLibrary(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.builtin.Optimize) *std.Build.Step.Compile {
+    return b.addLibrary(.{
+        .name = "bbipc",
+        .linkage = .dynamic,
+        .root_module = b.createModule(.{
+            .root_source_file = b.path("native/root.zig"),
+            .target = target,
+            .optimize = optimize,
+            .link_libc = false,
+            .strip = true,
+            .unwind_tables = .none,
+        }),
+    });
+}
+
+fn everyTarget(b: *std.Build) []const std.Build.ResolvedTarget {
+    const Entry = struct { zig_target: []const u8 };
+    const text = @embedFile("native/targets.json");
+    const arena = b.graph.arena;
+    const entries = std.json.parseFromSliceLeaky([]Entry, arena, text, .{ .ignore_unknown_fields = true }) catch |err|
+        std.debug.panic("native/targets.json: {t}", .{err});
+    const targets = b.graph.alloc(std.Build.ResolvedTarget, entries.len);
+    for (targets, entries) |*target, entry| {
+        const query = std.Target.Query.parse(.{ .arch_os_abi = entry.zig_target }) catch |err|
+            std.debug.panic("native/targets.json: {s}: {t}", .{ entry.zig_target, err });
+        target.* = b.resolveTargetQuery(query);
+    }
+    return targets;
 }
 
 fn testModule(

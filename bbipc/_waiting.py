@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from threading import get_ident, main_thread
 
 from . import _calls
-from ._ffi import ERROR_INTERRUPTED, FOREVER
+from ._ffi import ERROR_INTERRUPTED, ERROR_WOKEN, FOREVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,9 +55,19 @@ class Deadline:
         """What is left, as the library takes it: 0 when it is over."""
         return max(0, self._at_ns - time.monotonic_ns()) if self._at_ns else self._timeout_ns
 
+    def passed(self) -> bool:
+        """Whether nothing is left."""
+        return self.remaining_ns() == 0
+
+
+def _in_main_thread() -> bool:
+    # Not imported, for that takes long. Where nobody has, there hardly is another thread; to err costs it a few looks.
+    threading = sys.modules.get("threading")
+    return threading is None or threading.get_ident() == threading.main_thread().ident
+
 
 def wait(call: Callable[[int], int], deadline: Deadline) -> int:
-    """The result of a native wait, which goes on after signals for the time that is left.
+    """The result of a native wait, which goes on after signals for the time that is left. 0 also if it was woken.
 
     Python runs a signal's handler in the main thread, when that is back from the native call. A signal interrupts the
     call, unless it came in the moment after Python has looked for signals last and before the system call began, or the
@@ -67,12 +77,15 @@ def wait(call: Callable[[int], int], deadline: Deadline) -> int:
     slice_ns = _FIRST_SLICE_NS
     while True:
         remaining_ns = timeout_ns = deadline.remaining_ns()
-        if not 0 <= remaining_ns <= slice_ns and get_ident() == main_thread().ident:
+        if not 0 <= remaining_ns <= slice_ns and _in_main_thread():
             timeout_ns = slice_ns
             slice_ns = min(2 * slice_ns, _LAST_SLICE_NS)
         result = call(timeout_ns)
         if result < 0:
-            if _calls.status_of(result) != ERROR_INTERRUPTED:
+            status = _calls.status_of(result)
+            if status == ERROR_WOKEN:
+                return 0
+            if status != ERROR_INTERRUPTED:
                 return result
         elif result or timeout_ns == remaining_ns:
             return result

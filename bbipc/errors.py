@@ -115,6 +115,15 @@ def closed_error(action: str, socket: Socket) -> SocketClosedError:
     return error
 
 
+def no_connection_error(server: Socket) -> NoConnectionAvailableError:
+    """The error of a server that no client waits for."""
+    error = NoConnectionAvailableError(
+        errno.EAGAIN, f"no connection is available at the {server!r}: wait for Events.CONNECTION_AVAILABLE"
+    )
+    error.socket = server
+    return error
+
+
 def failure_error(failure: int, action: str, socket: Socket | None = None) -> Exception:
     """The error for a failure of a native call."""
     status, code = _calls.status_of(failure), _calls.code_of(failure)

@@ -27,12 +27,11 @@ def _check_pathname(pathname: Pathname) -> tuple[str | bytes, bytes]:
         raise ValueError(f"a local server's pathname can't contain a NUL character: {plain!r}")
     limit = _ffi.local_pathname_limit()
     if len(encoded) > limit:
-        error = SocketError(
+        raise SocketError(
             errno.ENAMETOOLONG,
             f"the pathname {plain!r} has {len(encoded)} bytes; this system allows local sockets {limit}."
             " Use a shorter directory, or change to it and use a relative pathname",
         )
-        raise error
     return plain, encoded
 
 

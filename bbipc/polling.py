@@ -155,8 +155,10 @@ class Poller:
     def __del__(self, _warn: Any = warn) -> None:
         if getattr(self, "_closed", True):
             return
-        _warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        message = f"unclosed {self!r}"
+        # First, for a warning may be an error.
         self.close()
+        _warn(message, ResourceWarning, source=self, stacklevel=2)
 
     def __reduce_ex__(self, _protocol: Any) -> NoReturn:
         raise TypeError("a Poller can't be copied or pickled")
@@ -234,9 +236,7 @@ class Poller:
             reports = _calls.Reports(self._handle)
         count = wait(reports.wait, Deadline(timeout))
         if count < 0:
-            if _calls.status_of(count) != _ffi.ERROR_WOKEN:
-                raise self._error(count, "wait", None)
-            count = 0
+            raise self._error(count, "wait", None)
         find = self._sockets.get
         events = SETS
         # A socket can have left since, or be about to: another thread takes it out.

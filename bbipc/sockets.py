@@ -10,11 +10,11 @@ from . import _calls, _ffi
 from ._waiting import Deadline, wait
 from .errors import (
     EndOfStreamError,
-    NoConnectionAvailableError,
     SocketError,
     TimeoutError,
     closed_error,
     failure_error,
+    no_connection_error,
     socket_error,
 )
 from .events import SERVER_EVENTS, STREAM_EVENTS, Events
@@ -117,8 +117,10 @@ class Socket:
     def __del__(self, _warn: Any = warn) -> None:
         if getattr(self, "_closed", True):
             return
-        _warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        message = f"unclosed {self!r}"
+        # First, for a warning may be an error.
         self.close()
+        _warn(message, ResourceWarning, source=self, stacklevel=2)
 
     def __reduce_ex__(self, _protocol: Any) -> NoReturn:
         # A copy would close the connection under the original.
@@ -173,11 +175,7 @@ class StreamServer(Socket):
         result = _calls.accept_connection(self._handle)
         if result < 0:
             if _calls.status_of(result) == _ffi.ERROR_NO_CONNECTION:
-                error = NoConnectionAvailableError(
-                    errno.EAGAIN, f"no connection is available at the {self!r}: wait for Events.CONNECTION_AVAILABLE"
-                )
-                error.socket = self
-                raise error
+                raise no_connection_error(self)
             raise self._error(result, "accept a connection")
         return self._accepted(result)
 
@@ -341,26 +339,19 @@ class StreamSocket(Socket):
             except SocketError as error:
                 if error.errno not in _REMOTE_WENT or not self._was_established():
                     raise
-                raise self._end_of_stream(bytes(buffer[:count]), size) from error
+                raise self._end_of_stream(count, size, partial=bytes(buffer[:count])) from error
             count += taken
             if taken or count == size:
                 continue
             happened = self._wait(_DATA_AVAILABLE | _END_OF_DATA, deadline)
             if not happened:
-                expired = TimeoutError(
-                    errno.ETIMEDOUT, f"read {count} of {size} bytes from the {self!r} before the time was up"
-                )
-                expired.partial = bytes(buffer[:count])
-                raise expired
+                if not deadline.passed():
+                    continue
+                raise self._time_is_up(f"read {count} of {size} bytes from", partial=bytes(buffer[:count]))
             # Where both are asked for, an end means that there is no data; an error is told by reading.
             if happened & _END_OF_DATA and not self.connection_error():
-                raise self._end_of_stream(bytes(buffer[:count]), size)
+                raise self._end_of_stream(count, size, partial=bytes(buffer[:count]))
         return bytes(buffer)
-
-    def _end_of_stream(self, partial: bytes, size: int) -> EndOfStreamError:
-        ended = EndOfStreamError(f"the remote end of the {self!r} went after {len(partial)} of {size} bytes")
-        ended.partial = partial
-        return ended
 
     def write_all(self, data: Buffer, timeout: float | None = None) -> None:
         """Writes all of a buffer, and waits for room. Also while the connection is being established.
@@ -379,20 +370,32 @@ class StreamSocket(Socket):
             try:
                 taken = self.write(data, count)
             except SocketError as error:
-                if error.errno not in _REMOTE_WENT or not self._was_established() or not self.remote_disconnected():
+                if error.errno not in _REMOTE_WENT or not self._was_established():
                     raise
-                ended = EndOfStreamError(f"the remote end of the {self!r} went after {count} of {size} bytes")
-                ended.bytes_written = count
-                raise ended from error
+                # EPIPE after our own finish_writing() is no news of the remote end.
+                if not self.remote_disconnected():
+                    raise
+                raise self._end_of_stream(count, size, bytes_written=count) from error
             count += taken
             if taken:
                 continue
             if not self._wait(_WRITE_SPACE | _CONNECTION_SEVERED, deadline):
-                expired = TimeoutError(
-                    errno.ETIMEDOUT, f"wrote {count} of {size} bytes to the {self!r} before the time was up"
-                )
-                expired.bytes_written = count
-                raise expired
+                if not deadline.passed():
+                    continue
+                raise self._time_is_up(f"wrote {count} of {size} bytes to", bytes_written=count)
+
+    # These two make their errors in a frame that ends, so that no error refers to a frame that refers to the error: such
+    # a cycle would keep the socket until it is collected.
+
+    def _end_of_stream(self, count: int, size: int, **done: Any) -> EndOfStreamError:
+        error = EndOfStreamError(f"the remote end of the {self!r} went after {count} of {size} bytes")
+        error.__dict__.update(done)
+        return error
+
+    def _time_is_up(self, what: str, **done: Any) -> TimeoutError:
+        error = TimeoutError(errno.ETIMEDOUT, f"{what} the {self!r} before the time was up")
+        error.__dict__.update(done)
+        return error
 
     def _was_established(self) -> bool:
         result, _ = _calls.connection_error(self._handle)

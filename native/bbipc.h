@@ -76,7 +76,7 @@ typedef int64_t bbipc_result;
 #define BBIPC_ERROR_NOT_MONITORED (-12)    /* the poller does not monitor the socket */
 #define BBIPC_ERROR_WRONG_PROCESS (-13)    /* the poller belongs to another process */
 #define BBIPC_ERROR_UNSUPPORTED (-14)      /* this system can't do it */
-#define BBIPC_ERROR_WOKEN (-15)            /* bbipc_wake, or the closing of a monitored socket, ended the wait */
+#define BBIPC_ERROR_WOKEN (-15)            /* another thread ended the wait: see the waiting functions */
 
 /* ---- Events ---- */
 
@@ -216,7 +216,8 @@ bbipc_result bbipc_connection_error(bbipc_handle stream, int32_t *system_code);
 #define BBIPC_FOREVER (-1) /* the timeout_ns that does not end */
 
 /* Waits until one of the events holds, or the time is up. [poll-socket, and every predicate with timeout_ns 0]
- * timeout_ns: 0 not to wait, BBIPC_FOREVER, or more. Returns the part of the events that holds, 0 if none does. */
+ * timeout_ns: 0 not to wait, BBIPC_FOREVER, or more. Returns the part of the events that holds, 0 if none does, and
+ * BBIPC_ERROR_WOKEN when another thread has called bbipc_finish_writing on the socket meanwhile. */
 bbipc_result bbipc_poll_socket(bbipc_handle socket, uint32_t events, int64_t timeout_ns, int32_t *system_code);
 
 /* The same for any number of sockets. [poll-sockets]

@@ -354,6 +354,9 @@ fn finishWriting(stream: Handle, failure: *status.Failure) status.Error!Result {
     const slot = try pinStream(stream);
     defer slot.unpin();
     try slot.object.stream.finishWriting(failure);
+    table.lock.lock();
+    defer table.lock.unlock();
+    table.notifyPollWaiters(slot);
     return 0;
 }
 

@@ -206,7 +206,7 @@ pub const Table = struct {
                 .poller => |one| one.detachAll(),
                 .server, .stream => {
                     poller.socketCloses(slot);
-                    if (slot.waiting > 0) self.notifyPollWaiters();
+                    self.notifyPollWaiters(slot);
                 },
             }
             _ = slot.word.fetchOr(Slot.closed_bit, .acq_rel);
@@ -251,8 +251,9 @@ pub const Table = struct {
         return &self.poll_waiters.?;
     }
 
-    /// With the lock held: the threads in poll_sockets look at their sockets again.
-    fn notifyPollWaiters(self: *Table) void {
+    /// With the lock held: the threads that wait in poll_sockets for this socket look at it again.
+    pub fn notifyPollWaiters(self: *Table, slot: *const Slot) void {
+        if (slot.waiting == 0) return;
         // In a child they are the parent's threads, and the waker is the parent's too.
         if (self.poll_waiters_process == sys.processId()) self.poll_waiters.?.notifyAll(.again);
     }

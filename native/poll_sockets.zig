@@ -53,6 +53,8 @@ const Wait = struct {
     /// The kernel reported something that no rule makes anything of, and would again at once: a state of the system that
     /// nobody foresaw, and that must not spin the processor.
     stuck: bool = false,
+    /// How many of the streams had finished writing when the wait began.
+    finished_before: ?usize = null,
 
     fn run(self: *Wait, deadline: deadlines.Deadline) status.Error!usize {
         const lock = &handles.table.lock;
@@ -92,13 +94,26 @@ const Wait = struct {
             } else |err| {
                 if (found == 0) return err;
             }
+            if (found == 0 and self.finishedMeanwhile()) return error.Woken;
             if (found > 0 or deadline.remainingNs() == 0) return found;
         }
+    }
+
+    /// Whether a thread has called finish_writing. No event tells, but one that waits here for room waits in vain.
+    fn finishedMeanwhile(self: *Wait) bool {
+        var count: usize = 0;
+        for (self.slots) |slot| {
+            if (slot.object == .stream and slot.object.stream.known.load().finished) count += 1;
+        }
+        const before = self.finished_before orelse count;
+        self.finished_before = before;
+        return count > before;
     }
 
     /// Asks the sockets that the kernel would tell nothing new of, and makes the kernel's list of the others.
     fn prepare(self: *Wait) status.Error!usize {
         try self.checkOpen();
+        if (self.finished_before == null) _ = self.finishedMeanwhile();
         self.rechecks = self.stuck;
         var found: usize = 0;
         for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len]) |slot, asked, *happened, *entry| {

@@ -28,8 +28,6 @@ const Registration = struct {
     /// What the selector watches for, while armed.
     interest: events.Interest = .{},
     key: platform.Selector.Key,
-    /// The wait that reported it last, so that none reports it twice.
-    reported_in: u64 = 0,
     /// In the poller's list of its state.
     in_poller: std.DoublyLinkedList.Node = .{},
     /// In the socket's list.
@@ -138,8 +136,9 @@ pub const Poller = struct {
     waiters: waiters.Waiters,
     lists: std.EnumArray(State, std.DoublyLinkedList) = .initFill(.{}),
     count: u64 = 0,
-    /// Numbers the waits.
-    sequence: u64 = 0,
+    /// Who comes first in the next wait: what stands, or what the selector reports. In turns, so that neither keeps the
+    /// other out when a wait has not room for both.
+    standing_first: bool = true,
     wake_requested: bool = false,
     closing: bool = false,
 
@@ -304,8 +303,10 @@ pub const Poller = struct {
             .armed => |interest| {
                 if (before != .armed) {
                     try poller.selector.arm(&registration.key, interest, failure);
-                } else if (registration.interest != interest) {
-                    poller.selector.rearm(&registration.key, interest);
+                } else if (registration.interest != interest and !poller.selector.rearm(&registration.key, interest)) {
+                    // Somebody closed the descriptor behind our back. What it is now is nothing to watch.
+                    poller.disarm(registration);
+                    return poller.move(registration, .recheck);
                 }
                 registration.interest = interest;
             },
@@ -353,11 +354,19 @@ pub const Poller = struct {
             results.sockets[results.count] = registration.key.handle;
             results.events[results.count] = happened;
             results.count += 1;
-            registration.reported_in = registration.poller.sequence;
+        }
+
+        fn has(results: *const Results, registration: *const Registration) bool {
+            return std.mem.indexOfScalar(
+                handles.Handle,
+                results.sockets[0..results.count],
+                registration.key.handle,
+            ) != null;
         }
     };
 
-    /// Called without the lock, on a pinned poller.
+    /// Called without the lock, on a pinned poller. Each turn of the loop looks once at what stands and once at what the
+    /// selector reports, and blocks only when nothing stands.
     pub fn wait(
         poller: *Poller,
         results: *Results,
@@ -369,21 +378,28 @@ pub const Poller = struct {
         const deadline: deadlines.Deadline = .after(timeout_ns);
         var backoff: deadlines.Backoff = .{};
         var shot: platform.Selector.Snapshot = undefined;
+        var standing_first: ?bool = null;
         while (true) {
             var waiter: waiters.Waiter = .{};
-            lock.lock();
-            var woken = poller.begin(results) catch |err| {
-                lock.unlock();
-                return err;
-            };
-            poller.selector.snapshot(&shot) catch |err| {
-                lock.unlock();
-                return err;
-            };
-            const blocks = !woken and results.count == 0;
-            const rechecks = poller.lists.get(.recheck).first != null;
-            if (blocks) poller.waiters.add(&waiter);
-            lock.unlock();
+            var woken = false;
+            var blocks = false;
+            var rechecks = false;
+            {
+                lock.lock();
+                defer lock.unlock();
+                try poller.check();
+                if (standing_first == null) {
+                    standing_first = poller.standing_first;
+                    poller.standing_first = !poller.standing_first;
+                }
+                if (standing_first.?) poller.collectStanding(results);
+                woken = poller.takeWake();
+                rechecks = poller.lists.get(.recheck).first != null;
+                const stands = !standing_first.? and (rechecks or poller.lists.get(.standing).first != null);
+                blocks = !woken and !stands and results.count == 0;
+                try poller.selector.snapshot(&shot);
+                if (blocks) poller.waiters.add(&waiter);
+            }
 
             var sleep_ns: ?u64 = 0;
             if (blocks) {
@@ -400,23 +416,13 @@ pub const Poller = struct {
             if (waited) |_| poller.collect(&shot, results) else |err| {
                 if (results.count == 0) return err;
             }
+            if (!standing_first.?) poller.collectStanding(results);
             if (poller.takeWake()) woken = true;
-            poller.collectStanding(.standing, results, results.room());
             if (results.count > 0) return;
             if (woken) return error.Woken;
-            if (deadline.remainingNs() == 0) return;
+            if (blocks and deadline.remainingNs() == 0) return;
+            standing_first = true;
         }
-    }
-
-    /// A wait starts: what needs no selector. Returns whether it ends at once.
-    fn begin(poller: *Poller, results: *Results) status.Error!bool {
-        try poller.check();
-        poller.sequence += 1;
-        // Those that the selector reports must get their turn too, whatever stands.
-        const share = if (results.capacity == 1) poller.sequence % 2 else results.capacity / 2;
-        poller.collectStanding(.recheck, results, share);
-        poller.collectStanding(.standing, results, share - @min(share, results.count));
-        return poller.takeWake();
     }
 
     fn takeWake(poller: *Poller) bool {
@@ -426,17 +432,22 @@ pub const Poller = struct {
         return true;
     }
 
-    /// Asks the sockets of a list themselves. Those that are reported go to the end, for the others' sake.
-    fn collectStanding(poller: *Poller, state: State, results: *Results, share: usize) void {
+    /// Asks the sockets themselves that no selector would tell of.
+    fn collectStanding(poller: *Poller, results: *Results) void {
+        poller.collectList(.recheck, results);
+        poller.collectList(.standing, results);
+    }
+
+    /// Those that are reported go to the end, for the others' sake.
+    fn collectList(poller: *Poller, state: State, results: *Results) void {
         const list = poller.lists.getPtr(state);
         const last = list.last;
-        const count_max = results.count + @min(share, results.room());
         var next = list.first;
         while (next) |node| {
-            if (results.count == count_max) return;
+            if (results.room() == 0) return;
             next = if (node == last) null else node.next;
             const registration: *Registration = .fromPoller(node);
-            if (registration.reported_in == poller.sequence) continue;
+            if (results.has(registration)) continue;
             const happened = eventsOf(registration.socket, null, registration.asked);
             if (happened == 0) {
                 if (state == .standing) _ = poller.settle(registration);
@@ -457,7 +468,7 @@ pub const Poller = struct {
             const socket = handles.table.find(report.handle) orelse continue;
             const registration = poller.find(socket) orelse continue;
             // It may have moved since the selector was asked.
-            if (registration.state != .armed or registration.reported_in == poller.sequence) continue;
+            if (registration.state != .armed or results.has(registration)) continue;
             const interest = registration.interest;
             const happened = eventsOf(socket, report.conditions, registration.asked);
             if (happened != 0) {

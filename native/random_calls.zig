@@ -385,8 +385,8 @@ const Caller = struct {
         self.tally.calls += 1;
         if (result >= 0) {
             self.tally.succeeded.getPtr(operation).* += 1;
-        } else if (result < c.BBIPC_ERROR_UNSUPPORTED) {
-            fail("{t} gave {d}", .{ operation, result });
+        } else if (c.bbipc_error_message(result) == c.bbipc_error_message(std.math.minInt(i64))) {
+            fail("{t} gave {d}, which is no error of the header's", .{ operation, result });
         }
         if (code_asked == null or result >= 0) return;
         const carries = result == c.BBIPC_ERROR_SYSTEM or result == c.BBIPC_ERROR_NO_CONNECTION or

@@ -278,7 +278,7 @@ test "a child of a program whose other threads wait and work is in order" {
             try testing.expectEqual(0, c.bbipc_wake(poller));
             shared.stop.store(true, .monotonic);
             try expectEvents(data_available, polling.join());
-            try testing.expectEqual(0, waiting.join());
+            try testing.expectEqual(c.BBIPC_ERROR_WOKEN, waiting.join());
             try testing.expect(working.join() > 0);
             try testing.expectEqual(42, try returned);
         }

@@ -306,6 +306,21 @@ test "a server has a connection available until it is accepted" {
     }.body);
 }
 
+test "a server that closes severs the connections that it has not accepted" {
+    try eachTransport(struct {
+        fn body(stage: *Stage) !void {
+            const server = try stage.makeServer(16);
+            const stream = try stage.connect(server);
+            try support.awaitEvent(stream, succeeded);
+            try support.awaitEvent(server.handle, connection_available);
+            stage.close(server.handle);
+            try expectState(stage, stream, stream_events, gone | end_of_data | severed);
+            var code: i32 = 0;
+            try support.expectCode(1, .CONNRESET, c.bbipc_connection_error(stream, &code), code);
+        }
+    }.body);
+}
+
 // ---- Transitions: who waits for an event learns of it ----
 
 const Transition = struct {
@@ -471,7 +486,7 @@ fn expectWoken(stage: *Stage, stream: Handle, before: u32, after: u32, step: any
     };
 }
 
-// The next two know how Linux treats a full backlog: it leaves the client waiting, and looks again a second later.
+// The next know how Linux treats a full backlog: it leaves the client waiting, and looks again a second later.
 
 test "a connection under way has no event, and every wait for its outcome learns of it" {
     if (builtin.os.tag != .linux) return error.SkipZigTest; // others refuse, or accept more than the backlog
@@ -507,6 +522,52 @@ test "a connection under way that is refused in the end tells every wait" {
                 }
             }{ .stage = stage, .server = server });
             try expectRefusedCalls(stream);
+        }
+    }.body);
+}
+
+test "a wait for the outcome of a connection is not slept through while another thread fills its buffer" {
+    // BUG: the waiting thread is woken by nothing but the room for a write, which is gone when it looks.
+    if (builtin.os.tag != .linux) return error.SkipZigTest; // as above, and made with Linux's own scheduling class
+    try onTransport(.tcp, struct {
+        const linux = std.os.linux;
+
+        fn pollIdly(stream: Handle) i64 {
+            // Scheduled only when no other thread wants to run.
+            const idle_class = 5;
+            const priority: i32 = 0;
+            const result = linux.syscall3(.sched_setscheduler, 0, idle_class, @intFromPtr(&priority));
+            return if (result == 0) poll(stream, determined, patience_ns) else -1;
+        }
+
+        fn keepBusy(stop: *std.atomic.Value(bool)) void {
+            while (!stop.load(.monotonic)) std.atomic.spinLoopHint();
+        }
+
+        fn body(stage: *Stage) !void {
+            const server = try stage.makeServer(0);
+            const stream = try connectionUnderWay(stage, server);
+            var waiting: support.Call(pollIdly) = undefined;
+            try waiting.start(.{stream});
+            try support.awaitPolling(1);
+            var stop: std.atomic.Value(bool) = .init(false);
+            var busy: [64]std.Thread = undefined;
+            const busy_count = @min(busy.len, try std.Thread.getCpuCount() + 1);
+            _ = try stage.accept(server);
+            for (busy[0..busy_count]) |*thread| thread.* = try std.Thread.spawn(.{}, keepBusy, .{&stop});
+            const filled = fillAtOnce(stream);
+            stop.store(true, .monotonic);
+            for (busy[0..busy_count]) |thread| thread.join();
+            try expectEvents(determined, waiting.join());
+            try filled;
+        }
+
+        fn fillAtOnce(stream: Handle) !void {
+            const data: [65536]u8 = @splat('f');
+            try support.awaitEvent(stream, succeeded);
+            for (0..2) |_| {
+                while (try succeed(support.write(stream, &data)) > 0) {}
+            }
         }
     }.body);
 }

@@ -167,10 +167,10 @@ test "a poller knows what it monitors" {
                 const poller = try stage.poller(backend);
                 try testing.expectEqual(backend, c.bbipc_poller_backend(poller));
                 try testing.expectEqual(0, c.bbipc_monitored_sockets(poller, null, 0));
-                try testing.expectEqual(0, c.bbipc_monitored_events(poller, pair.near));
+                const unknown = c.BBIPC_ERROR_NOT_MONITORED;
+                try testing.expectEqual(unknown, c.bbipc_monitored_events(poller, pair.near));
+                try testing.expectEqual(unknown, c.bbipc_set_monitored_events(poller, pair.near, write_space, null));
                 try testing.expectEqual(0, c.bbipc_unmonitor_socket(poller, pair.near));
-                const unknown = c.bbipc_set_monitored_events(poller, pair.near, data_available, null);
-                try testing.expectEqual(c.BBIPC_ERROR_NOT_MONITORED, unknown);
 
                 try testing.expectEqual(0, c.bbipc_monitor_socket(poller, pair.near, data_available, null));
                 try testing.expectEqual(0, c.bbipc_monitor_socket(poller, pair.far, 0, null));
@@ -197,7 +197,7 @@ test "a poller knows what it monitors" {
                 try testing.expectEqual(0, c.bbipc_unmonitor_socket(poller, pair.near));
                 stage.close(pair.far);
                 try testing.expectEqual(0, c.bbipc_unmonitor_socket(poller, pair.far));
-                try testing.expectEqual(0, c.bbipc_monitored_events(poller, pair.far));
+                try testing.expectEqual(unknown, c.bbipc_monitored_events(poller, pair.far));
                 try testing.expectEqual(1, c.bbipc_monitored_sockets(poller, &found, found.len));
                 try testing.expectEqual(server.handle, found[0]);
                 stage.close(server.handle);
@@ -325,7 +325,7 @@ test "waking ends the wait that is under way, or else the next, and only that" {
                 const poller = try stage.poller(backend);
                 try testing.expectEqual(0, c.bbipc_wake(poller));
                 try testing.expectEqual(0, c.bbipc_wake(poller));
-                try testing.expectEqual(0, waitFor(poller, patience_ns));
+                try testing.expectEqual(c.BBIPC_ERROR_WOKEN, waitFor(poller, patience_ns));
                 const start_ns = support.monotonicNs();
                 try testing.expectEqual(0, waitFor(poller, 10 * std.time.ns_per_ms));
                 try testing.expect(support.monotonicNs() - start_ns >= 10 * std.time.ns_per_ms);
@@ -333,7 +333,7 @@ test "waking ends the wait that is under way, or else the next, and only that" {
                     var waiting: support.Call(waitFor) = undefined;
                     try waiting.start(.{ poller, c.BBIPC_FOREVER });
                     try testing.expectEqual(0, c.bbipc_wake(poller));
-                    try testing.expectEqual(0, waiting.join());
+                    try testing.expectEqual(c.BBIPC_ERROR_WOKEN, waiting.join());
                 }
                 // A wait that is woken still tells what is ready.
                 const pair = try stage.pair();
@@ -356,7 +356,7 @@ test "closing a poller ends its waits, closing a monitored socket ends them earl
                 for (&waits) |*wait| try wait.start(.{ poller, patience_ns });
                 try support.awaitWaiting(poller, waits.len);
                 stage.close(pair.near);
-                for (&waits) |*wait| try testing.expectEqual(0, wait.join());
+                for (&waits) |*wait| try testing.expectEqual(c.BBIPC_ERROR_WOKEN, wait.join());
                 for (&waits) |*wait| try wait.start(.{ poller, patience_ns });
                 try support.awaitWaiting(poller, waits.len);
                 stage.close(poller);

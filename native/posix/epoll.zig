@@ -52,15 +52,16 @@ pub const Epoll = struct {
         try self.control(linux.EPOLL.CTL_ADD, key.descriptor, key.handle, interest, failure);
     }
 
-    pub fn rearm(self: *Epoll, key: *posix.Selector.Key, interest: events.Interest) void {
+    pub fn rearm(self: *Epoll, key: *posix.Selector.Key, interest: events.Interest) bool {
         var failure: status.Failure = .{};
-        // It fails for a socket that is not watched, and the poller keeps account of that.
-        self.control(linux.EPOLL.CTL_MOD, key.descriptor, key.handle, interest, &failure) catch unreachable;
+        self.control(linux.EPOLL.CTL_MOD, key.descriptor, key.handle, interest, &failure) catch return false;
+        return true;
     }
 
     pub fn disarm(self: *Epoll, key: *posix.Selector.Key) void {
         var failure: status.Failure = .{};
-        self.control(linux.EPOLL.CTL_DEL, key.descriptor, key.handle, .{}, &failure) catch unreachable;
+        // It fails only where somebody closed the descriptor behind our back, and the kernel has forgotten it.
+        self.control(linux.EPOLL.CTL_DEL, key.descriptor, key.handle, .{}, &failure) catch {};
     }
 
     fn control(

@@ -90,9 +90,10 @@ pub const Poll = struct {
         key.position = @intCast(self.keys.items.len - 1);
     }
 
-    pub fn rearm(self: *Poll, key: *posix.Selector.Key, interest: events.Interest) void {
+    pub fn rearm(self: *Poll, key: *posix.Selector.Key, interest: events.Interest) bool {
         std.debug.assert(self.keys.items[key.position] == key);
         self.entries.items[key.position] = entryOf(key.descriptor, interest);
+        return true;
     }
 
     pub fn disarm(self: *Poll, key: *posix.Selector.Key) void {

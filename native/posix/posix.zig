@@ -49,10 +49,11 @@ pub const Selector = union(Backend) {
         };
     }
 
-    pub fn rearm(selector: *Selector, key: *Key, interest: events.Interest) void {
-        switch (selector.*) {
+    /// False if the selector has lost it.
+    pub fn rearm(selector: *Selector, key: *Key, interest: events.Interest) bool {
+        return switch (selector.*) {
             inline else => |*one| one.rearm(key, interest),
-        }
+        };
     }
 
     pub fn disarm(selector: *Selector, key: *Key) void {
