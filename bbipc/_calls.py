@@ -96,6 +96,8 @@ def _range(start: Any, end: Any, size: int) -> tuple[int, int]:
 
 
 def _view(buffer: Any, what: str) -> memoryview:
+    # Not released by a `with`: when an exception leaves it, its traceback still holds what refers to the view, and the
+    # release would fail and hide the exception.
     try:
         view = memoryview(buffer)
     except TypeError:
@@ -109,15 +111,15 @@ def read_into(handle: int, buffer: Buffer, start: Any, end: Any, peek: bool) -> 
     if type(buffer) is bytearray and buffer:
         # What most programs use, without the questions that the others need.
         return _read_into(handle, c_char.from_buffer(buffer), *_range(start, end, len(buffer)), peek)
-    with _view(buffer, "read_into() needs a writable, contiguous buffer, such as a bytearray") as view:
-        if view.readonly:
-            raise TypeError(
-                f"read_into() needs a writable, contiguous buffer, such as a bytearray; this"
-                f" {type(buffer).__name__} is read-only"
-            )
-        first, last = _range(start, end, view.nbytes)
-        # from_buffer refuses what is empty; nothing is read into the stand-in.
-        return _read_into(handle, c_char.from_buffer(view) if view.nbytes else c_char(), first, last, peek)
+    view = _view(buffer, "read_into() needs a writable, contiguous buffer, such as a bytearray")
+    if view.readonly:
+        raise TypeError(
+            f"read_into() needs a writable, contiguous buffer, such as a bytearray; this"
+            f" {type(buffer).__name__} is read-only"
+        )
+    first, last = _range(start, end, view.nbytes)
+    # from_buffer refuses what is empty; nothing is read into the stand-in.
+    return _read_into(handle, c_char.from_buffer(view) if view.nbytes else c_char(), first, last, peek)
 
 
 def _read_into(handle: int, target: c_char, start: int, end: int, peek: bool) -> int:
@@ -131,21 +133,21 @@ def write(handle: int, data: Buffer, start: Any, end: Any) -> int:
     if type(data) is bytes:
         first, last = _range(start, end, len(data))
         return _write(handle, data, first, last)
-    with _view(data, "write() needs a contiguous buffer of bytes, such as bytes or a memoryview") as view:
-        first, last = _range(start, end, view.nbytes)
-        if not view.nbytes:
-            return _write(handle, b"", 0, 0)
-        if not view.readonly:
-            return _write(handle, byref(c_char.from_buffer(view)), first, last)
-        if _get_buffer is None:
-            # No way to the address of read-only memory: copy.
-            return _write(handle, view.cast("B")[first:last].tobytes(), 0, last - first)
-        raw = _PyBuffer()
-        _get_buffer(view, byref(raw), 0)
-        try:
-            return _write(handle, raw.buf, first, last)
-        finally:
-            _release_buffer(byref(raw))
+    view = _view(data, "write() needs a contiguous buffer of bytes, such as bytes or a memoryview")
+    first, last = _range(start, end, view.nbytes)
+    if not view.nbytes:
+        return _write(handle, b"", 0, 0)
+    if not view.readonly:
+        return _write(handle, byref(c_char.from_buffer(view)), first, last)
+    if _get_buffer is None:
+        # No way to the address of read-only memory: copy.
+        return _write(handle, view.cast("B")[first:last].tobytes(), 0, last - first)
+    raw = _PyBuffer()
+    _get_buffer(view, byref(raw), 0)
+    try:
+        return _write(handle, raw.buf, first, last)
+    finally:
+        _release_buffer(byref(raw))
 
 
 def _write(handle: int, address: Any, start: int, end: int) -> int:
@@ -183,9 +185,9 @@ def _read_much(handle: int, size: int, peek: bool) -> bytes | int:
     import mmap
 
     # Fresh pages of the system: only those that are read into cost anything, whatever the size.
-    with mmap.mmap(-1, min(size, _READ_MAX)) as memory:
-        result = _read_into(handle, c_char.from_buffer(memory), 0, len(memory), peek)
-        return memory[:result] if result >= 0 else result
+    memory = mmap.mmap(-1, min(size, _READ_MAX))
+    result = _read_into(handle, c_char.from_buffer(memory), 0, len(memory), peek)
+    return memory[:result] if result >= 0 else result
 
 
 # ---- Sockets ----

@@ -124,10 +124,8 @@ class Poller:
 
         Other threads that wait with it stop waiting, with a :class:`PollerClosedError`.
         """
-        if self._closed:
-            return
         self._closed = True
-        # A failure is another thread's close that came first.
+        # Also if it was closed before: that may have been interrupted. The library knows, and refuses.
         _calls.close(self._handle)
         open_pollers.pop(self._handle, None)
         self._sockets.clear()
@@ -153,7 +151,11 @@ class Poller:
         self.close()
 
     def __del__(self, _warn: Any = warn) -> None:
-        if getattr(self, "_closed", True):
+        if not hasattr(self, "_closed"):
+            return
+        if self._closed:
+            # In case that was interrupted.
+            _calls.close(self._handle)
             return
         message = f"unclosed {self!r}"
         # First, for a warning may be an error.

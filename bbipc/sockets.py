@@ -85,10 +85,8 @@ class Socket:
         Other threads that wait on it stop waiting. What was written still travels to the remote end. Bytes that were
         received and not read are lost, and the remote end may then see a reset (RFC 1122, 4.2.2.13).
         """
-        if self._closed:
-            return
         self._closed = True
-        # A failure is another thread's close that came first.
+        # Also if it was closed before: that may have been interrupted. The library knows, and refuses.
         _calls.close(self._handle)
         for reference in list(open_pollers.values()):
             poller = reference()
@@ -115,7 +113,11 @@ class Socket:
         self.close()
 
     def __del__(self, _warn: Any = warn) -> None:
-        if getattr(self, "_closed", True):
+        if not hasattr(self, "_closed"):
+            return
+        if self._closed:
+            # In case that was interrupted.
+            _calls.close(self._handle)
             return
         message = f"unclosed {self!r}"
         # First, for a warning may be an error.
@@ -384,8 +386,8 @@ class StreamSocket(Socket):
                     continue
                 raise self._time_is_up(f"wrote {count} of {size} bytes to", bytes_written=count)
 
-    # These two make their errors in a frame that ends, so that no error refers to a frame that refers to the error: such
-    # a cycle would keep the socket until it is collected.
+    # These two make their errors in a frame that ends, so that no error refers to a frame that refers to the error:
+    # such a cycle would keep the socket until it is collected.
 
     def _end_of_stream(self, count: int, size: int, **done: Any) -> EndOfStreamError:
         error = EndOfStreamError(f"the remote end of the {self!r} went after {count} of {size} bytes")

@@ -38,31 +38,31 @@ fn finishPlain(outcome: status.Error!Result) Result {
 
 // ---- The library ----
 
-export fn bbipc_version() callconv(.c) [*:0]const u8 {
+pub export fn bbipc_version() callconv(.c) [*:0]const u8 {
     return version;
 }
 
-export fn bbipc_error_message(code: Result) callconv(.c) [*:0]const u8 {
+pub export fn bbipc_error_message(code: Result) callconv(.c) [*:0]const u8 {
     return status.message(code);
 }
 
-export fn bbipc_open_handles() callconv(.c) u64 {
+pub export fn bbipc_open_handles() callconv(.c) u64 {
     return table.open_count.load(.monotonic);
 }
 
-export fn bbipc_before_fork() callconv(.c) void {
+pub export fn bbipc_before_fork() callconv(.c) void {
     table.beforeFork();
 }
 
-export fn bbipc_after_fork_in_parent() callconv(.c) void {
+pub export fn bbipc_after_fork_in_parent() callconv(.c) void {
     table.afterForkInParent();
 }
 
-export fn bbipc_after_fork_in_child() callconv(.c) void {
+pub export fn bbipc_after_fork_in_child() callconv(.c) void {
     table.afterForkInChild();
 }
 
-export fn bbipc_prepare_to_wait(system_code: ?*i32) callconv(.c) Result {
+pub export fn bbipc_prepare_to_wait(system_code: ?*i32) callconv(.c) Result {
     var failure: status.Failure = .{};
     return finish(prepareToWait(&failure), &failure, system_code);
 }
@@ -74,12 +74,12 @@ fn prepareToWait(failure: *status.Failure) status.Error!Result {
     return 0;
 }
 
-export fn bbipc_close(handle: Handle) callconv(.c) Result {
+pub export fn bbipc_close(handle: Handle) callconv(.c) Result {
     table.close(handle) catch |err| return status.fromError(err);
     return 0;
 }
 
-export fn bbipc_fileno(socket: Handle) callconv(.c) Result {
+pub export fn bbipc_fileno(socket: Handle) callconv(.c) Result {
     const slot = table.pinSocket(socket) catch |err| return status.fromError(err);
     defer slot.unpin();
     return pollers.descriptorOf(slot);
@@ -112,7 +112,7 @@ const ListenIpv4 = struct {
     }
 };
 
-export fn bbipc_make_ipv4_tcp_server(
+pub export fn bbipc_make_ipv4_tcp_server(
     host_address: u32,
     port: u16,
     backlog: i32,
@@ -139,7 +139,7 @@ const ConnectIpv4 = struct {
     }
 };
 
-export fn bbipc_connect_to_ipv4_tcp_server(
+pub export fn bbipc_connect_to_ipv4_tcp_server(
     host_address: u32,
     port: u16,
     local_host_address: u32,
@@ -154,7 +154,7 @@ export fn bbipc_connect_to_ipv4_tcp_server(
     return finish(publishNew(.stream, make, &failure), &failure, system_code);
 }
 
-export fn bbipc_local_pathname_limit() callconv(.c) u64 {
+pub export fn bbipc_local_pathname_limit() callconv(.c) u64 {
     return platform.local.pathname_max;
 }
 
@@ -175,7 +175,7 @@ const ListenLocal = struct {
     }
 };
 
-export fn bbipc_make_local_server(
+pub export fn bbipc_make_local_server(
     pathname: ?[*]const u8,
     pathname_size: u64,
     backlog: i32,
@@ -201,7 +201,7 @@ const ConnectLocal = struct {
     }
 };
 
-export fn bbipc_connect_to_local_server(
+pub export fn bbipc_connect_to_local_server(
     pathname: ?[*]const u8,
     pathname_size: u64,
     system_code: ?*i32,
@@ -221,7 +221,7 @@ const Accept = struct {
     }
 };
 
-export fn bbipc_accept_connection(server: Handle, system_code: ?*i32) callconv(.c) Result {
+pub export fn bbipc_accept_connection(server: Handle, system_code: ?*i32) callconv(.c) Result {
     var failure: status.Failure = .{};
     const slot = table.pinKind(server, .server) catch |err| return status.fromError(err);
     defer slot.unpin();
@@ -231,7 +231,7 @@ export fn bbipc_accept_connection(server: Handle, system_code: ?*i32) callconv(.
 
 // ---- Addresses ----
 
-export fn bbipc_ipv4_local_address(
+pub export fn bbipc_ipv4_local_address(
     socket: Handle,
     host_address: ?*u32,
     port: ?*u16,
@@ -252,7 +252,7 @@ fn localAddress(socket: Handle, host: ?*u32, port: ?*u16, failure: *status.Failu
     return 0;
 }
 
-export fn bbipc_ipv4_remote_address(stream: Handle, host_address: ?*u32, port: ?*u16) callconv(.c) Result {
+pub export fn bbipc_ipv4_remote_address(stream: Handle, host_address: ?*u32, port: ?*u16) callconv(.c) Result {
     return finishPlain(remoteAddress(stream, host_address, port));
 }
 
@@ -281,7 +281,7 @@ fn pinStream(stream: Handle) status.Error!*handles.Slot {
     return slot;
 }
 
-export fn bbipc_read(
+pub export fn bbipc_read(
     stream: Handle,
     buffer: ?[*]u8,
     start: u64,
@@ -310,7 +310,7 @@ fn read(
     return @intCast(try slot.object.stream.read(first[0..size], flags & peek_flag != 0, failure));
 }
 
-export fn bbipc_write(
+pub export fn bbipc_write(
     stream: Handle,
     data: ?[*]const u8,
     start: u64,
@@ -345,7 +345,7 @@ fn checkRange(address: usize, start: u64, end: u64) status.Error!usize {
     return @intCast(end - start);
 }
 
-export fn bbipc_finish_writing(stream: Handle, system_code: ?*i32) callconv(.c) Result {
+pub export fn bbipc_finish_writing(stream: Handle, system_code: ?*i32) callconv(.c) Result {
     var failure: status.Failure = .{};
     return finish(finishWriting(stream, &failure), &failure, system_code);
 }
@@ -360,7 +360,7 @@ fn finishWriting(stream: Handle, failure: *status.Failure) status.Error!Result {
     return 0;
 }
 
-export fn bbipc_connection_error(stream: Handle, system_code: ?*i32) callconv(.c) Result {
+pub export fn bbipc_connection_error(stream: Handle, system_code: ?*i32) callconv(.c) Result {
     const slot = pinStream(stream) catch |err| return status.fromError(err);
     defer slot.unpin();
     table.lock.lock();
@@ -379,7 +379,7 @@ fn checkTimeout(timeout_ns: i64) status.Error!void {
     if (timeout_ns < forever) return error.InvalidArgument;
 }
 
-export fn bbipc_poll_socket(socket: Handle, asked: u32, timeout_ns: i64, system_code: ?*i32) callconv(.c) Result {
+pub export fn bbipc_poll_socket(socket: Handle, asked: u32, timeout_ns: i64, system_code: ?*i32) callconv(.c) Result {
     var failure: status.Failure = .{};
     return finish(pollSocket(socket, asked, timeout_ns, &failure), &failure, system_code);
 }
@@ -391,7 +391,7 @@ fn pollSocket(socket: Handle, asked: u32, timeout_ns: i64, failure: *status.Fail
     return happened;
 }
 
-export fn bbipc_poll_sockets(
+pub export fn bbipc_poll_sockets(
     sockets: ?[*]const Handle,
     asked: ?[*]const u32,
     happened: ?[*]u32,
@@ -438,7 +438,7 @@ const MakePoller = struct {
     }
 };
 
-export fn bbipc_make_poller(backend: i32, system_code: ?*i32) callconv(.c) Result {
+pub export fn bbipc_make_poller(backend: i32, system_code: ?*i32) callconv(.c) Result {
     var failure: status.Failure = .{};
     const make: MakePoller = .{
         .backend = backendOf(backend) orelse return status.fromError(error.Unsupported),
@@ -451,7 +451,7 @@ fn backendOf(number: i32) ?platform.Backend {
     return std.enums.fromInt(platform.Backend, number);
 }
 
-export fn bbipc_poller_backend(poller: Handle) callconv(.c) Result {
+pub export fn bbipc_poller_backend(poller: Handle) callconv(.c) Result {
     const slot = table.pinKind(poller, .poller) catch |err| return status.fromError(err);
     defer slot.unpin();
     return @backingInt(slot.object.poller.backend);
@@ -474,7 +474,7 @@ const Pair = struct {
     }
 };
 
-export fn bbipc_monitor_socket(poller: Handle, socket: Handle, asked: u32, system_code: ?*i32) callconv(.c) Result {
+pub export fn bbipc_monitor_socket(poller: Handle, socket: Handle, asked: u32, system_code: ?*i32) callconv(.c) Result {
     var failure: status.Failure = .{};
     return finish(monitor(poller, socket, asked, &failure), &failure, system_code);
 }
@@ -489,7 +489,7 @@ fn monitor(poller: Handle, socket: Handle, asked: u32, failure: *status.Failure)
     return 0;
 }
 
-export fn bbipc_unmonitor_socket(poller: Handle, socket: Handle) callconv(.c) Result {
+pub export fn bbipc_unmonitor_socket(poller: Handle, socket: Handle) callconv(.c) Result {
     return finishPlain(unmonitor(poller, socket));
 }
 
@@ -507,7 +507,7 @@ fn findSocket(socket: Handle) status.Error!?*handles.Slot {
     return if (slot.isSocket()) slot else error.WrongKind;
 }
 
-export fn bbipc_monitored_events(poller: Handle, socket: Handle) callconv(.c) Result {
+pub export fn bbipc_monitored_events(poller: Handle, socket: Handle) callconv(.c) Result {
     return finishPlain(monitoredEvents(poller, socket));
 }
 
@@ -519,7 +519,7 @@ fn monitoredEvents(poller: Handle, socket: Handle) status.Error!Result {
     return try slot.object.poller.monitoredEvents(try findSocket(socket));
 }
 
-export fn bbipc_set_monitored_events(
+pub export fn bbipc_set_monitored_events(
     poller: Handle,
     socket: Handle,
     asked: u32,
@@ -539,7 +539,7 @@ fn setMonitored(poller: Handle, socket: Handle, asked: u32, failure: *status.Fai
     return 0;
 }
 
-export fn bbipc_monitored_sockets(poller: Handle, sockets: ?[*]Handle, capacity: u64) callconv(.c) Result {
+pub export fn bbipc_monitored_sockets(poller: Handle, sockets: ?[*]Handle, capacity: u64) callconv(.c) Result {
     return finishPlain(monitoredSockets(poller, sockets, capacity));
 }
 
@@ -554,7 +554,7 @@ fn monitoredSockets(poller: Handle, sockets: ?[*]Handle, capacity: u64) status.E
     return @intCast(try slot.object.poller.monitored(room));
 }
 
-export fn bbipc_wait_for_events(
+pub export fn bbipc_wait_for_events(
     poller: Handle,
     sockets: ?[*]Handle,
     happened: ?[*]u32,
@@ -587,7 +587,7 @@ fn waitForEvents(
     return @intCast(results.count);
 }
 
-export fn bbipc_wake(poller: Handle) callconv(.c) Result {
+pub export fn bbipc_wake(poller: Handle) callconv(.c) Result {
     const slot = table.pinKind(poller, .poller) catch |err| return status.fromError(err);
     defer slot.unpin();
     table.lock.lock();

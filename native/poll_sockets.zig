@@ -59,6 +59,7 @@ const Wait = struct {
     fn run(self: *Wait, deadline: deadlines.Deadline) status.Error!usize {
         const lock = &handles.table.lock;
         var backoff: deadlines.Backoff = .{};
+        var finished = false;
         while (true) {
             var waiter: waiters.Waiter = .{};
             var found: usize = 0;
@@ -67,7 +68,7 @@ const Wait = struct {
                 lock.lock();
                 defer lock.unlock();
                 found = try self.prepare();
-                if (found == 0 and deadline != .now) {
+                if (found == 0 and deadline != .now and !finished) {
                     wakers = try handles.table.pollWaiters(self.failure);
                     for (self.slots) |slot| slot.waiting += 1;
                     wakers.?.add(&waiter);
@@ -94,8 +95,11 @@ const Wait = struct {
             } else |err| {
                 if (found == 0) return err;
             }
-            if (found == 0 and self.finishedMeanwhile()) return error.Woken;
-            if (found > 0 or deadline.remainingNs() == 0) return found;
+            if (found > 0) return found;
+            if (finished) return error.Woken;
+            // What holds since then is looked for once more.
+            finished = self.finishedMeanwhile();
+            if (!finished and deadline.remainingNs() == 0) return 0;
         }
     }
 
@@ -117,12 +121,17 @@ const Wait = struct {
         self.rechecks = self.stuck;
         var found: usize = 0;
         for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len]) |slot, asked, *happened, *entry| {
-            const plan = poller.planOf(slot, asked);
+            var plan = poller.planOf(slot, asked);
+            happened.* = 0;
+            if (plan == .standing or plan == .recheck or self.stuck) {
+                happened.* = poller.eventsOf(slot, null, asked);
+                found += @intFromBool(happened.* != 0);
+                // To ask it may have told that it holds no longer.
+                plan = poller.planOf(slot, asked);
+            }
+            if (plan == .standing or plan == .recheck) self.rechecks = true;
             const armed = plan == .armed and !self.stuck;
             entry.* = platform.poll.entryOf(poller.descriptorOf(slot), if (armed) plan.armed else null);
-            happened.* = if (armed or plan == .parked) 0 else poller.eventsOf(slot, null, asked);
-            if (plan == .recheck) self.rechecks = true;
-            found += @intFromBool(happened.* != 0);
         }
         self.stuck = false;
         return found;

@@ -109,6 +109,7 @@ pub fn eventsOf(socket: *handles.Slot, conditions: ?events.Conditions, asked: u3
 
 /// What was asked of it may hold from now on, whatever the selectors report.
 fn connectionDetermined(socket: *handles.Slot) void {
+    handles.table.notifyPollWaiters(socket);
     var next = socket.registrations.first;
     while (next) |node| : (next = node.next) {
         const registration: *Registration = .fromSocket(node);

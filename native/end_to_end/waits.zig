@@ -277,7 +277,6 @@ test "hundreds of ready sockets all get their turn, however few a wait takes" {
 }
 
 test "two threads that wait with one poller each hear of a socket once a wait" {
-    // BUG: a wait can report a socket twice when another wait begins meanwhile.
     try onTransport(.local, struct {
         const capacity = 8;
 

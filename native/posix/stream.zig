@@ -99,22 +99,18 @@ pub const Stream = struct {
 
         const result = sys.receive(stream.descriptor, buffer.ptr, @min(buffer.len, size_max), peek);
         if (result > 0) return @intCast(result);
-        if (result == 0) {
-            stream.known.add(.{ .ended = true, .drained = true });
-            const code = stream.error_code.load(.acquire);
-            if (code != 0) return failure.system(code);
-            return 0;
-        }
-        switch (sys.failureOf(result)) {
+        if (result < 0) switch (sys.failureOf(result)) {
             .AGAIN => return 0,
             .FAULT, .NOMEM, .NOBUFS, .BADF => |e| return failure.system(sys.codeOf(e)),
             else => |e| {
-                // The system gives unread bytes first: this is the end of them.
                 stream.keepError(sys.codeOf(e));
-                stream.known.add(.{ .ended = true, .severed = true, .drained = true });
-                return failure.system(sys.codeOf(e));
+                stream.known.add(.{ .ended = true, .severed = true });
             },
-        }
+        };
+        // The system gives unread bytes first: this is the end of them.
+        stream.known.add(.{ .ended = true, .drained = true });
+        const code = stream.error_code.load(.acquire);
+        return if (code == 0) 0 else failure.system(code);
     }
 
     pub fn write(stream: *Stream, data: []const u8, failure: *status.Failure) status.Error!usize {
@@ -223,7 +219,9 @@ pub const Stream = struct {
     }
 
     fn keepError(stream: *Stream, code: i32) void {
-        if (code == 0) return;
+        // EPIPE says that a write came after an orderly end: no reason for that end. The system tells it to whoever calls
+        // next, and so it would depend on the order of the calls who hears it.
+        if (code == 0 or code == sys.codeOf(.PIPE)) return;
         _ = stream.error_code.cmpxchgStrong(0, code, .acq_rel, .acquire);
     }
 
