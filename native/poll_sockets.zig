@@ -130,7 +130,7 @@ const Wait = struct {
                 plan = poller.planOf(slot, asked);
             }
             if (plan == .standing or plan == .recheck) self.rechecks = true;
-            const armed = plan == .armed and !self.stuck;
+            const armed = plan == .armed and !self.stuck and happened.* == 0;
             entry.* = platform.poll.entryOf(poller.descriptorOf(slot), if (armed) plan.armed else null);
         }
         self.stuck = false;

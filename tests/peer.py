@@ -6,13 +6,14 @@ that listens prints its address first.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import textwrap
 import time
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import bbipc
@@ -88,6 +89,17 @@ def until_asleep(process_id: int, thread_id: int | None = None) -> None:
         assert time.monotonic() < give_up_at, f"thread {thread_id or process_id} never sleeps: {state}"
         before = switches
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def eager_threads() -> Iterator[None]:
+    """Threads take turns as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def run_program(program: str, *arguments: object, options: Iterable[str] = (), errors: str = "") -> str:

@@ -525,6 +525,8 @@ def test_fork_with_hooks_that_give_way_to_threads(directory: Path) -> None:
         server.close()
         """,
         directory / "server",
+        # As for the tests here, at the top.
+        options=("-W", "ignore::DeprecationWarning"),
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import signal
 import subprocess
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -17,7 +19,7 @@ import pytest
 import bbipc
 from bbipc import Events, Poller, StreamSocket
 from conftest import PATIENCE, Transport, fill
-from peer import MANY, WAITS, Pattern, command, run_program, until_asleep
+from peer import MANY, WAITS, Pattern, command, eager_threads, run_program, until_asleep
 from processes import Processes
 
 #: Seconds. How long a wait lasts that nothing ends.
@@ -33,6 +35,8 @@ class Signals:
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
         self._before = signal.getsignal(self.NUMBER)
+        self._asked = threading.Semaphore(0)
+        self._random = random.Random(2)
         self.count = 0
 
     def on_signal(self, handle: Callable[[], object]) -> None:
@@ -67,8 +71,22 @@ class Signals:
 
         self._start(send)
 
+    def send_when_asked(self) -> Callable[[], None]:
+        """Returns what asks for one signal, which comes a moment later."""
+        this = threading.get_ident()
+
+        def send() -> None:
+            while self._asked.acquire() and not self._over.is_set():
+                # Moments of all lengths, so that the signals come everywhere.
+                time.sleep(self._random.random() * 0.0005)
+                signal.pthread_kill(this, self.NUMBER)
+
+        self._start(send)
+        return self._asked.release
+
     def close(self) -> None:
         self._over.set()
+        self._asked.release()
         for thread in self._threads:
             thread.join()
         signal.signal(self.NUMBER, self._before)
@@ -191,6 +209,22 @@ def test_a_handler_runs_during_the_wait_not_after_it(transport: Transport, signa
     assert stream.read_exactly(16, PATIENCE) == b"from the handler"
 
 
+def test_a_handler_runs_although_another_thread_gets_the_signal(transport: Transport, signals: Signals) -> None:
+    """Python runs it in the main thread, whose wait the signal does not interrupt; as when it comes just before."""
+    stream, remote = transport.pair()
+    signals.on_signal(lambda: remote.write(b"!"))
+    this_native = threading.get_native_id()
+
+    def receive_signal() -> None:
+        until_asleep(os.getpid(), this_native)
+        signal.pthread_kill(threading.get_ident(), Signals.NUMBER)
+
+    thread = threading.Thread(target=receive_signal, daemon=True)
+    thread.start()
+    assert stream.read_exactly(1, PATIENCE) == b"!"
+    thread.join(PATIENCE)
+
+
 @pytest.mark.parametrize("name", WAITS)
 def test_an_exception_from_a_handler_ends_the_wait(
     waited_for: tuple[StreamSocket, StreamSocket], signals: Signals, name: str
@@ -209,6 +243,78 @@ def test_an_exception_from_a_handler_ends_the_wait(
         WAITS[name](stream, None)
     remote.write(b"!")
     assert stream.read_exactly(1, PATIENCE) == b"!"
+
+
+class InterruptionError(Exception):
+    """What a handler raises, as Ctrl-C's does."""
+
+
+def read_into_array(stream: StreamSocket, _poller: Poller) -> None:
+    stream.read_into(array("I", bytes(40_000)))
+
+
+def monitor(stream: StreamSocket, poller: Poller) -> None:
+    poller.unmonitor_socket(stream)
+    poller.monitor_socket(stream, Events.DATA_AVAILABLE)
+    poller.wait_for_events(0.0001)
+
+
+INTERRUPTED: dict[str, Callable[[StreamSocket, Poller], object]] = {
+    "read": lambda stream, _: stream.read(),
+    "read much": lambda stream, _: stream.read(300_000),
+    "read into a bytearray": lambda stream, _: stream.read_into(bytearray(300_000)),
+    "read into an array": read_into_array,
+    "read exactly": lambda stream, _: stream.read_exactly(1),
+    "write bytes": lambda stream, _: stream.write(bytes(300_000)),
+    "write a bytearray": lambda stream, _: stream.write(bytearray(300_000)),
+    "write a view": lambda stream, _: stream.write(memoryview(bytes(300_000))),
+    "poll_sockets": lambda stream, _: bbipc.poll_sockets([stream] * 40, Events.DATA_AVAILABLE, 0.0001),
+    "monitor": monitor,
+}
+
+
+@pytest.mark.parametrize("name", INTERRUPTED)
+@pytest.mark.parametrize("transport", ["local"], indirect=True)
+@eager_threads()
+def test_an_exception_from_a_handler_is_hidden_by_no_other(transport: Transport, signals: Signals, name: str) -> None:
+    """Whatever the call is at, also while it holds a buffer."""
+    stream, remote = transport.pair()
+    over = threading.Event()
+    received = bytearray(1 << 20)
+    sent = bytes(300_000)
+
+    def exchange() -> None:
+        while not over.is_set():
+            remote.read_into(received)
+            if remote.write(sent) == 0:
+                bbipc.poll_socket(remote, Events.DATA_AVAILABLE | Events.WRITE_SPACE, 0.001)
+
+    def interrupt() -> None:
+        raise InterruptionError
+
+    poller = bbipc.make_poller()
+
+    ask = signals.send_when_asked()
+
+    def call_until_interrupted() -> None:
+        ask()
+        while True:
+            INTERRUPTED[name](stream, poller)
+
+    exchanging = threading.Thread(target=exchange, daemon=True)
+    exchanging.start()
+    signals.on_signal(interrupt)
+    try:
+        # As often as it takes for signals to come at every place where they can.
+        for _ in range(300):
+            with pytest.raises(InterruptionError):
+                call_until_interrupted()
+        poller.unmonitor_socket(stream)
+        assert poller.monitored_sockets() == []
+    finally:
+        over.set()
+        exchanging.join(PATIENCE)
+        poller.close()
 
 
 def test_a_storm_of_signals_stops_no_transfer(transport: Transport, signals: Signals) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -20,7 +20,7 @@ import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from bbipc._ffi import open_handles
 from conftest import BACKENDS, PATIENCE, Transport, fill
-from peer import MANY, WAITS, Pattern, read_piece, until_asleep, write_piece
+from peer import MANY, WAITS, Pattern, eager_threads, read_piece, until_asleep, write_piece
 
 #: Seconds. A wait that is ended ends within this time, on a machine that has other work too.
 PROMPTLY = 2.0
@@ -412,12 +412,15 @@ PACKAGE = os.path.dirname(bbipc.__file__)
 
 
 class Stopping(threading.Thread):
-    """Does something, and something else when it comes to its instruction number `at` in bbipc."""
+    """Does something, and something else when it comes to its instruction (or line) number `at` in bbipc."""
 
-    def __init__(self, work: Callable[[], object], at: int, meanwhile: Callable[[], object]) -> None:
+    def __init__(
+        self, work: Callable[[], object], at: int, meanwhile: Callable[[], object], unit: str = "opcode"
+    ) -> None:
         super().__init__(daemon=True)
         self._work = work
-        self._instructions_left = at
+        self._unit = unit
+        self._units_left = at
         self._meanwhile = meanwhile
         self.stopped = False
         self.error: BaseException | None = None
@@ -426,6 +429,8 @@ class Stopping(threading.Thread):
         assert not self.is_alive(), "the thread hangs"
 
     def run(self) -> None:
+        # Python 3.12 traces instructions only where somebody wished for it before.
+        sys._getframe().f_trace_opcodes = self._unit == "opcode"
         sys.settrace(self._trace)
         try:
             self._work()
@@ -435,12 +440,13 @@ class Stopping(threading.Thread):
             sys.settrace(None)
 
     def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
-        if not frame.f_code.co_filename.startswith(PACKAGE):
+        # Finalizers run in whichever thread happens to collect, and have nothing to do with its work.
+        if not frame.f_code.co_filename.startswith(PACKAGE) or frame.f_code.co_name == "__del__":
             return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            self._instructions_left -= 1
-            if self._instructions_left == 0:
+        frame.f_trace_opcodes = self._unit == "opcode"
+        if event == self._unit:
+            self._units_left -= 1
+            if self._units_left == 0:
                 self.stopped = True
                 self._meanwhile()
         return self._trace
@@ -494,6 +500,28 @@ class Scene:
 
     def read_exactly(self) -> None:
         self.received.append(self.remote.read_exactly(3, 0))
+
+    def read_much(self) -> None:
+        self.received.append(self.remote.read(200_000))
+
+    def read_into_bytearray(self) -> None:
+        self._read_into(bytearray(5))
+
+    def read_into_view(self) -> None:
+        self._read_into(memoryview(bytearray(5)))
+
+    def _read_into(self, buffer: bytearray | memoryview) -> None:
+        size = self.remote.read_into(buffer)
+        self.received.append(bytes(buffer[:size]))
+
+    def write_bytearray(self) -> None:
+        self.stream.write(bytearray(b"bytes"))
+
+    def write_view(self) -> None:
+        self.stream.write(memoryview(b"bytes"))
+
+    def write_all(self) -> None:
+        self.stream.write_all(b"bytes", PATIENCE)
 
     def close_remote(self) -> None:
         self.remote.close()
@@ -572,6 +600,12 @@ INTERLEAVINGS: list[tuple[list[Callable[[Scene], None]], Callable[[Scene], None]
     ([Scene.write], Scene.read, Scene.close_remote),
     ([Scene.write], Scene.read_exactly, Scene.close_remote),
     ([Scene.write], Scene.read_exactly, Scene.close_stream),
+    ([Scene.write], Scene.read_much, Scene.read),
+    ([Scene.write], Scene.read_into_bytearray, Scene.close_remote),
+    ([Scene.write], Scene.read_into_view, Scene.close_remote),
+    ([], Scene.write_bytearray, Scene.close_stream),
+    ([], Scene.write_view, Scene.close_stream),
+    ([], Scene.write_all, Scene.close_stream),
     ([], Scene.poll, Scene.close_stream),
     ([], Scene.poll_several, Scene.close_stream),
     ([Scene.monitor], Scene.describe, Scene.close_stream),
@@ -647,19 +681,60 @@ def test_a_call_that_comes_between(
             return
 
 
+INTERRUPTED: list[tuple[list[Callable[[Scene], None]], Callable[[Scene], None]]] = [
+    ([Scene.write], Scene.read),
+    ([Scene.write], Scene.read_much),
+    ([Scene.write], Scene.read_into_view),
+    ([Scene.write], Scene.read_exactly),
+    ([], Scene.write),
+    ([], Scene.write_view),
+    ([], Scene.write_all),
+    ([], Scene.monitor),
+    ([Scene.monitor], Scene.unmonitor),
+    ([Scene.monitor], Scene.change),
+    ([Scene.monitor], Scene.wait),
+    ([], Scene.poll),
+    ([], Scene.poll_several),
+    ([Scene.monitor], Scene.close_stream),
+    ([Scene.monitor], Scene.close_poller),
+]
+
+
+@pytest.mark.parametrize(("before", "interrupted"), INTERRUPTED, ids=interleaving_name)
+def test_a_call_that_is_interrupted_can_be_made_again(
+    directory: Path, before: list[Callable[[Scene], None]], interrupted: Callable[[Scene], None]
+) -> None:
+    """Ctrl-C before any line of bbipc: nothing is lost but what the call was about to do."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    handles_before = open_handles()
+    for at in range(1, 10_000):
+        scene = Scene(directory)
+        try:
+            for step in before:
+                step(scene)
+            stopping = Stopping(partial(interrupted, scene), at, interrupt, "line")
+            if not stopping.stopped:
+                assert at > 3, "nothing was interrupted"
+                return
+            assert type(stopping.error) is KeyboardInterrupt
+            # It may have come to that already.
+            with contextlib.suppress(bbipc.AlreadyMonitoredError, bbipc.TimeoutError):
+                interrupted(scene)
+            # Bytes that were read, but did not come to be returned, are lost.
+            scene.received.clear()
+            scene.check()
+        finally:
+            scene.close()
+        assert open_handles() == handles_before, f"interrupted before line number {at}"
+
+
 # ---- Descriptors that come and go ----
 
 
-@pytest.fixture
-def eager_threads() -> Iterator[None]:
-    """Threads that take turns as often as the interpreter can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("eager_threads")
+@eager_threads()
 def test_no_bytes_arrive_at_another_stream(transport: Transport) -> None:
     """Streams that threads use are closed under them, and their descriptors' numbers taken by others at once."""
     server = transport.make_server(backlog=1024)
@@ -757,7 +832,7 @@ def test_threads_that_close_the_same(transport: Transport, backend: str | None) 
 # ---- Time ----
 
 
-@pytest.mark.usefixtures("eager_threads")
+@eager_threads()
 def test_no_wait_ends_early_whatever_other_threads_do(transport: Transport) -> None:
     """Odd timeouts, to see that they are rounded up, while other threads' sockets come, go and are waited for."""
     stream, _ = transport.pair()
