@@ -1,0 +1,228 @@
+"""The C interface from outside Python: the header, the example in C, and the native tests under other tools.
+
+BBIPC_TESTS_FULL=1 in the environment makes ten million random calls instead of two hundred thousand.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import bbipc
+from bbipc import StreamServer, StreamSocket
+from conftest import PATIENCE, Transport
+from processes import Processes, ended
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang, the compiler, is missing"),
+    # The first time on a machine, Zig builds what every program needs, which takes more than a minute.
+    pytest.mark.timeout(600),
+]
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = Path(bbipc.__file__).with_name("libbbipc.so")
+
+FULL = os.environ.get("BBIPC_TESTS_FULL") == "1"
+RANDOM_CALLS = 10_000_000 if FULL else 200_000
+
+STRICT = ["-Wall", "-Wextra", "-pedantic", "-Werror", f"-I{ROOT / 'native'}"]
+
+#: The languages of the example, as options of the compiler.
+LANGUAGES = {"c99": ["-x", "c", "-std=c99"], "c++11": ["-x", "c++", "-std=c++11"]}
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    with Processes() as made:
+        yield made
+
+
+def zig(*arguments: object) -> None:
+    """Runs the Zig compiler, which must succeed and have nothing to say."""
+    command = [sys.executable, "-m", "ziglang", *map(str, arguments)]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, f"{command}\n{finished.stdout}\n{finished.stderr}"
+    assert "warning:" not in finished.stderr
+
+
+# ---- The header ----
+
+
+@pytest.mark.parametrize(
+    ("language", "standard"), [("c", "c99"), ("c", "c11"), ("c++", "c++98"), ("c++", "c++11"), ("c++", "c++17")]
+)
+def test_header_compiles_alone_and_twice(language: str, standard: str, tmp_path: Path) -> None:
+    source = tmp_path / "header"
+    source.write_text('#include "bbipc.h"\n#include "bbipc.h"\n', encoding="ascii")
+    zig("cc", "-x", language, f"-std={standard}", *STRICT, "-c", source, "-o", tmp_path / "header.o")
+
+
+def test_every_function_of_the_header_can_be_linked(tmp_path: Path, processes: Processes) -> None:
+    header = (ROOT / "native" / "bbipc.h").read_text(encoding="utf-8")
+    names = re.findall(r"^[a-z].*?\b(bbipc_\w+)\(", header, re.MULTILINE)
+    assert len(names) > 30
+    source = tmp_path / "functions.c"
+    source.write_text(
+        '#include "bbipc.h"\n#include <stdio.h>\ntypedef void function(void);\n'
+        f"static function *const functions[] = {{{', '.join(f'(function *){name}' for name in names)}}};\n"
+        "int main(void) { unsigned i, count = 0;\n"
+        "    for (i = 0; i < sizeof functions / sizeof *functions; i++) count += functions[i] != NULL;\n"
+        '    printf("%u\\n", count); return 0; }\n',
+        encoding="ascii",
+    )
+    program = tmp_path / "functions"
+    zig("cc", "-std=c99", *STRICT, source, LIBRARY, f"-Wl,-rpath,{LIBRARY.parent}", "-o", program)
+    assert processes.run([str(program)]).stdout == f"{len(names)}\n"
+
+
+# ---- The echo client in C ----
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def echo_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    program = tmp_path_factory.mktemp("echo_client") / "echo_client"
+    source = ROOT / "examples" / "c" / "echo_client.c"
+    options = [*LANGUAGES[request.param], *STRICT, source, "-x", "none"]
+    zig("cc", *options, LIBRARY, f"-Wl,-rpath,{LIBRARY.parent}", "-o", program)
+    return str(program)
+
+
+def echo(stream: StreamSocket, size: int) -> None:
+    """Sends back so many bytes."""
+    while size:
+        data = stream.read_exactly(min(size, 4096), PATIENCE)
+        stream.write_all(data, PATIENCE)
+        size -= len(data)
+
+
+@pytest.fixture
+def server(transport: Transport) -> StreamServer:
+    return transport.make_server()
+
+
+@pytest.mark.parametrize(
+    "text", ["Hello World", "Grüße", "many " * 20_000, ""], ids=["short", "UTF-8", "long", "empty"]
+)
+def test_client_prints_what_comes_back(
+    echo_client: str, transport: Transport, server: StreamServer, processes: Processes, text: str
+) -> None:
+    client = processes.start([echo_client, text, transport.address(server)], encoding="utf-8")
+    echo(transport.accept(server), len(text.encode()))
+    assert ended(client) == (0, text + "\n", "")
+
+
+def test_client_says_hello_to_the_example_server(echo_client: str, processes: Processes, directory: Path) -> None:
+    for address in ("tcp:127.0.0.1:0", f"local:{directory}/echo"):
+        _, listening = processes.serve("echo_server.py", address)
+        answered = processes.run([echo_client, "Hello World", listening])
+        assert (answered.returncode, answered.stdout, answered.stderr) == (0, "Hello World\n", "")
+
+
+def test_client_that_is_cut_off_says_so(
+    echo_client: str, transport: Transport, server: StreamServer, processes: Processes
+) -> None:
+    client = processes.start([echo_client, "Hello World", transport.address(server)])
+    stream = transport.accept(server)
+    stream.read_exactly(11, PATIENCE)
+    stream.write_all(b"Hello", PATIENCE)
+    stream.close()
+    error = "echo_client: the server closed the connection after 5 of 11 bytes\n"
+    assert ended(client) == (1, "Hello", error)
+
+
+def test_client_without_a_server_says_why(
+    echo_client: str, transport: Transport, server: StreamServer, processes: Processes
+) -> None:
+    address = transport.address(server)
+    server.close()
+    failed = processes.run([echo_client, "Hello World", address])
+    why = "Connection refused" if address.startswith("tcp:") else "No such file or directory"
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == f"echo_client: cannot connect to {address}: {why}\n"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "local:",
+        "tcp:",
+        "tcp:127.0.0.1",
+        "tcp:127.0.0.1:",
+        "tcp:127.0.0.1:65536",
+        "tcp:127.0.0.1:99999999999999999999",
+        "tcp:127.0.0.1:80x",
+        "tcp:127.0.0:80",
+        "tcp:127.0.0.256:80",
+        "tcp:localhost:80",
+        "udp:127.0.0.1:80",
+    ],
+)
+def test_client_explains_what_an_address_is(echo_client: str, processes: Processes, address: str) -> None:
+    failed = processes.run([echo_client, "Hello World", address])
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.startswith(f'echo_client: "{address}" is no address: write tcp:HOST:PORT')
+
+
+def test_client_says_that_a_pathname_is_too_long(echo_client: str, processes: Processes) -> None:
+    failed = processes.run([echo_client, "Hello World", "local:/" + "x" * 200])
+    assert failed.returncode == 1
+    assert failed.stderr.endswith("the pathname is too long for a local socket\n")
+
+
+def test_client_has_help(echo_client: str, processes: Processes) -> None:
+    helped = processes.run([echo_client, "--help"])
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert helped.stdout.startswith("usage: echo_client")
+    assert processes.run([echo_client, "one", "two", "three"]).returncode == 1
+
+
+# ---- The native tests ----
+
+
+@pytest.fixture(scope="module")
+def native_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the native test programs, for any processor: Valgrind does not know the latest ones."""
+    prefix = tmp_path_factory.mktemp("native")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZIG_LOCAL_CACHE_DIR", str(tmp_path_factory.mktemp("zig")))
+        zig("build", "test-binaries", "-Dcpu=baseline", "--prefix", prefix)
+    return prefix / "bin"
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="made for Valgrind on x86-64 Linux"
+)
+def test_native_tests_under_valgrind(native_tests: Path, tmp_path: Path) -> None:
+    valgrind = shutil.which("valgrind")
+    if not valgrind:
+        pytest.skip("valgrind is not installed (Debian's package valgrind)")
+    # It finds what is used without having been written. Leaks it would not see, for the library takes its memory from
+    # the system in whole pages: the tests themselves count those, the descriptors and the handles.
+    log = tmp_path / "valgrind"
+    options = ["--error-exitcode=99", "--child-silent-after-fork=yes", "--fair-sched=yes", f"--log-file={log}"]
+    command = [valgrind, *options, str(native_tests / "bbipc-tests")]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    # It warns of what it can't read of the newest debug information, which costs it nothing but names.
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if re.match(r"==\d+== (?!Warning: DWARF2 reader)", line)]
+    assert finished.returncode == 0, "\n".join([finished.stderr, *errors])
+    assert re.search(r"^All \d+ tests passed|^\d+ passed; \d+ skipped; 0 failed", finished.stderr, re.MULTILINE)
+    assert "ERROR SUMMARY: 0 errors" in errors[-1]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_random_calls(native_tests: Path, threads: int) -> None:
+    command = [str(native_tests / "random-calls"), str(RANDOM_CALLS), "20261122", str(threads)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout.startswith(f"{RANDOM_CALLS} calls, seed 20261122, threads {threads}: ")
