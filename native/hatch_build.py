@@ -116,8 +116,8 @@ def find_zig(version: str) -> list[str]:
 def build_library(root: Path, zig: Sequence[str], target: Target, directory: Path) -> Path:
     """Builds the library inside `directory` and returns its path.
 
-    The same bytes as `zig build` makes, which a test compares; but that compiles build.zig and all of Zig's build system
-    first, and would let everybody who installs bbipc wait for a minute or two instead of seconds.
+    The same bytes as `zig build` makes, which a test compares; but that compiles build.zig and all of Zig's build
+    system first, and would let everybody who installs bbipc wait for a minute or two instead of seconds.
     """
     library = directory / target.library
     options = ["-dynamic", "-Osafe", "-fstrip", "-fno-unwind-tables", "-target", target.zig_target, "--name", "bbipc"]

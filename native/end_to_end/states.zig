@@ -2,6 +2,7 @@
 
 const std = @import("std");
 const builtin = @import("builtin");
+const platform = @import("../platform.zig");
 const support = @import("support.zig");
 const testing = std.testing;
 
@@ -686,6 +687,41 @@ test "the reason for a severed connection does not depend on what was called bef
         fn reading(stream: Handle) i64 {
             var buffer: [8]u8 = undefined;
             return support.read(stream, &buffer);
+        }
+    }.body);
+}
+
+test "a connection that came and went before anybody looked is of one mind about it" {
+    // BUG: the reason is lost, so that a read fails with the system's code 0.
+    try onTransport(.tcp, struct {
+        fn body(stage: *Stage) !void {
+            for ([_]bool{ false, true }) |finishes| {
+                errdefer std.debug.print("finishes first: {}\n", .{finishes});
+                const server = try stage.makeServer(1);
+                const near = try stage.connect(server);
+                const far = try stage.accept(server);
+                // Not by bbipc_write, which would look whether the connection stands.
+                const sent = platform.sys.send(@intCast(try succeed(c.bbipc_fileno(near))), "x", 1);
+                try testing.expectEqual(1, sent);
+                try support.awaitEvent(far, data_available);
+                if (finishes) try testing.expectEqual(0, c.bbipc_finish_writing(far, null));
+                stage.close(far);
+
+                try expectState(stage, near, stream_events, gone | end_of_data | severed);
+                var code: i32 = 0;
+                const reason = c.bbipc_connection_error(near, &code);
+                var buffer: [8]u8 = undefined;
+                var read_code: i32 = 0;
+                const read = c.bbipc_read(near, &buffer, 0, buffer.len, 0, &read_code);
+                if (finishes and reason == 0) {
+                    // The remote end's bytes came to an orderly end.
+                    try testing.expectEqual(0, read);
+                } else {
+                    try testing.expect(reason > 0 and code > 0);
+                    try testing.expectEqual(c.BBIPC_ERROR_SYSTEM, read);
+                    try testing.expectEqual(code, read_code);
+                }
+            }
         }
     }.body);
 }
