@@ -200,8 +200,9 @@ pub const Stream = struct {
     fn determine(stream: *Stream, conditions: events.Conditions) void {
         const code = sys.takeSocketError(stream.descriptor);
         if (code == 0 and !conditions.severed) return stream.known.add(.established);
-        // Established and severed before anybody looked? What arrived in between must not be lost.
-        if (stream.hasUnread()) {
+        // Established and severed before anybody looked? What arrived in between must not be lost. EPIPE says that somebody
+        // has written to it: a child that shares it.
+        if (code == sys.codeOf(.PIPE) or stream.hasUnread()) {
             stream.keepError(code);
             return stream.known.add(.{ .determined = true, .ended = true, .severed = true });
         }
