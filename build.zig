@@ -16,6 +16,8 @@ pub fn build(b: *std.Build) void {
     // Assertions stay in the library that people use: a bug that is noticed is better than data that is lost.
     const optimize_asked = b.option(std.builtin.Optimize, "optimize", "Default: safe; for the tests, debug");
     const optimize = optimize_asked orelse .safe;
+    // Only LLVM's code tells Valgrind which memory is undefined; without, there is little for it to find.
+    const valgrind = b.option(bool, "valgrind", "Make the native tests for Valgrind; it may need -Dcpu=baseline");
 
     const library = addLibrary(b, target, optimize);
     b.installArtifact(library);
@@ -38,7 +40,8 @@ pub fn build(b: *std.Build) void {
     // One executable that needs nothing beside it: the tests of every file, and those of the C interface end to end.
     const tests = b.addTest(.{
         .name = "bbipc-tests",
-        .root_module = testModule(b, "native/root.zig", header, target, optimize_asked orelse .debug),
+        .root_module = testModule(b, "native/root.zig", header, target, optimize_asked orelse .debug, valgrind),
+        .use_llvm = valgrind,
     });
     const run_tests = b.addRunArtifact(tests);
     run_tests.has_side_effects = true;
@@ -46,7 +49,8 @@ pub fn build(b: *std.Build) void {
 
     const random_calls = b.addExecutable(.{
         .name = "random-calls",
-        .root_module = testModule(b, "native/random_calls.zig", header, target, optimize),
+        .root_module = testModule(b, "native/random_calls.zig", header, target, optimize, valgrind),
+        .use_llvm = valgrind,
     });
     const run_random_calls = b.addRunArtifact(random_calls);
     run_random_calls.addPassthruArgs();
@@ -94,6 +98,7 @@ fn testModule(
     header: *std.Build.Module,
     target: std.Build.ResolvedTarget,
     optimize: std.builtin.Optimize,
+    valgrind: ?bool,
 ) *std.Build.Module {
     return b.createModule(.{
         .root_source_file = b.path(root_source_file),
@@ -101,5 +106,6 @@ fn testModule(
         .target = target,
         .optimize = optimize,
         .link_libc = false,
+        .valgrind = valgrind,
     });
 }

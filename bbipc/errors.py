@@ -24,6 +24,8 @@ class SocketError(BbipcError, OSError):
     It has ``errno``, and on Windows ``winerror``, like every ``OSError``.
     """
 
+    #: The system's code, as in the module ``errno``.
+    errno: int
     #: The socket that it happened to; None if there was none yet.
     socket: Socket | None = None
 
