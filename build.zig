@@ -56,7 +56,7 @@ pub fn build(b: *std.Build) void {
     run_random_calls.addPassthruArgs();
     b.step("random-calls", "Call the C interface at random: -- CALLS SEED [THREADS]").dependOn(&run_random_calls.step);
 
-    const test_binaries = b.step("test-binaries", "Install the native tests, to run them elsewhere or with other tools");
+    const test_binaries = b.step("test-binaries", "Install the native tests, to run them elsewhere or under tools");
     for ([_]*std.Build.Step.Compile{ tests, random_calls }) |binary| {
         test_binaries.dependOn(&b.addInstallArtifact(binary, .{}).step);
     }

@@ -85,8 +85,13 @@ if hasattr(ctypes, "pythonapi"):  # PyPy has none
 
 def _range(start: Any, end: Any, size: int) -> tuple[int, int]:
     """The checked range of a buffer of so many bytes."""
-    first = index(start)
-    last = size if end is None else index(end)
+    try:
+        first = index(start)
+        last = size if end is None else index(end)
+    except TypeError:
+        raise TypeError(
+            f"start and end must be int, and end may be None, not {type(start).__name__} and {type(end).__name__}"
+        ) from None
     if not 0 <= first <= last <= size:
         raise ValueError(
             f"start and end must satisfy 0 <= start <= end <= {size}, the buffer's size in bytes;"

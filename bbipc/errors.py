@@ -96,7 +96,10 @@ _ADVICE = {
     errno.EMFILE: "this process has no descriptor left; close sockets, or raise the limit (ulimit -n)",
     errno.ENFILE: "the system has no descriptor left",
     errno.ENOENT: "the directory does not exist",
-    errno.ECONNRESET: "the remote end closed the connection without reading all that was sent to it",
+    errno.ENOTDIR: "a part of the pathname before the last is no directory",
+    errno.ECONNREFUSED: "nobody listens there; start the server first",
+    errno.ETIMEDOUT: "the remote end's machine does not answer",
+    errno.ECONNRESET: "the remote end closed without reading all that was sent to it, or broke the connection off",
     errno.EPIPE: "the remote end has gone, or finish_writing() was called before",
     errno.ENOTCONN: "the connection is not established (any more)",
 }

@@ -41,8 +41,15 @@ def _format_host_address(number: int) -> str:
     return ".".join(str(number >> shift & 0xFF) for shift in (24, 16, 8, 0))
 
 
+def _integer(value: int, name: str) -> int:
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
+
+
 def _check_port(port: int, name: str) -> int:
-    number = index(port)
+    number = _integer(port, name)
     if not 0 <= number <= _PORT_MAX:
         raise ValueError(f"{name} must be 0 to {_PORT_MAX}, not {number}")
     return number
@@ -50,7 +57,7 @@ def _check_port(port: int, name: str) -> int:
 
 def check_backlog(backlog: int) -> int:
     """The backlog as the library takes it."""
-    number = index(backlog)
+    number = _integer(backlog, "backlog")
     if not 0 <= number <= _BACKLOG_MAX:
         raise ValueError(f"backlog must be 0 to {_BACKLOG_MAX}, not {number}")
     return number

@@ -125,7 +125,7 @@ def connect_to_local_server(pathname: Pathname) -> LocalStream:
     if result < 0:
         if _calls.status_of(result) == _ffi.ERROR_NO_LOCAL_SERVER:
             code = _calls.code_of(result)
-            why = "there is no such file" if code == errno.ENOENT else "nobody listens there"
+            why = "nobody listens there" if code == errno.ECONNREFUSED else "there is no such file"
             raise NoLocalServerError(code, f"no server listens at {plain!r}: {why}; start the server first")
         raise failure_error(result, f"connect to {plain!r}")
     stream = LocalStream._adopt(result)

@@ -56,11 +56,16 @@ def poll_sockets(
     :raises SocketClosedError: if one of them is closed, also if another thread closes it meanwhile; its ``socket`` says
         which.
     """
+    if isinstance(sockets, Socket):
+        raise TypeError("poll_sockets() needs several Sockets, in a list for example; for one there is poll_socket()")
     listed = list(sockets)
     for socket in listed:
         if not isinstance(socket, Socket):
             raise TypeError(f"poll_sockets() needs Sockets, not {type(socket).__name__}")
-    each = [events] * len(listed) if isinstance(events, Events) else list(events)
+    try:
+        each = [events] * len(listed) if isinstance(events, Events) else list(events)
+    except TypeError:
+        raise TypeError(f"events must be Events, or a sequence of them, not {type(events).__name__}") from None
     if len(each) != len(listed):
         raise ValueError(
             f"poll_sockets() needs one Events for all sockets, or one for each: there are {len(listed)} sockets and"
@@ -81,7 +86,9 @@ def poll_sockets(
 
     result = wait(call, Deadline(timeout))
     if result < 0:
-        raise failure_error(result, "wait", None if failed is None else listed[failed])
+        if failed is None:
+            raise failure_error(result, "wait")
+        raise failure_error(result, f"wait for sockets[{failed}]", listed[failed])
     return [SETS[bits] for bits in request.happened()]
 
 
@@ -138,13 +145,11 @@ class Poller:
     @property
     def backend(self) -> str:
         """Which of the system's ways of watching it uses: ``"epoll"`` or ``"poll"`` on Linux."""
-        if self._closed:
-            raise self._closed_error("tell the backend")
+        self._check_usable("tell the backend")
         return self._backend
 
     def __enter__(self) -> Poller:
-        if self._closed:
-            raise self._closed_error("enter a with statement")
+        self._check_usable("enter a with statement")
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -216,10 +221,7 @@ class Poller:
 
     def monitored_sockets(self) -> list[Socket]:
         """The sockets, in the order in which they were added. (``monitored-sockets``.)"""
-        # Any call that changes nothing, for its errors.
-        result = _calls.monitored_events(self._handle, 0)
-        if _calls.status_of(result) != _ffi.ERROR_NOT_MONITORED:
-            raise self._error(result, "list the sockets", None)
+        self._check_usable("list the sockets")
         return list(self._sockets.values())
 
     def wait_for_events(self, timeout: float | None = None) -> list[tuple[Socket, Events]]:
@@ -257,6 +259,12 @@ class Poller:
         if not isinstance(socket, Socket):
             raise TypeError(f"a Poller monitors Sockets, not {type(socket).__name__}")
         return socket
+
+    def _check_usable(self, action: str) -> None:
+        # Any call that changes nothing, for its errors.
+        result = _calls.monitored_events(self._handle, 0)
+        if _calls.status_of(result) != _ffi.ERROR_NOT_MONITORED:
+            raise self._error(result, action, None)
 
     def _forget(self, socket: Socket) -> None:
         """The socket is closed, and so has left the native poller."""
@@ -306,6 +314,8 @@ def make_poller(backend: str | None = None) -> Poller:
     """
     if backend is None:
         number = _ffi.BACKEND_DEFAULT
+    elif not isinstance(backend, str):
+        raise TypeError(f"backend must be a str or None, not {type(backend).__name__}")
     elif backend in _ffi.BACKENDS:
         number = _ffi.BACKENDS[backend]
     else:

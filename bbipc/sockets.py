@@ -39,6 +39,9 @@ _END_OF_DATA = int(Events.END_OF_DATA)
 _WRITE_SPACE = int(Events.WRITE_SPACE)
 _CONNECTION_SEVERED = int(Events.CONNECTION_SEVERED)
 
+#: Bytes. What read_exactly makes room for before it has come.
+_FIRST_BUFFER_SIZE = 1 << 20
+
 #: The open pollers of this process, by their handles: a socket that closes leaves them.
 open_pollers: dict[int, weakref.ref[Poller]] = {}
 
@@ -67,7 +70,7 @@ class Socket:
 
     def __init__(self, *_arguments: object, **_keywords: object) -> None:
         raise TypeError(
-            f"a {type(self).__name__} is made by its function, not by its class: use make_ipv4_tcp_server(),"
+            f"{type(self).__name__} objects are made by functions, not by their class: use make_ipv4_tcp_server(),"
             " make_local_server(), connect_to_ipv4_tcp_server(), connect_to_local_server() or accept_connection()"
         )
 
@@ -126,7 +129,7 @@ class Socket:
 
     def __reduce_ex__(self, _protocol: Any) -> NoReturn:
         # A copy would close the connection under the original.
-        raise TypeError(f"a {type(self).__name__} can't be copied or pickled")
+        raise TypeError(f"objects of type {type(self).__name__} can't be copied or pickled")
 
     def __repr__(self) -> str:
         try:
@@ -143,6 +146,8 @@ class Socket:
             raise closed_error(action, self)
 
     def _error(self, failure: int, action: str) -> Exception:
+        if _calls.status_of(failure) == _ffi.ERROR_SYSTEM:
+            action = f"{action} (the {self!r})"
         return failure_error(failure, action, self)
 
     def _check_events(self, events: Events) -> int:
@@ -151,13 +156,13 @@ class Socket:
             raise TypeError(f"events must be Events, such as Events.DATA_AVAILABLE, not {type(events).__name__}")
         wrong = events - self._EVENTS
         if wrong:
-            raise ValueError(f"a {type(self).__name__} can't have {wrong}; its events are {self._EVENTS}")
+            raise ValueError(f"{type(self).__name__} objects can't have {wrong}; their events are {self._EVENTS}")
         return int(events)
 
     def _holds(self, event: int) -> bool:
         result = _calls.poll_socket(self._handle, event, 0)
         if result < 0:
-            raise self._error(result, "query")
+            raise self._error(result, "tell the events")
         return result != 0
 
 
@@ -308,7 +313,7 @@ class StreamSocket(Socket):
         return result
 
     def finish_writing(self) -> None:
-        """No more bytes follow: the half-close (``shutdown(2)``).
+        """No more bytes follow: the half-close (``shutdown(2)``). Again, it does nothing.
 
         The remote end reads to the end of what was written, and can still answer.
 
@@ -333,9 +338,12 @@ class StreamSocket(Socket):
             raise ValueError(f"size can't be negative: {size}")
         self._check_open("read")
         deadline = Deadline(timeout)
-        buffer = bytearray(size)
+        buffer = bytearray(min(size, _FIRST_BUFFER_SIZE))
         count = 0
         while count < size:
+            if count == len(buffer):
+                # Memory for what has come, not for what a peer may only have announced.
+                buffer.extend(bytes(min(count, size - count)))
             try:
                 taken = self.read_into(buffer, count)
             except SocketError as error:

@@ -28,7 +28,7 @@ BACKLOG = 4096
 #: How long to wait, at the most, before trying again to accept after the system refused to.
 RETRY_S = 1.0
 #: What can pass when other sockets, or other programs' sockets, have closed.
-SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
 
 
 class Client:
@@ -82,15 +82,22 @@ class EchoServer:
         try:
             # Not without end, so that newcomers don't keep the others waiting.
             for _ in range(BACKLOG):
-                client = Client(server.accept_connection())
-                self._clients[client.stream] = client
-                self._poller.monitor_socket(client.stream, client.monitored)
+                self._welcome(Client(server.accept_connection()))
         except NoConnectionAvailableError:
             pass
         except SocketError as error:
             if error.errno not in SHORTAGES:
                 raise
             self._pause_accepting()
+
+    def _welcome(self, client: Client) -> None:
+        self._clients[client.stream] = client
+        try:
+            self._poller.monitor_socket(client.stream, client.monitored)
+        except SocketError:
+            # The system watches no more: without being watched, the client would never be served.
+            self._drop(client)
+            raise
 
     def _pause_accepting(self) -> None:
         # The newcomers go on waiting, and every wait would report them.

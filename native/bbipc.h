@@ -11,13 +11,14 @@
  *   has one: a handle, a number of bytes, a set of events), less than zero is one of the BBIPC_ERROR_ codes below.
  *   Nothing is reported through errno. Where a function takes `system_code`, the operating system's own code (errno's
  *   values on POSIX systems) is stored there if the result is BBIPC_ERROR_SYSTEM, BBIPC_ERROR_NO_LOCAL_SERVER or
- *   BBIPC_ERROR_NO_CONNECTION; it is left alone otherwise, and may be NULL.
+ *   BBIPC_ERROR_NO_CONNECTION (and by bbipc_connection_error: see there); it is left alone otherwise, and may be NULL.
  *
  * Handles and ownership
  *
  *   Servers, streams and pollers are spoken of by handles: numbers greater than zero, never addresses, and never used
  *   again in a process's life. Whoever gets a handle owns it and gives it back with bbipc_close. A handle that is
- *   closed or was never given is BBIPC_ERROR_INVALID_HANDLE, whatever the function: it can't crash the process.
+ *   closed or was never given can't crash the process: it is BBIPC_ERROR_INVALID_HANDLE, or, as the socket of
+ *   bbipc_unmonitor_socket and bbipc_monitored_events, one that isn't monitored.
  *   Buffers stay the caller's; none is kept after a call returns.
  *
  * Threads
@@ -38,7 +39,7 @@
  *   Descriptors are close-on-exec. A child made by fork() may use the servers and streams that it inherits. A poller
  *   belongs to the process that made it: in another it can only be closed. Arrange, with pthread_atfork(3) for example,
  *   that bbipc_before_fork, bbipc_after_fork_in_parent and bbipc_after_fork_in_child are called around every fork()
- *   whose child uses this library.
+ *   whose child uses this library. They may be registered more than once.
  *
  * Units
  *
@@ -176,7 +177,8 @@ bbipc_result bbipc_make_local_server(const void *pathname, uint64_t pathname_siz
                                      int32_t *system_code);
 
 /* Connects to the local server at a pathname. [connect-to-local-server]
- * Returns the stream's handle, or BBIPC_ERROR_NO_LOCAL_SERVER where nothing listens (ENOENT, ECONNREFUSED); a server
+ * Returns the stream's handle, or BBIPC_ERROR_NO_LOCAL_SERVER where nothing listens (ENOENT, ENOTDIR, ECONNREFUSED); a
+ * server
  * whose backlog is full is BBIPC_ERROR_SYSTEM with EAGAIN: try again when it has accepted somebody. */
 bbipc_result bbipc_connect_to_local_server(const void *pathname, uint64_t pathname_size, int32_t *system_code);
 

@@ -95,6 +95,10 @@ pub const Table = struct {
     /// The threads in poll_sockets. Null until there is a first.
     poll_waiters: ?waiters.Waiters = null,
     poll_waiters_process: i32 = 0,
+    /// The thread that is about to fork, and how many handlers of it have come: they may be registered more than once,
+    /// by two copies of the Python package for example.
+    forking_thread: std.atomic.Value(i32) = .init(0),
+    forking_depth: u32 = 0,
 
     const first_segment_slots = 64;
     const segments_max = 25;
@@ -261,14 +265,29 @@ pub const Table = struct {
     /// fork() copies the lock and the tables, but only the thread that calls it: take the lock, so that the copy is in
     /// order, and forget in the child what the other threads were at.
     pub fn beforeFork(self: *Table) void {
-        self.lock.lock();
+        const thread = sys.threadId();
+        if (self.forking_thread.load(.monotonic) != thread) {
+            self.lock.lock();
+            self.forking_thread.store(thread, .monotonic);
+        }
+        self.forking_depth += 1;
+    }
+
+    /// Whether this is the last handler of a fork. Without a first, there is nothing to do.
+    fn forkEnds(self: *Table) bool {
+        if (self.forking_depth == 0) return false;
+        self.forking_depth -= 1;
+        if (self.forking_depth > 0) return false;
+        self.forking_thread.store(0, .monotonic);
+        return true;
     }
 
     pub fn afterForkInParent(self: *Table) void {
-        self.lock.unlock();
+        if (self.forkEnds()) self.lock.unlock();
     }
 
     pub fn afterForkInChild(self: *Table) void {
+        if (!self.forkEnds()) return;
         if (self.poll_waiters) |ours| ours.waker.close();
         self.poll_waiters = null;
         self.lock.resetAfterFork();

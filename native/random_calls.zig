@@ -26,9 +26,9 @@ fn fail(comptime format: []const u8, arguments: anytype) noreturn {
 pub fn main(init: std.process.Init) !void {
     const arguments = try init.minimal.args.toSlice(init.arena.allocator());
     if (arguments.len < 3 or arguments.len > 4) fail("usage: random-calls CALLS SEED [THREADS]", .{});
-    const calls = numberOf(u64, arguments[1]);
-    const seed = numberOf(u64, arguments[2]);
-    const threads_count = if (arguments.len > 3) numberOf(u64, arguments[3]) else 1;
+    const calls = numberOf(arguments[1]);
+    const seed = numberOf(arguments[2]);
+    const threads_count = if (arguments.len > 3) numberOf(arguments[3]) else 1;
     if (threads_count == 0 or threads_count > threads_max) fail("1 to {d} threads", .{threads_max});
 
     const shared: Shared = try .init(init.io);
@@ -57,23 +57,31 @@ pub fn main(init: std.process.Init) !void {
         fail("{?d} descriptors before, {?d} after", .{ descriptors_before, openDescriptors(init.io) });
     }
     // Calls that all fail would prove nothing.
-    inline for (@typeInfo(Operation).@"enum".field_names) |name| {
-        const operation = @field(Operation, name);
-        if (calls >= 100_000 and total.succeeded.get(operation) == 0) fail("{s} never succeeded", .{name});
+    for (std.enums.values(Operation)) |operation| {
+        if (calls < 200_000 or operation.weight() == 0) continue;
+        if (total.succeeded.get(operation) == 0) fail("{t} never succeeded", .{operation});
     }
-    var line: [256]u8 = undefined;
-    try std.Io.File.stdout().writeStreamingAll(init.io, try std.mem.print(&line, "{d} calls, seed {d}, threads {d}: " ++
-        "{d} succeeded, {d} bytes written, {d} read, {d} forks, {d}.{d:0>1} s\n", .{
-        total.calls,                                               seed,       threads_count, total.successes(),
-        total.written,                                             total.read, total.forks,   elapsed_ns / std.time.ns_per_s,
+    var buffer: [256]u8 = undefined;
+    const format = "{d} calls, seed {d}, threads {d}: {d} succeeded, " ++
+        "{d} bytes written, {d} read, {d} forks, {d}.{d} s\n";
+    const text = try std.mem.print(&buffer, format, .{
+        total.calls,
+        seed,
+        threads_count,
+        total.successes(),
+        total.written,
+        total.read,
+        total.forks,
+        elapsed_ns / std.time.ns_per_s,
         elapsed_ns % std.time.ns_per_s / (std.time.ns_per_s / 10),
-    }));
+    });
+    try std.Io.File.stdout().writeStreamingAll(init.io, text);
 }
 
 const threads_max = 64;
 
-fn numberOf(comptime Number: type, text: []const u8) Number {
-    return std.fmt.parseInt(Number, text, 10) catch fail("not a number: {s}", .{text});
+fn numberOf(text: []const u8) u64 {
+    return std.fmt.parseInt(u64, text, 10) catch fail("not a number: {s}", .{text});
 }
 
 /// Null where the system has no way to tell that is known here.
@@ -126,9 +134,9 @@ const Shared = struct {
         const name = try std.mem.print(&self.directory, "/tmp/bbipc-random-{x:0>16}", .{random});
         self.directory_size = name.len;
         try std.Io.Dir.createDirAbsolute(io, name, .default_dir);
-        const loopback = 0x7f000001;
         // All of 127.0.0.0/8 is the machine itself on Linux.
-        self.host = if (builtin.os.tag == .linux) 0x7f000000 | @as(u32, @truncate(random & 0x00fefefe)) | 0x101 else loopback;
+        const own: u32 = @truncate(0x7f000101 | (random & 0x00fefefe));
+        self.host = if (builtin.os.tag == .linux) own else 0x7f000001;
         return self;
     }
 
@@ -237,7 +245,8 @@ const Caller = struct {
 
     fn run(self: *Caller) void {
         for (0..self.calls) |_| {
-            const operation: Operation = @fromBackingInt(@intCast(self.random().weightedIndex(u32, &Operation.weights)));
+            const index = self.random().weightedIndex(u32, &Operation.weights);
+            const operation: Operation = @fromBackingInt(@intCast(index));
             // A child makes no children.
             self.call(if (operation == .fork and self.is_child) .library else operation);
         }
@@ -308,11 +317,10 @@ const Caller = struct {
 
     /// Inside the buffer, or such that it must be refused: the library can't know how large the buffer is.
     fn range(self: *Caller) Range {
-        const size = self.buffer.len;
-        if (self.oneIn(16)) return .{ .start = self.random().int(u64) | 1 << 63, .end = self.random().uintAtMost(u64, size) };
-        if (self.oneIn(16)) return .{ .start = self.random().uintAtMost(u64, size), .end = std.math.maxInt(u64) - @as(u64, self.random().int(u8)) };
-        const one = self.random().uintAtMost(u64, size);
-        const other = self.random().uintAtMost(u64, size);
+        const one = self.random().uintAtMost(u64, self.buffer.len);
+        const other = self.random().uintAtMost(u64, self.buffer.len);
+        if (self.oneIn(16)) return .{ .start = self.random().int(u64) | 1 << 63, .end = other };
+        if (self.oneIn(16)) return .{ .start = one, .end = std.math.maxInt(u64) - other };
         if (self.oneIn(16)) return .{ .start = @max(one, other), .end = @min(one, other) };
         return .{ .start = @min(one, other), .end = @max(one, other) };
     }
@@ -392,7 +400,7 @@ const Caller = struct {
         const carries = result == c.BBIPC_ERROR_SYSTEM or result == c.BBIPC_ERROR_NO_CONNECTION or
             result == c.BBIPC_ERROR_NO_LOCAL_SERVER;
         if (carries and self.code <= 0) fail("{t} gave {d} with the code {d}", .{ operation, result, self.code });
-        if (!carries and self.code != 0) fail("{t} gave {d} and stored the code {d}", .{ operation, result, self.code });
+        if (!carries and self.code != 0) fail("{t} gave {d} and the code {d}", .{ operation, result, self.code });
     }
 
     fn make(self: *Caller, operation: Operation, code: ?*i32) i64 {
@@ -438,7 +446,7 @@ const Caller = struct {
                 self.keep(.poller, made);
                 return made;
             },
-            .close => return c.bbipc_close(self.handle(if (self.oneIn(8)) .poller else if (self.oneIn(8)) .server else .stream)),
+            .close => return c.bbipc_close(if (self.oneIn(8)) self.handle(.poller) else self.socket()),
             .fileno => return c.bbipc_fileno(self.socket()),
             .ipv4_local_address => {
                 var host: u32 = 0;
@@ -499,8 +507,9 @@ const Caller = struct {
             .wait_for_events => return self.waitForEvents(code),
             .wake => return c.bbipc_wake(self.handle(.poller)),
             .library => {
+                const error_code = self.random().int(i64) >> self.random().int(u6);
+                if (std.mem.span(c.bbipc_error_message(error_code)).len == 0) fail("{d} has no message", .{error_code});
                 if (std.mem.span(c.bbipc_version()).len == 0) fail("no version", .{});
-                if (std.mem.span(c.bbipc_error_message(self.random().int(i64) >> self.random().int(u6))).len == 0) fail("no message", .{});
                 if (c.bbipc_local_pathname_limit() == 0) fail("no pathnames", .{});
                 if (c.bbipc_open_handles() > 10_000) fail("{d} handles", .{c.bbipc_open_handles()});
                 return c.bbipc_prepare_to_wait(code);
@@ -539,7 +548,8 @@ const Caller = struct {
         // So many can't be meant, and must be refused before any of them is looked at.
         if (self.oneIn(32)) count = self.random().int(u64) | 1 << 31;
         const no_sockets = self.oneIn(64);
-        var index: u64 = std.math.maxInt(u64);
+        const nobody = std.math.maxInt(u64);
+        var index: u64 = nobody;
         const result = c.bbipc_poll_sockets(
             if (no_sockets) null else &sockets,
             if (self.oneIn(64)) null else &asked,
@@ -549,7 +559,7 @@ const Caller = struct {
             if (self.oneIn(4)) null else &index,
             code,
         );
-        if (index != std.math.maxInt(u64) and index >= count) fail("the socket {d} of {d} is at fault", .{ index, count });
+        if (index != nobody and index >= count) fail("the socket {d} of {d} is at fault", .{ index, count });
         if (result < 0 or count == 0) return result;
         var found: i64 = 0;
         for (asked[0..count], happened[0..count]) |one, events_of_one| {

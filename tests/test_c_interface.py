@@ -46,6 +46,14 @@ def processes() -> Iterator[Processes]:
         yield made
 
 
+@pytest.fixture(scope="module", autouse=True)
+def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache for the builds of this file, outside the tree."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZIG_LOCAL_CACHE_DIR", str(tmp_path_factory.mktemp("zig")))
+        yield
+
+
 def zig(*arguments: object) -> None:
     """Runs the Zig compiler, which must succeed and have nothing to say."""
     command = [sys.executable, "-m", "ziglang", *map(str, arguments)]
@@ -189,40 +197,47 @@ def test_client_has_help(echo_client: str, processes: Processes) -> None:
 # ---- The native tests ----
 
 
+def build_native_tests(directory: Path, *options: str) -> Path:
+    """The directory of the native test programs."""
+    zig("build", "test-binaries", *options, "--prefix", directory)
+    return directory / "bin"
+
+
 @pytest.fixture(scope="module")
-def native_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the native test programs, for any processor: Valgrind does not know the latest ones."""
-    prefix = tmp_path_factory.mktemp("native")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZIG_LOCAL_CACHE_DIR", str(tmp_path_factory.mktemp("zig")))
-        zig("build", "test-binaries", "-Dcpu=baseline", "--prefix", prefix)
-    return prefix / "bin"
+def programs_for_valgrind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # For any processor: Valgrind does not know all that the latest can do.
+    return build_native_tests(tmp_path_factory.mktemp("valgrind"), "-Dvalgrind", "-Dcpu=baseline")
 
 
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is not installed (Debian's package valgrind)")
 @pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() != "x86_64", reason="made for Valgrind on x86-64 Linux"
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="made for Valgrind on Linux and x86-64"
 )
-def test_native_tests_under_valgrind(native_tests: Path, tmp_path: Path) -> None:
-    valgrind = shutil.which("valgrind")
-    if not valgrind:
-        pytest.skip("valgrind is not installed (Debian's package valgrind)")
+@pytest.mark.parametrize(
+    "program",
+    [["bbipc-tests"], ["random-calls", "30000", "1", "4"]],
+    ids=["tests", "random calls"],
+)
+def test_valgrind_finds_no_error(programs_for_valgrind: Path, tmp_path: Path, program: list[str]) -> None:
     # It finds what is used without having been written. Leaks it would not see, for the library takes its memory from
     # the system in whole pages: the tests themselves count those, the descriptors and the handles.
-    log = tmp_path / "valgrind"
+    log = tmp_path / "log"
     options = ["--error-exitcode=99", "--child-silent-after-fork=yes", "--fair-sched=yes", f"--log-file={log}"]
-    command = [valgrind, *options, str(native_tests / "bbipc-tests")]
+    command = ["valgrind", *options, str(programs_for_valgrind / program[0]), *program[1:]]
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
-    # It warns of what it can't read of the newest debug information, which costs it nothing but names.
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [line for line in lines if re.match(r"==\d+== (?!Warning: DWARF2 reader)", line)]
-    assert finished.returncode == 0, "\n".join([finished.stderr, *errors])
-    assert re.search(r"^All \d+ tests passed|^\d+ passed; \d+ skipped; 0 failed", finished.stderr, re.MULTILINE)
-    assert "ERROR SUMMARY: 0 errors" in errors[-1]
+    found = log.read_text(encoding="utf-8", errors="replace")
+    assert finished.returncode == 0, finished.stderr + found
+    assert "ERROR SUMMARY: 0 errors" in found.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_native_tests(tmp_path_factory.mktemp("native"))
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_random_calls(native_tests: Path, threads: int) -> None:
-    command = [str(native_tests / "random-calls"), str(RANDOM_CALLS), "20261122", str(threads)]
+def test_random_calls(programs: Path, threads: int) -> None:
+    command = [str(programs / "random-calls"), str(RANDOM_CALLS), "20261122", str(threads)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert finished.stdout.startswith(f"{RANDOM_CALLS} calls, seed 20261122, threads {threads}: ")

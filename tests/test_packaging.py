@@ -87,6 +87,13 @@ def make_environment(directory: Path, wheel: Path) -> Path:
     return python
 
 
+def lief_module() -> Any:
+    lief = pytest.importorskip("lief", reason="reads libraries with lief, which has no package for this machine")
+    # What it says of its own memory when Python ends would stand behind pytest's last line.
+    lief.disable_leak_warning()
+    return lief
+
+
 @pytest.fixture(scope="module", autouse=True)
 def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One cache for the builds of this file, so that the library is compiled anew only where a test wants it."""
@@ -121,7 +128,7 @@ def library(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def elf(library: Path) -> Any:
-    lief = pytest.importorskip("lief", reason="reads libraries with lief, which has no package for this machine")
+    lief = lief_module()
     return lief.ELF.parse(str(library))
 
 
@@ -139,7 +146,7 @@ class TestWheel:
         assert wheel.name.endswith(f"-py3-none-{target['wheel_platform']}.whl")
         with zipfile.ZipFile(wheel) as archive:
             library = archive.read(f"bbipc/{target['library']}")
-        lief = pytest.importorskip("lief", reason="reads libraries with lief, which has no package for this machine")
+        lief = lief_module()
         machine = lief.parse(library).header.machine_type.name
         assert machine.lower() == target["zig_target"].split("-")[0]
 

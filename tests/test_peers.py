@@ -54,6 +54,9 @@ def start_peer(request: pytest.FixtureRequest, transport: Transport) -> Iterator
             if request.param == "accepting":
                 server = transport.make_server()
                 process = processes.start(command(job, "connect", transport.address(server), *arguments))
+                while not bbipc.poll_socket(server, Events.CONNECTION_AVAILABLE, 0.1):
+                    if process.poll() is not None:
+                        raise AssertionError(process.communicate()[1])
                 stream = transport.accept(server)
                 server.close()
                 return Peer(process, stream)

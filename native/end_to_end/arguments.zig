@@ -19,7 +19,13 @@ const waitFor = support.waitFor;
 const data_available: u32 = c.BBIPC_DATA_AVAILABLE;
 const connection_available: u32 = c.BBIPC_CONNECTION_AVAILABLE;
 
-const Kinds = packed struct { tcp_server: bool = false, local_server: bool = false, tcp_stream: bool = false, local_stream: bool = false, poller: bool = false };
+const Kinds = struct {
+    tcp_server: bool = false,
+    local_server: bool = false,
+    tcp_stream: bool = false,
+    local_stream: bool = false,
+    poller: bool = false,
+};
 
 /// A function that takes a handle, called with good arguments otherwise.
 const HandleCall = struct {
@@ -331,7 +337,9 @@ test "arguments outside their range are refused, and nothing is done" {
             try support.awaitEvent(pair.near, data_available);
             var buffer: [8]u8 = @splat('.');
             const huge = std.math.maxInt(u64);
-            for ([_][2]u64{ .{ 3, 2 }, .{ 1, 0 }, .{ huge, 0 }, .{ 0, huge }, .{ huge - 1, huge }, .{ 8, 7 } }) |range| {
+            const crossed = [_][2]u64{ .{ 3, 2 }, .{ 1, 0 }, .{ 8, 7 }, .{ huge, 0 } };
+            const beyond_memory = [_][2]u64{ .{ 0, huge }, .{ huge - 1, huge } };
+            for (crossed ++ beyond_memory) |range| {
                 const start, const end = range;
                 try testing.expectEqual(refused, c.bbipc_read(pair.near, &buffer, start, end, 0, null));
                 try testing.expectEqual(refused, c.bbipc_write(pair.near, &buffer, start, end, null));

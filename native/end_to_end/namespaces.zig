@@ -37,9 +37,10 @@ test "both ends of an IPv4 connection know both addresses, also after the end" {
             const server = try stage.makeServer(1);
             const pair = try stage.pairWith(server);
             const loopback = 0x7f000001;
-            try testing.expectEqual(Address{ .host = loopback, .port = server.address.tcp }, try localOf(server.handle));
-            try testing.expectEqual(try localOf(server.handle), try remoteOf(pair.near));
-            try testing.expectEqual(try localOf(server.handle), try localOf(pair.far));
+            const address: Address = .{ .host = loopback, .port = server.address.tcp };
+            try testing.expectEqual(address, try localOf(server.handle));
+            try testing.expectEqual(address, try remoteOf(pair.near));
+            try testing.expectEqual(address, try localOf(pair.far));
             const near = try localOf(pair.near);
             try testing.expectEqual(loopback, near.host);
             try testing.expectEqual(near, try remoteOf(pair.far));

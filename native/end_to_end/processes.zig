@@ -83,7 +83,11 @@ test "a signal handler that runs ends a wait, which can be taken up again" {
         }
 
         fn body(stage: *Stage) !void {
-            const ours: linux.Sigaction = .{ .handler = .{ .handler = handler }, .mask = linux.sigemptyset(), .flags = 0 };
+            const ours: linux.Sigaction = .{
+                .handler = .{ .handler = handler },
+                .mask = linux.sigemptyset(),
+                .flags = 0,
+            };
             var before: linux.Sigaction = undefined;
             try testing.expectEqual(0, linux.sigaction(.USR1, &ours, &before));
             defer _ = linux.sigaction(.USR1, &before, null);

@@ -692,7 +692,6 @@ test "the reason for a severed connection does not depend on what was called bef
 }
 
 test "a connection that came and went before anybody looked is of one mind about it" {
-    // BUG: the reason is lost, so that a read fails with the system's code 0.
     try onTransport(.tcp, struct {
         fn body(stage: *Stage) !void {
             for ([_]bool{ false, true }) |finishes| {

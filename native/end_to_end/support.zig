@@ -57,8 +57,16 @@ pub fn expectEvents(expected: u32, actual: i64) !void {
 
 fn printEvents(events: u32) void {
     const names = [_][]const u8{
-        "CONNECTION_AVAILABLE", "DETERMINED",          "CONNECTION_SUCCEEDED", "CONNECTION_FAILED", "DATA_AVAILABLE",
-        "READY_TO_WRITE",       "REMOTE_DISCONNECTED", "END_OF_DATA",          "WRITE_SPACE",       "CONNECTION_SEVERED",
+        "CONNECTION_AVAILABLE",
+        "DETERMINED",
+        "CONNECTION_SUCCEEDED",
+        "CONNECTION_FAILED",
+        "DATA_AVAILABLE",
+        "READY_TO_WRITE",
+        "REMOTE_DISCONNECTED",
+        "END_OF_DATA",
+        "WRITE_SPACE",
+        "CONNECTION_SEVERED",
     };
     if (events == 0) std.debug.print(" none", .{});
     for (names, 0..) |name, bit| {

@@ -137,6 +137,9 @@ pub const Stream = struct {
         if (known.failed) return failure.system(stream.error_code.load(.acquire));
         // Linux would break off the attempt to connect.
         if (!known.determined) return failure.system(sys.codeOf(.NOTCONN));
+        if (known.finished) return;
+        // Linux lets a severed local connection be finished, but not one of TCP.
+        if (poll.conditionsNow(stream.descriptor).severed) return failure.system(sys.codeOf(.NOTCONN));
         const result = sys.shutdownWriting(stream.descriptor);
         if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
         stream.known.add(.{ .finished = true });

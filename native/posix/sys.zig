@@ -189,6 +189,10 @@ pub fn monotonicNs() u64 {
     return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
 }
 
+pub fn threadId() i32 {
+    return linux.gettid();
+}
+
 pub fn processId() i32 {
     return linux.getpid();
 }
