@@ -209,13 +209,25 @@ def _coded(function: Any) -> Any:
     return call
 
 
-make_ipv4_tcp_server = _coded(_ffi.make_ipv4_tcp_server)
-connect_to_ipv4_tcp_server = _coded(_ffi.connect_to_ipv4_tcp_server)
-make_local_server = _coded(_ffi.make_local_server)
-connect_to_local_server = _coded(_ffi.connect_to_local_server)
-accept_connection = _coded(_ffi.accept_connection)
+def _making(function: Any) -> Any:
+    """The same for a function that makes a handle: the result, and what to take the handle from."""
+
+    def call(*arguments: Any) -> tuple[int, _ffi.NewHandle]:
+        code = c_int32()
+        made = function(*arguments, byref(code))
+        result: int = made.value
+        return (result if result >= 0 else _pack(result, code.value)), made
+
+    return call
+
+
+make_ipv4_tcp_server = _making(_ffi.make_ipv4_tcp_server)
+connect_to_ipv4_tcp_server = _making(_ffi.connect_to_ipv4_tcp_server)
+make_local_server = _making(_ffi.make_local_server)
+connect_to_local_server = _making(_ffi.connect_to_local_server)
+accept_connection = _making(_ffi.accept_connection)
 finish_writing = _coded(_ffi.finish_writing)
-make_poller = _coded(_ffi.make_poller)
+make_poller = _making(_ffi.make_poller)
 monitor_socket = _coded(_ffi.monitor_socket)
 set_monitored_events = _coded(_ffi.set_monitored_events)
 close = _ffi.close

@@ -50,6 +50,19 @@ def _declare(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> A
     return function
 
 
+class NewHandle(c_int64):
+    """A handle that the library has just made, or a failure. Closes what nobody takes.
+
+    It is there before Python looks for signals again. So when a handler raises, the handle is not lost with the result.
+    """
+
+    taken = False
+
+    def __del__(self) -> None:
+        if not self.taken and self.value > 0:
+            close(self.value)
+
+
 _handle = c_int64
 _result = c_int64
 _code = POINTER(c_int32)
@@ -65,9 +78,11 @@ close = _declare(keeping, "close", _result, _handle)
 fileno = _declare(keeping, "fileno", _result, _handle)
 
 # IPv4 servers and streams
-make_ipv4_tcp_server = _declare(keeping, "make_ipv4_tcp_server", _result, c_uint32, c_uint16, c_int32, c_uint32, _code)
+make_ipv4_tcp_server = _declare(
+    keeping, "make_ipv4_tcp_server", NewHandle, c_uint32, c_uint16, c_int32, c_uint32, _code
+)
 connect_to_ipv4_tcp_server = _declare(
-    keeping, "connect_to_ipv4_tcp_server", _result, c_uint32, c_uint16, c_uint32, c_uint16, _code
+    keeping, "connect_to_ipv4_tcp_server", NewHandle, c_uint32, c_uint16, c_uint32, c_uint16, _code
 )
 ipv4_local_address = _declare(
     keeping, "ipv4_local_address", _result, _handle, POINTER(c_uint32), POINTER(c_uint16), _code
@@ -76,11 +91,11 @@ ipv4_remote_address = _declare(keeping, "ipv4_remote_address", _result, _handle,
 
 # Local servers and streams
 local_pathname_limit = _declare(keeping, "local_pathname_limit", c_uint64)
-make_local_server = _declare(keeping, "make_local_server", _result, c_void_p, c_uint64, c_int32, c_uint32, _code)
-connect_to_local_server = _declare(keeping, "connect_to_local_server", _result, c_void_p, c_uint64, _code)
+make_local_server = _declare(keeping, "make_local_server", NewHandle, c_void_p, c_uint64, c_int32, c_uint32, _code)
+connect_to_local_server = _declare(keeping, "connect_to_local_server", NewHandle, c_void_p, c_uint64, _code)
 
 # Servers
-accept_connection = _declare(keeping, "accept_connection", _result, _handle, _code)
+accept_connection = _declare(keeping, "accept_connection", NewHandle, _handle, _code)
 
 # Streams
 read = _declare(keeping, "read", _result, _handle, c_void_p, c_uint64, c_uint64, c_uint32, _code)
@@ -98,7 +113,7 @@ poll_sockets = _declare(
 )
 
 # Pollers
-make_poller = _declare(keeping, "make_poller", _result, c_int32, _code)
+make_poller = _declare(keeping, "make_poller", NewHandle, c_int32, _code)
 poller_backend = _declare(keeping, "poller_backend", _result, _handle)
 monitor_socket = _declare(keeping, "monitor_socket", _result, _handle, _handle, c_uint32, _code)
 unmonitor_socket = _declare(keeping, "unmonitor_socket", _result, _handle, _handle)

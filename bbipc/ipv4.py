@@ -74,8 +74,8 @@ class Ipv4TcpServer(StreamServer):
         assert isinstance(stream, Ipv4TcpStream)
         return stream
 
-    def _accepted(self, handle: int) -> Ipv4TcpStream:
-        return Ipv4TcpStream._adopt(handle)
+    def _accepted(self, made: _ffi.NewHandle) -> Ipv4TcpStream:
+        return Ipv4TcpStream._adopt(made)
 
     @property
     def host_address(self) -> str:
@@ -151,7 +151,7 @@ def make_ipv4_tcp_server(
     :raises SocketError: if the system refuses: ``EADDRINUSE`` for a port in use, ``EADDRNOTAVAIL`` for an address that
         is not this machine's, ``EACCES`` for a port that needs permission.
     """
-    result = _calls.make_ipv4_tcp_server(
+    result, made = _calls.make_ipv4_tcp_server(
         _parse_host_address(host_address, "host_address"),
         _check_port(port, "port"),
         check_backlog(backlog),
@@ -159,7 +159,7 @@ def make_ipv4_tcp_server(
     )
     if result < 0:
         raise failure_error(result, f"listen on {host_address}:{port}")
-    return Ipv4TcpServer._adopt(result)
+    return Ipv4TcpServer._adopt(made)
 
 
 def connect_to_ipv4_tcp_server(
@@ -183,13 +183,13 @@ def connect_to_ipv4_tcp_server(
     """
     local_host = 0 if local_host_address is None else _parse_host_address(local_host_address, "local_host_address")
     local = 0 if local_port is None else _check_port(local_port, "local_port")
-    result = _calls.connect_to_ipv4_tcp_server(
+    result, made = _calls.connect_to_ipv4_tcp_server(
         _parse_host_address(host_address, "host_address"), _check_port(port, "port"), local_host, local
     )
     if result < 0:
         by_way_of = f" from {local_host_address or IPV4_ANY}:{local}" if local_host or local else ""
         raise failure_error(result, f"connect to {host_address}:{port}{by_way_of}")
-    return Ipv4TcpStream._adopt(result)
+    return Ipv4TcpStream._adopt(made)
 
 
 def resolve_ipv4_address(hostname: str) -> str | None:

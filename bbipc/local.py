@@ -64,8 +64,8 @@ class LocalServer(_LocalSocket, StreamServer):
         assert isinstance(stream, LocalStream)
         return stream
 
-    def _accepted(self, handle: int) -> LocalStream:
-        stream = LocalStream._adopt(handle)
+    def _accepted(self, made: _ffi.NewHandle) -> LocalStream:
+        stream = LocalStream._adopt(made)
         stream._local_pathname = self._local_pathname
         return stream
 
@@ -95,7 +95,7 @@ def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close
         its directory does not exist, ``EACCES``.
     """
     plain, encoded = _check_pathname(pathname)
-    result = _calls.make_local_server(
+    result, made = _calls.make_local_server(
         encoded, len(encoded), check_backlog(backlog), _ffi.DELETE_ON_CLOSE if delete_on_close else 0
     )
     if result < 0:
@@ -106,7 +106,7 @@ def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close
             )
             raise socket_error(errno.EADDRINUSE, action, advice=advice)
         raise failure_error(result, action)
-    server = LocalServer._adopt(result)
+    server = LocalServer._adopt(made)
     server._local_pathname = plain
     return server
 
@@ -121,13 +121,13 @@ def connect_to_local_server(pathname: Pathname) -> LocalStream:
         ``ENAMETOOLONG``.
     """
     plain, encoded = _check_pathname(pathname)
-    result = _calls.connect_to_local_server(encoded, len(encoded))
+    result, made = _calls.connect_to_local_server(encoded, len(encoded))
     if result < 0:
         if _calls.status_of(result) == _ffi.ERROR_NO_LOCAL_SERVER:
             code = _calls.code_of(result)
             why = "nobody listens there" if code == errno.ECONNREFUSED else "there is no such file"
             raise NoLocalServerError(code, f"no server listens at {plain!r}: {why}; start the server first")
         raise failure_error(result, f"connect to {plain!r}")
-    stream = LocalStream._adopt(result)
+    stream = LocalStream._adopt(made)
     stream._local_pathname = plain
     return stream

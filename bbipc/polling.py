@@ -116,14 +116,15 @@ class Poller:
         raise TypeError("a Poller is made by make_poller(), not by its class")
 
     @classmethod
-    def _adopt(cls, handle: int, backend: str) -> Poller:
+    def _adopt(cls, made: _ffi.NewHandle, backend: str) -> Poller:
         poller = object.__new__(cls)
-        poller._handle = handle
+        poller._handle = made.value
         poller._closed = False
         poller._backend = backend
         poller._sockets = {}
         poller._spare_reports = []
-        open_pollers[handle] = weakref.ref(poller)
+        made.taken = True
+        open_pollers[made.value] = weakref.ref(poller)
         return poller
 
     def close(self) -> None:
@@ -320,8 +321,8 @@ def make_poller(backend: str | None = None) -> Poller:
         number = _ffi.BACKENDS[backend]
     else:
         raise ValueError(f"there is no backend {backend!r}: use None, or one of {', '.join(sorted(_ffi.BACKENDS))}")
-    result = _calls.make_poller(number)
+    result, made = _calls.make_poller(number)
     if result < 0:
         raise failure_error(result, f"make a poller with backend {backend!r}")
     used = _calls.poller_backend(result)
-    return Poller._adopt(result, next(name for name, value in _ffi.BACKENDS.items() if value == used))
+    return Poller._adopt(made, next(name for name, value in _ffi.BACKENDS.items() if value == used))

@@ -75,11 +75,12 @@ class Socket:
         )
 
     @classmethod
-    def _adopt(cls, handle: int) -> Self:
+    def _adopt(cls, made: _ffi.NewHandle) -> Self:
         """The socket for a new native handle, which it owns from here on."""
         socket = object.__new__(cls)
-        socket._handle = handle
+        socket._handle = made.value
         socket._closed = False
+        made.taken = True
         return socket
 
     def close(self) -> None:
@@ -134,8 +135,11 @@ class Socket:
     def __repr__(self) -> str:
         try:
             details = "closed" if self._closed else self._describe()
-        except (SocketError, OSError):
+        except SocketError:
             details = "closed"
+        except AttributeError:
+            # Interrupted while it was made.
+            details = "unfinished"
         return f"<{type(self).__name__} {details}>"
 
     def _describe(self) -> str:
@@ -179,14 +183,14 @@ class StreamServer(Socket):
         :raises NoConnectionAvailableError: at once, if no client waits.
         :raises SocketError: if the system refuses, ``EMFILE`` for example; the client goes on waiting then.
         """
-        result = _calls.accept_connection(self._handle)
+        result, made = _calls.accept_connection(self._handle)
         if result < 0:
             if _calls.status_of(result) == _ffi.ERROR_NO_CONNECTION:
                 raise no_connection_error(self)
             raise self._error(result, "accept a connection")
-        return self._accepted(result)
+        return self._accepted(made)
 
-    def _accepted(self, handle: int) -> StreamSocket:
+    def _accepted(self, made: _ffi.NewHandle) -> StreamSocket:
         raise NotImplementedError
 
     def connection_available(self) -> bool:

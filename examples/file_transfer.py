@@ -72,6 +72,8 @@ def send(file: BinaryIO, stream: StreamSocket, progress_bar: bool = True) -> str
                 stream.write_all(chunk, TIMEOUT_S)
                 sha256.update(chunk)
                 progress.advance(len(chunk))
+        if file.read(1):
+            raise ProgramError(f"{file.name} became longer while it was sent")
         stream.write_all(sha256.digest(), TIMEOUT_S)
         confirmed = stream.read_exactly(SHA256_BYTES, CONFIRMATION_TIMEOUT_S)
     if confirmed != sha256.digest():
@@ -116,7 +118,8 @@ def patience_with(who: str) -> Iterator[None]:
 @contextlib.contextmanager
 def complete_or_absent(destination: Path) -> Iterator[BinaryIO]:
     """A file under another name, which gets its own if the block ends well, and is deleted if not."""
-    partial = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}.partial")
+    # Not made of the file's own name, which may be as long as a name can be.
+    partial = destination.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         with open(partial, "xb") as file:
             yield file
@@ -196,6 +199,8 @@ def run_receiver(arguments: argparse.Namespace) -> None:
     destination: Path = arguments.destination
     if destination.is_dir() or not destination.parent.is_dir():
         raise ProgramError(f"{destination} can't be a file's name: it is a directory, or its directory does not exist")
+    if destination.exists() and not destination.is_file():
+        raise ProgramError(f"{destination} is a device, a socket or a pipe, and would be replaced by a file")
     with arguments.address.listen() as server:
         print(f"listening on {address_of(server)}", flush=True)
         poll_socket(server, Events.CONNECTION_AVAILABLE)

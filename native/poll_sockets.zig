@@ -53,6 +53,8 @@ const Wait = struct {
     /// The kernel reported something that no rule makes anything of, and would again at once: a state of the system that
     /// nobody foresaw, and that must not spin the processor.
     stuck: bool = false,
+    /// Every socket was asked in this turn, whatever its plan.
+    asked_all: bool = false,
     /// How many of the streams had finished writing when the wait began.
     finished_before: ?usize = null,
 
@@ -80,8 +82,10 @@ const Wait = struct {
                 sleep_ns = deadline.remainingNs();
                 if (self.rechecks) sleep_ns = backoff.limit(sleep_ns);
             }
-            const used = self.slots.len + @intFromBool(wakers != null);
-            const reports = platform.poll.wait(self.entries[0..used], sleep_ns, self.failure);
+            // While stuck the sockets were asked already, and the kernel watches the waker alone.
+            const first = if (self.asked_all) self.slots.len else 0;
+            const last = self.slots.len + @intFromBool(wakers != null);
+            const reports = platform.poll.wait(self.entries[first..last], sleep_ns, self.failure);
 
             lock.lock();
             defer lock.unlock();
@@ -92,14 +96,16 @@ const Wait = struct {
             try self.checkOpen();
             if (reports) |_| {
                 found += self.collect();
-            } else |err| {
-                if (found == 0) return err;
+            } else |err| switch (err) {
+                // More entries than the limit of descriptors (RLIMIT_NOFILE): the same socket can be listed many times.
+                error.TooMany => self.stuck = true,
+                else => |other| if (found == 0) return other,
             }
             if (found > 0) return found;
             if (finished) return error.Woken;
             // What holds since then is looked for once more.
             finished = self.finishedMeanwhile();
-            if (!finished and deadline.remainingNs() == 0) return 0;
+            if (!finished and !self.stuck and deadline.remainingNs() == 0) return 0;
         }
     }
 
@@ -133,6 +139,7 @@ const Wait = struct {
             const armed = plan == .armed and !self.stuck and happened.* == 0;
             entry.* = platform.poll.entryOf(poller.descriptorOf(slot), if (armed) plan.armed else null);
         }
+        self.asked_all = self.stuck;
         self.stuck = false;
         return found;
     }

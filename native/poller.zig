@@ -415,7 +415,7 @@ pub const Poller = struct {
             if (blocks and poller.waiters.remove(&waiter) == .end) woken = true;
             if (poller.closing) return error.InvalidHandle;
             if (waited) |_| poller.collect(&shot, results) else |err| {
-                if (results.count == 0) return err;
+                if (results.count == 0) return if (woken) error.Woken else err;
             }
             if (!standing_first.?) poller.collectStanding(results);
             if (poller.takeWake()) woken = true;

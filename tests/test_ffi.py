@@ -92,7 +92,9 @@ def test_the_header_is_read() -> None:
 def test_each_function_is_declared_as_in_the_header(name: str) -> None:
     function = DECLARATIONS[name]
     result, parameters = FUNCTIONS[native_name(function)]
-    assert function.restype is type_of_result(result)
+    expected = type_of_result(result)
+    # A handle that nobody has taken yet is a number too.
+    assert function.restype is expected or (function.restype is _ffi.NewHandle and expected is ctypes.c_int64)
     assert len(function.argtypes) == len(parameters)
     for declared, parameter in zip(function.argtypes, parameters):
         assert declared in types_of_parameter(parameter), parameter

@@ -213,9 +213,9 @@ test "made-up, closed and negative handles are refused by every function" {
             stage.close(closed);
             const top: Handle = 1 << 62;
             const handles = [_]Handle{
-                0,                    -1,                   1,          pair.near + top,
-                pair.near + 1 << 32,  pair.near ^ 1 << 31,  closed,     closed + 1 << 32,
-                std.math.maxInt(i64), std.math.minInt(i64), -pair.near, 0xffff_ffff,
+                0,                     -1,                    1,          pair.near + top,
+                pair.near + (1 << 32), pair.near ^ (1 << 31), closed,     closed + (1 << 32),
+                std.math.maxInt(i64),  std.math.minInt(i64),  -pair.near, 0xffff_ffff,
             };
             for (handles) |handle| {
                 errdefer std.debug.print("handle {x}:\n", .{handle});

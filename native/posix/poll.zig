@@ -47,10 +47,15 @@ pub fn conditionsNow(descriptor: sys.Descriptor) events.Conditions {
     return if (result <= 0) .{} else conditionsOf(entry[0]);
 }
 
-pub fn wait(entries: []sys.pollfd, timeout_ns: ?u64, failure: *status.Failure) status.Error!usize {
+pub fn wait(
+    entries: []sys.pollfd,
+    timeout_ns: ?u64,
+    failure: *status.Failure,
+) (status.Error || error{TooMany})!usize {
     const result = sys.poll(entries, timeout_ns);
     if (result < 0) return switch (sys.failureOf(result)) {
         .INTR => error.Interrupted,
+        .INVAL => error.TooMany,
         else => |e| failure.system(sys.codeOf(e)),
     };
     return @intCast(result);
@@ -154,7 +159,10 @@ pub const Snapshot = struct {
         failure: *status.Failure,
     ) status.Error!void {
         std.debug.assert(reports_max > 0);
-        shot.ready_count = try posix.poll.wait(shot.memory.entries.items, timeout_ns, failure);
+        shot.ready_count = posix.poll.wait(shot.memory.entries.items, timeout_ns, failure) catch |err| switch (err) {
+            error.TooMany => return failure.system(sys.codeOf(.INVAL)),
+            else => |other| return other,
+        };
         shot.unseen = shot.memory.entries.items.len;
         shot.reports_max = reports_max;
     }

@@ -20,6 +20,8 @@ pub const Server = struct {
 
     pub fn accept(server: *Server, failure: *status.Failure) status.Error!Stream {
         for (0..vanished_clients_max) |_| {
+            // accept has no MSG_DONTWAIT, and whoever shares the description can have switched O_NONBLOCK off.
+            if (!poll.conditionsNow(server.descriptor).readable) break;
             var address: tcp.Address = .unspecified;
             const result = switch (server.namespace) {
                 .ipv4 => address.accept(server.descriptor),
@@ -36,10 +38,7 @@ pub const Server = struct {
             switch (sys.failureOf(result)) {
                 // accept(2): what went wrong with one client is no error of the server.
                 .INTR, .CONNABORTED, .PROTO, .NETDOWN, .NOPROTOOPT, .HOSTDOWN, .NONET, .HOSTUNREACH, .NETUNREACH => {},
-                .AGAIN => {
-                    failure.system_code = sys.codeOf(.AGAIN);
-                    return error.NoConnection;
-                },
+                .AGAIN => break,
                 else => |e| return failure.system(sys.codeOf(e)),
             }
         }
