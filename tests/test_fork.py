@@ -642,3 +642,29 @@ def test_descriptors_are_closed_by_exec(everything: set[str]) -> None:
     # Nor what the library itself has had since it was imported.
     assert any("eventfd" in what for what in open_descriptors().values())
     assert not any("eventfd" in line for line in inherited)
+
+
+@pytest.mark.parametrize("again", ["purge", "reload"])
+def test_two_copies_of_the_package_in_one_process_do_not_stop_a_fork(again: str) -> None:
+    """Each registers its handlers, and the second took the library's lock again: the fork never came to be."""
+    run_program(
+        """
+        import importlib, os, sys
+        import bbipc
+        if sys.argv[1] == "reload":
+            importlib.reload(bbipc._ffi)
+            importlib.reload(bbipc._calls)
+        else:
+            for name in [name for name in sys.modules if name.startswith("bbipc")]:
+                del sys.modules[name]
+            import bbipc
+        for _ in range(3):
+            with bbipc.make_ipv4_tcp_server("127.0.0.1", 0) as server:
+                child = os.fork()
+                if not child:
+                    bbipc.poll_socket(server, bbipc.Events.CONNECTION_AVAILABLE, 0)
+                    os._exit(0)
+                assert os.waitpid(child, 0) == (child, 0)
+        """,
+        again,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import select
 import socket
 import threading
@@ -561,3 +562,19 @@ def test_descriptors_beyond_fd_setsize_are_polled(transport: Transport) -> None:
         assert way(stream, Events.DATA_AVAILABLE, PATIENCE) is Events.DATA_AVAILABLE
     for number in taken:
         os.close(number)
+
+
+def test_more_entries_than_the_limit_of_descriptors(transport: Transport) -> None:
+    """poll(2) refuses more than RLIMIT_NOFILE, and the same socket may be listed many times."""
+    server = transport.make_server()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        many = [server] * 1000
+        assert not any(bbipc.poll_sockets(many, Events.CONNECTION_AVAILABLE, 0))
+        assert not any(bbipc.poll_sockets(many, Events.CONNECTION_AVAILABLE, 0.05))
+        transport.connect(server)
+        assert all(bbipc.poll_sockets(many, Events.CONNECTION_AVAILABLE, PATIENCE))
+        assert all(bbipc.poll_sockets(many, Events.CONNECTION_AVAILABLE, 0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from typing import Any
@@ -208,3 +209,14 @@ def test_servers_say_where_they_are(transport: Transport) -> None:
     where = transport.address(server).split(":", 1)[1]
     assert where in repr(server)
     assert where in repr(client)
+
+
+def test_accept_does_not_block_where_somebody_made_the_descriptor_blocking(transport: Transport) -> None:
+    # A child that shares it can, for example.
+    server = transport.make_server()
+    os.set_blocking(server.fileno(), True)
+    with pytest.raises(bbipc.NoConnectionAvailableError):
+        server.accept_connection()
+    client = transport.connect(server)
+    assert bbipc.poll_socket(client, Events.CONNECTION_SUCCEEDED, PATIENCE)
+    transport.accept(server)

@@ -533,3 +533,44 @@ def test_other_threads_run_during_large_copies(transport: Transport) -> None:
     over.set()
     thread.join(PATIENCE)
     assert counted > 0
+
+
+def test_a_handle_is_not_lost_to_a_handler_that_raises() -> None:
+    """It came right after the native call, whose result went with the exception and was never closed."""
+    run_program(
+        """
+        import signal, time
+        import bbipc
+        from bbipc._ffi import open_handles
+
+        class Alarm(Exception):
+            pass
+
+        def raise_alarm(*_):
+            raise Alarm
+
+        server = bbipc.make_ipv4_tcp_server("127.0.0.1", 0)
+        signal.signal(signal.SIGALRM, raise_alarm)
+        alarms = 0
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            stream = None
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 25e-6)
+                stream = bbipc.connect_to_ipv4_tcp_server("127.0.0.1", server.port)
+            except Alarm:
+                alarms += 1
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Alarm:
+                alarms += 1
+            if stream is not None:
+                stream.close()
+            while server.connection_available():
+                server.accept_connection().close()
+        assert alarms > 10, alarms
+        assert open_handles() == 1, open_handles()
+        server.close()
+        """,
+        options=["-W", "ignore::ResourceWarning"],
+    )
