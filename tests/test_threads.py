@@ -152,7 +152,8 @@ def test_closing_another_socket_disturbs_no_wait(transport: Transport) -> None:
 
     began = time.process_time()
     assert not bbipc.poll_sockets([], [], 0.3)
-    assert time.process_time() - began < 0.03
+    # A single thread that spins takes more than 0.3; a busy machine makes little of it look like much.
+    assert time.process_time() - began < 0.1
     delays = []
     for (_, remote), waiting in zip(streams, waits):
         written_at = time.monotonic()
