@@ -30,12 +30,17 @@ pub fn build(b: *std.Build) void {
     }
 
     // The tests call what the header declares, as a C program would.
-    const header = b.addTranslateC(.{
-        .root_source_file = b.path("native/bbipc.h"),
+    const header = b.createModule(.{
+        .root_source_file = b.addTranslateC(.{
+            .root_source_file = b.path("native/bbipc.h"),
+            // Without a system, or its <stdint.h> would be looked for on this machine.
+            .target = b.resolveTargetQuery(.{ .cpu_arch = target.result.cpu.arch, .os_tag = .freestanding }),
+            .optimize = optimize,
+            .link_libc = false,
+        }).getOutput(),
         .target = target,
         .optimize = optimize,
-        .link_libc = false,
-    }).createModule();
+    });
 
     // One executable that needs nothing beside it: the tests of every file, and those of the C interface end to end.
     const tests = b.addTest(.{
