@@ -191,41 +191,6 @@ def test_closing_costs_little_while_many_threads_wait(transport: Transport) -> N
     assert sorted(delays)[len(delays) // 2] < 0.02
 
 
-# BUG: as above.
-@pytest.mark.parametrize("change", ["close", "unmonitor", "monitor"])
-def test_a_change_costs_little_while_many_threads_wait(transport: Transport, backend: str, change: str) -> None:
-    """With one poller."""
-    over = False
-    with bbipc.make_poller(backend) as poller:
-
-        def wait_again_and_again() -> None:
-            while not over:
-                poller.wait_for_events()
-
-        waits = [Waiting(wait_again_and_again) for _ in range(16)]
-        costs, delays = [], []
-        for _ in range(10):
-            stream, _ = transport.pair()
-            if change != "monitor":
-                poller.monitor_socket(stream, Events.DATA_AVAILABLE)
-                assert not bbipc.poll_sockets([], [], 0.02)
-            worked, began = time.process_time(), time.monotonic()
-            if change == "close":
-                stream.close()
-            elif change == "unmonitor":
-                poller.unmonitor_socket(stream)
-            else:
-                poller.monitor_socket(stream, Events.DATA_AVAILABLE)
-            delays.append(time.monotonic() - began)
-            assert not bbipc.poll_sockets([], [], 0.02)
-            costs.append(time.process_time() - worked)
-        over = True
-        while any(waiting.waits for waiting in waits):
-            poller.wake()
-        assert sorted(costs)[len(costs) // 2] < COST_OF_A_NOTICE_MAX
-        assert sorted(delays)[len(delays) // 2] < 0.02
-
-
 def test_a_descriptor_outlives_the_waits_for_it(transport: Transport) -> None:
     """Were its number free at once, a new stream would get it, and the waiting thread that stream's bytes."""
     for _ in range(20):
