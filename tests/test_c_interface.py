@@ -197,42 +197,36 @@ def test_client_has_help(echo_client: str, processes: Processes) -> None:
 # ---- The native tests ----
 
 
-def build_native_tests(directory: Path, *options: str) -> Path:
-    """The directory of the native test programs."""
-    zig("build", "test-binaries", *options, "--prefix", directory)
-    return directory / "bin"
+#: Whether the native tests can be made for Valgrind here.
+FOR_VALGRIND = sys.platform == "linux" and platform.machine() == "x86_64"
 
 
 @pytest.fixture(scope="module")
-def programs_for_valgrind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the native test programs."""
+    prefix = tmp_path_factory.mktemp("native")
     # For any processor: Valgrind does not know all that the latest can do.
-    return build_native_tests(tmp_path_factory.mktemp("valgrind"), "-Dvalgrind", "-Dcpu=baseline")
+    zig("build", "test-binaries", *(["-Dvalgrind", "-Dcpu=baseline"] if FOR_VALGRIND else []), "--prefix", prefix)
+    return prefix / "bin"
 
 
 @pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is not installed (Debian's package valgrind)")
-@pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() != "x86_64", reason="made for Valgrind on Linux and x86-64"
-)
+@pytest.mark.skipif(not FOR_VALGRIND, reason="made for Valgrind on Linux and x86-64")
 @pytest.mark.parametrize(
     "program",
     [["bbipc-tests"], ["random-calls", "30000", "1", "4"]],
     ids=["tests", "random calls"],
 )
-def test_valgrind_finds_no_error(programs_for_valgrind: Path, tmp_path: Path, program: list[str]) -> None:
+def test_valgrind_finds_no_error(programs: Path, tmp_path: Path, program: list[str]) -> None:
     # It finds what is used without having been written. Leaks it would not see, for the library takes its memory from
     # the system in whole pages: the tests themselves count those, the descriptors and the handles.
     log = tmp_path / "log"
     options = ["--error-exitcode=99", "--child-silent-after-fork=yes", "--fair-sched=yes", f"--log-file={log}"]
-    command = ["valgrind", *options, str(programs_for_valgrind / program[0]), *program[1:]]
+    command = ["valgrind", *options, str(programs / program[0]), *program[1:]]
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     found = log.read_text(encoding="utf-8", errors="replace")
     assert finished.returncode == 0, finished.stderr + found
     assert "ERROR SUMMARY: 0 errors" in found.splitlines()[-1]
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_native_tests(tmp_path_factory.mktemp("native"))
 
 
 @pytest.mark.parametrize("threads", [1, 4])
