@@ -1,14 +1,24 @@
-"""The addresses that the examples take, one form for each namespace: ``tcp:HOST:PORT`` and ``local:PATH``."""
+"""The addresses that the examples take, one form for each namespace: ``tcp:HOST:PORT`` and ``local:PATH``.
+
+On Windows the latter is ``local:NAME``: its local servers are pipes, which have names but are no files. A path is as
+good a name as any.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Union
 
 import bbipc
-from bbipc import Events, StreamServer, StreamSocket
+from bbipc import Events, SocketError, StreamServer, StreamSocket
 from programs import ProgramError
 
 PORT_MAX = 65535
@@ -44,7 +54,7 @@ class TcpAddress:
 
 @dataclass(frozen=True)
 class LocalAddress:
-    """A pathname of this machine."""
+    """A pathname of this machine, or a pipe's name."""
 
     path: str
 
@@ -62,6 +72,9 @@ class LocalAddress:
 
 Address = Union[TcpAddress, LocalAddress]
 
+#: What a user can write.
+ADDRESS_FORMS = "tcp:HOST:PORT or local:NAME" if sys.platform == "win32" else "tcp:HOST:PORT or local:PATH"
+
 #: Where the servers listen, and the clients connect to, if they are not told.
 DEFAULT_ADDRESS = TcpAddress(bbipc.IPV4_LOOPBACK, 12345)
 
@@ -75,7 +88,7 @@ def parse_address(text: str) -> Address:
             return TcpAddress(host, int(port))
     elif namespace == "local" and rest:
         return LocalAddress(rest)
-    raise argparse.ArgumentTypeError(f"{text!r} is no address: write tcp:HOST:PORT or local:PATH")
+    raise argparse.ArgumentTypeError(f"{text!r} is no address: write {ADDRESS_FORMS}")
 
 
 def address_of(server: StreamServer) -> Address:
@@ -93,9 +106,26 @@ def connect(address: Address, timeout: float = 10.0) -> StreamSocket:
         error = stream.connection_error()
         if error is None:
             return stream
-        assert error.errno is not None
-        reason = os.strerror(error.errno)
+        reason = reason_of(error)
     else:
         reason = f"no answer in {timeout:g} seconds"
     stream.close()
     raise ProgramError(f"cannot connect to {address}: {reason}")
+
+
+def reason_of(error: SocketError) -> str:
+    """What the system has to say of its own code."""
+    if sys.platform == "win32":
+        return ctypes.FormatError(error.winerror)
+    return os.strerror(error.errno)
+
+
+@contextlib.contextmanager
+def private_local_address(name: str) -> Iterator[str]:
+    """A local address that nobody else has."""
+    if sys.platform == "win32":
+        # A pipe lies in no directory that could keep others out: its server does that.
+        yield f"local:{name}-{secrets.token_hex(8)}"
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            yield f"local:{directory}/{name}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 
-from addresses import connect, parse_address
+from addresses import connect, parse_address, private_local_address
 from echo_client import send_to_server
-from programs import ArgumentParser, run, server_process
+from programs import ArgumentParser, run, server_process, text_of
 
 
 def echo(string: str, address: str) -> None:
@@ -15,7 +14,7 @@ def echo(string: str, address: str) -> None:
     with server_process("echo_server.py", address) as (_, ready_address):
         with connect(parse_address(ready_address)) as client:
             reply = send_to_server(client, os.fsencode(string))
-        print(f"{ready_address} replied: {os.fsdecode(reply)}", flush=True)
+        print(f"{ready_address} replied: {text_of(reply)}", flush=True)
 
 
 def main() -> None:
@@ -26,8 +25,8 @@ def main() -> None:
     parser.add_argument("string", nargs="?", default="Hello World", help="what to send (default: %(default)s)")
     string = parser.parse_args().string
     echo(string, "tcp:127.0.0.1:0")
-    with tempfile.TemporaryDirectory() as directory:
-        echo(string, f"local:{directory}/echo")
+    with private_local_address("echo") as address:
+        echo(string, address)
 
 
 if __name__ == "__main__":

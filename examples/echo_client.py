@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from addresses import DEFAULT_ADDRESS, connect, parse_address
+from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, connect, parse_address
 from bbipc import Events, StreamSocket, poll_socket
-from programs import ArgumentParser, ProgramError, run
+from programs import ArgumentParser, ProgramError, run, text_of
 
 BUFFER_SIZE = 100_000
 TIMEOUT_S = 10
@@ -44,12 +44,12 @@ def main() -> None:
         nargs="?",
         type=parse_address,
         default=DEFAULT_ADDRESS,
-        help="the server: tcp:HOST:PORT or local:PATH (default: %(default)s)",
+        help=f"the server: {ADDRESS_FORMS} (default: %(default)s)",
     )
     arguments = parser.parse_args()
     with connect(arguments.address, TIMEOUT_S) as client:
         reply = send_to_server(client, os.fsencode(arguments.string))
-    print(os.fsdecode(reply))
+    print(text_of(reply))
 
 
 if __name__ == "__main__":

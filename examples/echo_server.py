@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from addresses import DEFAULT_ADDRESS, address_of, parse_address
+from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, address_of, parse_address
 from bbipc import BbipcError, Events, StreamServer, StreamSocket, poll_socket
 from programs import ArgumentParser, description, run
 
@@ -51,7 +51,7 @@ def main() -> None:
         nargs="?",
         type=parse_address,
         default=DEFAULT_ADDRESS,
-        help="where to listen: tcp:HOST:PORT, where port 0 is any that is free, or local:PATH (default: %(default)s)",
+        help=f"where to listen: {ADDRESS_FORMS}, where port 0 is any that is free (default: %(default)s)",
     )
     arguments = parser.parse_args()
     with arguments.address.listen() as server:

@@ -22,15 +22,15 @@ import contextlib
 import hashlib
 import os
 import secrets
+import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import bbipc
-from addresses import DEFAULT_ADDRESS, address_of, connect, parse_address
+from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, address_of, connect, parse_address, private_local_address
 from bbipc import EndOfStreamError, Events, StreamSocket, poll_socket
 from programs import ArgumentParser, ProgramError, run, server_process
 
@@ -42,6 +42,8 @@ CHUNK_SIZE = 262144
 TIMEOUT_S = 30.0
 #: How long it may take the receiver to bring the file onto its disk.
 CONFIRMATION_TIMEOUT_S = 300.0
+#: How long a receiver may take to end by Ctrl-C.
+MOMENT_S = 1.0
 MEGABYTE = 1_000_000
 
 
@@ -125,10 +127,21 @@ def complete_or_absent(destination: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, destination)
+        replace(partial, destination)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def replace(partial: Path, destination: Path) -> None:
+    """Gives a file another's name and place."""
+    try:
+        os.replace(partial, destination)
+    except PermissionError as error:
+        if sys.platform != "win32":
+            raise
+        # Windows says no more than that it denies access, and not to what.
+        raise ProgramError(f"can't replace {destination}: is it open in another program, or read-only?") from error
 
 
 class Progress:
@@ -175,24 +188,37 @@ class Progress:
 
 def copy(file: BinaryIO, destination: Path, progress_bar: bool = True) -> str:
     """Sends a file to a receiver that is started for it, and returns its SHA-256."""
-    with tempfile.TemporaryDirectory() as directory:
-        receiver = ("receive", "--quiet", str(destination), f"local:{directory}/receiver")
+    with private_local_address("receiver") as local_address:
+        receiver = ("receive", "--quiet", str(destination), local_address)
         with server_process("file_transfer.py", *receiver) as (process, address):
             with connect(parse_address(address)) as stream:
                 try:
                     sha256 = send(file, stream, progress_bar)
                 except PeerGoneError:
                     status = process.wait()
-                    if status > 0:  # then it has told why
+                    # Then it has told why. Windows gives the same status to one that was killed.
+                    if status > 0 and sys.platform != "win32":
                         sys.exit(status)
                     raise
                 except BaseException:
-                    # Before the stream closes, which it would complain about too.
-                    process.terminate()
-                    process.wait()
+                    end_receiver(process, stream)
                     raise
             process.wait()
     return sha256
+
+
+def end_receiver(process: subprocess.Popen[str], stream: StreamSocket) -> None:
+    """Ends a receiver amid a transfer, and waits until it has deleted what it has of the file."""
+    # Before the stream closes, which it would complain about too.
+    if sys.platform == "win32":
+        # terminate() would not let it delete anything. Ctrl-C has reached it as well, and takes a moment; of anything
+        # else it learns by the end of the stream.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(MOMENT_S)
+        stream.close()
+    else:
+        process.terminate()
+    process.wait()
 
 
 def run_receiver(arguments: argparse.Namespace) -> None:
@@ -244,7 +270,7 @@ def main() -> None:
                 nargs="?",
                 type=parse_address,
                 default=DEFAULT_ADDRESS,
-                help="the receiver's: tcp:HOST:PORT or local:PATH (default: %(default)s)",
+                help=f"the receiver's: {ADDRESS_FORMS} (default: %(default)s)",
             )
     arguments = parser.parse_args()
     arguments.run_command(arguments)

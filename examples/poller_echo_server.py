@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import sys
 import time
 
-from addresses import DEFAULT_ADDRESS, address_of, parse_address
+from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, address_of, parse_address
 from bbipc import Events, NoConnectionAvailableError, Poller, SocketError, StreamServer, StreamSocket, make_poller
 from programs import ArgumentParser, run
 
@@ -156,10 +157,10 @@ class EchoServer:
 
 def allow_many_descriptors() -> None:
     """Raises this process's limit of descriptors as far as the system lets it."""
-    try:
-        import resource
-    except ImportError:  # Windows, which has no such limit
+    if sys.platform == "win32":  # it has no such limit
         return
+    import resource
+
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -173,8 +174,7 @@ def main() -> None:
         nargs="*",
         type=parse_address,
         default=[DEFAULT_ADDRESS],
-        help="where to listen: tcp:HOST:PORT, where port 0 is any that is free, or local:PATH"
-        f" (default: {DEFAULT_ADDRESS})",
+        help=f"where to listen: {ADDRESS_FORMS}, where port 0 is any that is free (default: {DEFAULT_ADDRESS})",
     )
     arguments = parser.parse_args()
     allow_many_descriptors()

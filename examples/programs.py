@@ -15,6 +15,10 @@ from typing import Callable, NoReturn
 
 from bbipc import BbipcError
 
+#: How to print what is no text, or can't be printed. Arguments and pathnames of POSIX systems may be any bytes: what
+#: os.fsdecode made of them is written as it was. On Windows they are text, but not every console can show it all.
+OUTPUT_ERRORS = "backslashreplace" if sys.platform == "win32" else "surrogateescape"
+
 
 class ProgramError(Exception):
     """What keeps a program from doing its work, in words for its user."""
@@ -31,13 +35,17 @@ class ArgumentParser(argparse.ArgumentParser):
 def run(main: Callable[[], None]) -> NoReturn:
     """Runs a program to its end, also one that Ctrl-C or SIGTERM brings, with everything closed and no traceback.
 
+    On Windows, which has no SIGTERM, Ctrl-Break brings it too.
+
     The exit status is 0, 1 after a failure, which standard error tells in one line, or 128 and the signal's number.
     """
-    # Arguments and pathnames may be any bytes: what os.fsdecode made of them is written as it was.
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
+        sys.stdout.reconfigure(errors=OUTPUT_ERRORS)
     # As an exception, so that all `with` and `finally` blocks are left in order.
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    if sys.platform == "win32":
+        signal.signal(signal.SIGBREAK, end_by_signal)
+    else:
+        signal.signal(signal.SIGTERM, end_by_signal)
     try:
         main()
     except KeyboardInterrupt:
@@ -45,6 +53,11 @@ def run(main: Callable[[], None]) -> NoReturn:
     except (ProgramError, BbipcError, OSError) as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: {description(error)}")
     sys.exit()
+
+
+def end_by_signal(number: int, _frame: object) -> NoReturn:
+    """Ends the program with the status that a shell gives to one that a signal ended."""
+    sys.exit(128 + number)
 
 
 def description(error: Exception) -> str:
@@ -55,11 +68,16 @@ def description(error: Exception) -> str:
     return str(error)
 
 
+def text_of(data: bytes) -> str:
+    """Bytes that should be text, ready to be printed."""
+    return data.decode(sys.getfilesystemencoding(), OUTPUT_ERRORS)
+
+
 @contextlib.contextmanager
 def server_process(program: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Another example as a process of its own: the process, and the address that it listens on."""
     command = [sys.executable, str(Path(__file__).with_name(program)), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="surrogateescape") as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors=OUTPUT_ERRORS) as process:
         try:
             assert process.stdout is not None
             ready, _, address = process.stdout.readline().strip().partition("listening on ")

@@ -127,9 +127,19 @@ void bbipc_before_fork(void);
 void bbipc_after_fork_in_parent(void);
 void bbipc_after_fork_in_child(void);
 
-/* Makes now the one descriptor (an eventfd on Linux) that bbipc_poll_socket and bbipc_poll_sockets share for being woken
- * and that the first wait would make otherwise. A program that counts its descriptors calls this first. */
+/* Makes now the descriptors (an eventfd on Linux, a completion port on Windows) that bbipc_poll_socket and
+ * bbipc_poll_sockets share for being woken and that the first wait would make otherwise. A program that counts its
+ * descriptors calls this first. */
 bbipc_result bbipc_prepare_to_wait(int32_t *system_code);
+
+/* How many operations of this process the system still has: overlapped ones on Windows, those of closed streams included.
+ * It falls to 0 soon after everything is closed. Always 0 on POSIX systems. */
+uint64_t bbipc_pending_operations(void);
+
+/* Waits until closed streams have handed over all that was written to them, which on Windows ends with the process: call
+ * it before that. timeout_ns: as for the waiting functions. Returns 1 if they have, 0 when the time is up first. POSIX
+ * systems deliver without the process, so there it is always 1 at once. */
+bbipc_result bbipc_finish_closing(int64_t timeout_ns);
 
 /* Closes a server, a stream or a poller. [close-socket, close-poller]
  *
@@ -137,7 +147,8 @@ bbipc_result bbipc_prepare_to_wait(int32_t *system_code);
  * BBIPC_DELETE_ON_CLOSE, by the process that made it, and only if it is still the one that this server made. */
 bbipc_result bbipc_close(bbipc_handle handle);
 
-/* The socket's file descriptor. It stays the library's: don't close it, and don't use it after bbipc_close. */
+/* The socket's file descriptor; on Windows a TCP socket's SOCKET, and BBIPC_ERROR_UNSUPPORTED for pipes. It stays the
+ * library's: don't close it, and don't use it after bbipc_close. */
 bbipc_result bbipc_fileno(bbipc_handle socket);
 
 /* ---- IPv4 servers and streams ---- */
@@ -231,9 +242,10 @@ bbipc_result bbipc_poll_sockets(const bbipc_handle *sockets, const uint32_t *eve
 
 /* ---- Pollers ---- */
 
-#define BBIPC_BACKEND_DEFAULT 0 /* the best of the system: epoll on Linux */
+#define BBIPC_BACKEND_DEFAULT 0 /* the best of the system: epoll on Linux, a completion port on Windows */
 #define BBIPC_BACKEND_EPOLL 1
 #define BBIPC_BACKEND_POLL 2
+#define BBIPC_BACKEND_IOCP 3
 
 /* Makes a poller. [make-poller] Its results do not depend on the backend. BBIPC_ERROR_UNSUPPORTED for a backend that the
  * system lacks. Returns the poller's handle. */

@@ -70,8 +70,18 @@ pub export fn bbipc_prepare_to_wait(system_code: ?*i32) callconv(.c) Result {
 fn prepareToWait(failure: *status.Failure) status.Error!Result {
     table.lock.lock();
     defer table.lock.unlock();
-    _ = try table.pollWaiters(failure);
+    const sleeper: platform.poll.Sleeper = try .take(failure);
+    sleeper.giveBack();
     return 0;
+}
+
+pub export fn bbipc_pending_operations() callconv(.c) u64 {
+    return platform.sys.pendingOperations();
+}
+
+pub export fn bbipc_finish_closing(timeout_ns: i64) callconv(.c) Result {
+    checkTimeout(timeout_ns) catch |err| return status.fromError(err);
+    return @intFromBool(platform.sys.finishClosing(if (timeout_ns == forever) null else @intCast(timeout_ns)));
 }
 
 pub export fn bbipc_close(handle: Handle) callconv(.c) Result {
@@ -82,7 +92,11 @@ pub export fn bbipc_close(handle: Handle) callconv(.c) Result {
 pub export fn bbipc_fileno(socket: Handle) callconv(.c) Result {
     const slot = table.pinSocket(socket) catch |err| return status.fromError(err);
     defer slot.unpin();
-    return pollers.descriptorOf(slot);
+    return finishPlain(switch (slot.object) {
+        .server => |*server| server.fileno(),
+        .stream => |*stream| stream.fileno(),
+        .none, .poller => unreachable,
+    });
 }
 
 // ---- Making servers and streams ----
@@ -273,7 +287,7 @@ fn storeAddress(address: platform.tcp.Address, host: ?*u32, port: ?*u16) void {
 /// The pinned stream. While the connection's outcome is not known, it is asked for.
 fn pinStream(stream: Handle) status.Error!*handles.Slot {
     const slot = try table.pinKind(stream, .stream);
-    if (!slot.object.stream.known.load().determined) {
+    if (!slot.object.stream.connection.known.load().determined) {
         table.lock.lock();
         defer table.lock.unlock();
         _ = pollers.eventsOf(slot, null, events.determined);
@@ -356,7 +370,7 @@ fn finishWriting(stream: Handle, failure: *status.Failure) status.Error!Result {
     try slot.object.stream.finishWriting(failure);
     table.lock.lock();
     defer table.lock.unlock();
-    table.notifyPollWaiters(slot);
+    pollers.becameKnown(slot);
     return 0;
 }
 
@@ -368,7 +382,7 @@ pub export fn bbipc_connection_error(stream: Handle, system_code: ?*i32) callcon
     const code = slot.object.stream.connectionError();
     if (code == 0) return 0;
     if (system_code) |out| out.* = code;
-    return if (slot.object.stream.known.load().failed) 2 else 1;
+    return if (slot.object.stream.connection.known.load().failed) 2 else 1;
 }
 
 // ---- Polling ----

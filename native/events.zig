@@ -137,7 +137,9 @@ pub const Plan = union(enum) {
         if (gone and possible & end_of_data != 0 and !readable) return .recheck;
         const writable = possible & (ready_to_write | write_space) != 0;
         // Whoever reports data or readiness to write must know of the end, or would report it wrongly.
-        const end_matters = possible & ~(determined | connection_succeeded | write_space | connection_severed) != 0;
+        var end_matters = possible & ~(determined | connection_succeeded | write_space | connection_severed) != 0;
+        // After our own end, the remote one's severs the connection.
+        if (known.finished and possible & connection_severed != 0) end_matters = true;
         const interest: Interest = .{
             .readable = readable,
             .writable = writable,

@@ -92,8 +92,8 @@ pub const Table = struct {
     free_first: ?*Slot = null,
     free_last: ?*Slot = null,
     open_count: std.atomic.Value(u64) = .init(0),
-    /// The threads in poll_sockets. Null until there is a first.
-    poll_waiters: ?waiters.Waiters = null,
+    /// The threads in poll_sockets, of the process that is named.
+    poll_waiters: waiters.Waiters = .{},
     poll_waiters_process: i32 = 0,
     /// The thread that is about to fork, and how many handlers of it have come: they may be registered more than once,
     /// by two copies of the Python package for example.
@@ -239,27 +239,33 @@ pub const Table = struct {
         self.release(slot);
     }
 
-    /// With the lock held: the waiters of poll_sockets, with a waker that is this process's own.
-    pub fn pollWaiters(self: *Table, failure: *status.Failure) status.Error!*waiters.Waiters {
+    /// With the lock held: the threads that wait in poll_sockets.
+    pub fn pollWaiters(self: *Table) *waiters.Waiters {
         const process_id = sys.processId();
-        if (self.poll_waiters) |*ours| {
-            if (self.poll_waiters_process == process_id) return ours;
+        if (self.poll_waiters_process != process_id) {
             // Inherited by a child whose program did not call after_fork_in_child.
-            ours.waker.close();
-            self.poll_waiters = null;
+            self.poll_waiters = .{};
+            self.poll_waiters_process = process_id;
         }
-        const result = sys.Waker.open();
-        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
-        self.poll_waiters = .{ .waker = .{ .fd = @intCast(result) } };
-        self.poll_waiters_process = process_id;
-        return &self.poll_waiters.?;
+        return &self.poll_waiters;
     }
 
     /// With the lock held: the threads that wait in poll_sockets for this socket look at it again.
     pub fn notifyPollWaiters(self: *Table, slot: *const Slot) void {
         if (slot.waiting == 0) return;
         // In a child they are the parent's threads, and the waker is the parent's too.
-        if (self.poll_waiters_process == sys.processId()) self.poll_waiters.?.notifyAll(.again);
+        if (self.poll_waiters_process == sys.processId()) self.poll_waiters.notifyAll(.again);
+    }
+
+    /// Somebody pressed Ctrl-C: all waits end.
+    pub fn interruptAll(self: *Table) void {
+        self.lock.lock();
+        defer self.lock.unlock();
+        self.pollWaiters().notifyAll(.interrupt);
+        for (0..self.slots_count) |index| {
+            const slot = self.slotAt(@intCast(index)).?;
+            if (slot.object == .poller and !slot.isClosed()) slot.object.poller.interrupt();
+        }
     }
 
     /// fork() copies the lock and the tables, but only the thread that calls it: take the lock, so that the copy is in
@@ -288,8 +294,8 @@ pub const Table = struct {
 
     pub fn afterForkInChild(self: *Table) void {
         if (!self.forkEnds()) return;
-        if (self.poll_waiters) |ours| ours.waker.close();
-        self.poll_waiters = null;
+        platform.poll.Sleeper.forget();
+        self.poll_waiters = .{};
         self.lock.resetAfterFork();
         for (0..self.slots_count) |index| {
             const slot = self.slotAt(@intCast(index)).?;

@@ -24,7 +24,7 @@ pub fn pollSockets(request: Request, timeout_ns: i64, failure: *status.Failure) 
     std.debug.assert(request.asked.len == count and request.happened.len == count);
     var few_slots: [few]*handles.Slot = undefined;
     var few_entries: [few + 1]platform.poll.Entry = undefined;
-    const allocator = std.heap.page_allocator;
+    const allocator = platform.sys.allocator;
     const slots = if (count <= few) few_slots[0..count] else try allocator.alloc(*handles.Slot, count);
     defer if (count > few) allocator.free(slots);
     const entries = if (count <= few) few_entries[0 .. count + 1] else try allocator.alloc(platform.poll.Entry, count + 1);
@@ -44,7 +44,7 @@ pub fn pollSockets(request: Request, timeout_ns: i64, failure: *status.Failure) 
 
 const Wait = struct {
     slots: []*handles.Slot,
-    /// One for each slot, and the waker's.
+    /// One for each slot, and one for the waker.
     entries: []platform.poll.Entry,
     request: Request,
     failure: *status.Failure,
@@ -63,34 +63,35 @@ const Wait = struct {
         var backoff: deadlines.Backoff = .{};
         var finished = false;
         while (true) {
-            var waiter: waiters.Waiter = .{};
+            var waiter: ?waiters.Waiter = null;
+            var sleeper: ?platform.poll.Sleeper = null;
             var found: usize = 0;
-            var wakers: ?*waiters.Waiters = null;
             {
                 lock.lock();
                 defer lock.unlock();
                 found = try self.prepare();
                 if (found == 0 and deadline != .now and !finished) {
-                    wakers = try handles.table.pollWaiters(self.failure);
+                    sleeper = try .take(self.failure);
+                    waiter = .{ .waker = sleeper.?.waker };
                     for (self.slots) |slot| slot.waiting += 1;
-                    wakers.?.add(&waiter);
+                    handles.table.pollWaiters().add(&waiter.?);
                 }
             }
             var sleep_ns: ?u64 = 0;
-            if (wakers) |ours| {
-                self.entries[self.slots.len] = platform.poll.entryOf(ours.waker.fd, .{ .readable = true });
+            if (sleeper != null) {
                 sleep_ns = deadline.remainingNs();
                 if (self.rechecks) sleep_ns = backoff.limit(sleep_ns);
             }
             // While stuck the sockets were asked already, and the kernel watches the waker alone.
             const first = if (self.asked_all) self.slots.len else 0;
-            const last = self.slots.len + @intFromBool(wakers != null);
-            const reports = platform.poll.wait(self.entries[first..last], sleep_ns, self.failure);
+            const reports = platform.poll.wait(sleeper, self.entries[first..], sleep_ns, self.failure);
 
             lock.lock();
             defer lock.unlock();
-            if (wakers) |ours| {
-                _ = ours.remove(&waiter);
+            var interrupted = false;
+            if (sleeper) |ours| {
+                interrupted = handles.table.pollWaiters().remove(&waiter.?) == .interrupt;
+                ours.giveBack();
                 for (self.slots) |slot| slot.waiting -= 1;
             }
             try self.checkOpen();
@@ -102,6 +103,7 @@ const Wait = struct {
                 else => |other| if (found == 0) return other,
             }
             if (found > 0) return found;
+            if (interrupted) return error.Interrupted;
             if (finished) return error.Woken;
             // What holds since then is looked for once more.
             finished = self.finishedMeanwhile();
@@ -113,7 +115,7 @@ const Wait = struct {
     fn finishedMeanwhile(self: *Wait) bool {
         var count: usize = 0;
         for (self.slots) |slot| {
-            if (slot.object == .stream and slot.object.stream.known.load().finished) count += 1;
+            if (slot.object == .stream and slot.object.stream.connection.known.load().finished) count += 1;
         }
         const before = self.finished_before orelse count;
         self.finished_before = before;

@@ -79,7 +79,7 @@ pub fn eventsAllowed(socket: *const handles.Slot) u32 {
 pub fn planOf(socket: *const handles.Slot, asked: u32) events.Plan {
     return switch (socket.object) {
         .server => .ofServer(asked),
-        .stream => |*stream| .ofStream(asked, stream.known.load()),
+        .stream => |*stream| .ofStream(asked, stream.connection.known.load()),
         .none, .poller => unreachable,
     };
 }
@@ -98,9 +98,9 @@ pub fn eventsOf(socket: *handles.Slot, conditions: ?events.Conditions, asked: u3
     switch (socket.object) {
         .server => |*server| return if (conditions) |given| server.eventsOf(given, asked) else server.probe(asked),
         .stream => |*stream| {
-            const before = stream.known.load();
+            const before = stream.connection.known.load();
             const result = if (conditions) |given| stream.eventsOf(given, asked) else stream.probe(asked);
-            if (!before.determined and stream.known.load().determined) connectionDetermined(socket);
+            if (!before.determined and stream.connection.known.load().determined) becameKnown(socket);
             return result;
         },
         .none, .poller => unreachable,
@@ -108,7 +108,7 @@ pub fn eventsOf(socket: *handles.Slot, conditions: ?events.Conditions, asked: u3
 }
 
 /// What was asked of it may hold from now on, whatever the selectors report.
-fn connectionDetermined(socket: *handles.Slot) void {
+pub fn becameKnown(socket: *handles.Slot) void {
     handles.table.notifyPollWaiters(socket);
     var next = socket.registrations.first;
     while (next) |node| : (next = node.next) {
@@ -134,7 +134,8 @@ pub const Poller = struct {
     process_id: i32,
     backend: platform.Backend,
     selector: platform.Selector,
-    waiters: waiters.Waiters,
+    waker: sys.Waker,
+    waiters: waiters.Waiters = .{},
     lists: std.EnumArray(State, std.DoublyLinkedList) = .initFill(.{}),
     count: u64 = 0,
     /// Who comes first in the next wait: what stands, or what the selector reports. In turns, so that neither keeps the
@@ -144,17 +145,15 @@ pub const Poller = struct {
     closing: bool = false,
 
     pub fn create(backend: platform.Backend, failure: *status.Failure) status.Error!*Poller {
-        const poller = try std.heap.page_allocator.create(Poller);
-        errdefer std.heap.page_allocator.destroy(poller);
-        const result = sys.Waker.open();
-        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
-        const waker: sys.Waker = .{ .fd = @intCast(result) };
+        const poller = try sys.allocator.create(Poller);
+        errdefer sys.allocator.destroy(poller);
+        const waker: sys.Waker = try .open(failure);
         errdefer waker.close();
         poller.* = .{
             .process_id = sys.processId(),
             .backend = backend,
             .selector = try .open(backend, waker, failure),
-            .waiters = .{ .waker = waker },
+            .waker = waker,
         };
         return poller;
     }
@@ -162,8 +161,8 @@ pub const Poller = struct {
     pub fn destroy(poller: *Poller) void {
         std.debug.assert(poller.count == 0);
         poller.selector.close();
-        poller.waiters.waker.close();
-        std.heap.page_allocator.destroy(poller);
+        poller.waker.close();
+        sys.allocator.destroy(poller);
     }
 
     /// The poller closes: its sockets leave it, and its waits end.
@@ -174,7 +173,10 @@ pub const Poller = struct {
             while (entry.value.first) |node| poller.remove(.fromPoller(node));
         }
         poller.notify(.end);
-        if (!poller.isForeign()) poller.waiters.hold();
+    }
+
+    pub fn interrupt(poller: *Poller) void {
+        poller.notify(.interrupt);
     }
 
     /// In a child the waker is the parent's too, and the waiting threads stayed behind.
@@ -267,7 +269,8 @@ pub const Poller = struct {
     pub fn wake(poller: *Poller) status.Error!void {
         try poller.check();
         poller.wake_requested = true;
-        poller.waiters.hold();
+        // A wait that has not begun sees the request itself.
+        poller.waiters.notifyFirst(.again);
     }
 
     fn remove(poller: *Poller, registration: *Registration) void {
@@ -381,7 +384,7 @@ pub const Poller = struct {
         var shot: platform.Selector.Snapshot = undefined;
         var standing_first: ?bool = null;
         while (true) {
-            var waiter: waiters.Waiter = .{};
+            var waiter: waiters.Waiter = .{ .waker = poller.waker };
             var woken = false;
             var blocks = false;
             var rechecks = false;
@@ -411,8 +414,9 @@ pub const Poller = struct {
 
             lock.lock();
             defer lock.unlock();
-            defer poller.selector.discard(&shot);
-            if (blocks and poller.waiters.remove(&waiter) == .end) woken = true;
+            defer poller.endTurn(&shot);
+            const notice = if (blocks) poller.waiters.remove(&waiter) else .none;
+            if (notice == .end) woken = true;
             if (poller.closing) return error.InvalidHandle;
             if (waited) |_| poller.collect(&shot, results) else |err| {
                 if (results.count == 0) return if (woken) error.Woken else err;
@@ -421,15 +425,24 @@ pub const Poller = struct {
             if (poller.takeWake()) woken = true;
             if (results.count > 0) return;
             if (woken) return error.Woken;
-            if (blocks and deadline.remainingNs() == 0) return;
+            if (notice == .interrupt) return error.Interrupted;
+            if (blocks and deadline.remainingNs() == 0 and !shot.outdated()) return;
             standing_first = true;
         }
+    }
+
+    /// For the sake of other threads that wait: what this one has taken of the selector's reports and of the waker's
+    /// signals, and does not return, is theirs.
+    fn endTurn(poller: *Poller, shot: *platform.Selector.Snapshot) void {
+        poller.selector.discard(shot);
+        if (poller.waiters.isEmpty()) return;
+        poller.selector.reportToOthers();
+        if (shot.signalsTaken() > 0) poller.waiters.signalAgain();
     }
 
     fn takeWake(poller: *Poller) bool {
         if (!poller.wake_requested) return false;
         poller.wake_requested = false;
-        poller.waiters.release();
         return true;
     }
 

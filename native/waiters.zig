@@ -1,5 +1,5 @@
-//! Waking threads that wait in the kernel: each waits for the descriptor of one Waker besides its sockets, and finds out
-//! under the library's lock why it was woken.
+//! Waking threads that wait in the kernel: each waits for a Waker besides its sockets, and finds out under the library's
+//! lock why it was woken.
 
 const std = @import("std");
 const sys = @import("platform.zig").sys;
@@ -8,22 +8,27 @@ pub const Notice = enum {
     none,
     /// What the thread waits for has changed: look again, then go on waiting.
     again,
+    /// Somebody pressed Ctrl-C: return, so that the caller can act on it.
+    interrupt,
     /// Return to the caller.
     end,
 };
 
 /// One thread's wait. Lives on that thread's stack.
 pub const Waiter = struct {
+    /// What wakes this thread. Several may share one.
+    waker: sys.Waker,
     notice: Notice = .none,
     node: std.DoublyLinkedList.Node = .{},
+
+    fn from(node: *std.DoublyLinkedList.Node) *Waiter {
+        return @fieldParentPtr("node", node);
+    }
 };
 
 /// All its functions are called with the library's lock held.
 pub const Waiters = struct {
-    waker: sys.Waker,
     list: std.DoublyLinkedList = .{},
-    /// The waker stays signalled although no waiter has a notice: for a wake-up that the next wait shall find.
-    held: bool = false,
 
     pub fn isEmpty(waiters: *const Waiters) bool {
         return waiters.list.first == null;
@@ -37,39 +42,52 @@ pub const Waiters = struct {
     /// Takes the waiter off and tells what it missed.
     pub fn remove(waiters: *Waiters, waiter: *Waiter) Notice {
         waiters.list.remove(&waiter.node);
-        if (waiter.notice != .none) waiters.drainIfHeard();
+        // Where a signal lasts, it is one for all who share the waker: the last to hear it takes it down.
+        if (waiter.notice != .none and !waiters.anyHasNotice()) waiter.waker.drain();
         return waiter.notice;
     }
 
+    fn anyHasNotice(waiters: *const Waiters) bool {
+        var next = waiters.list.first;
+        while (next) |node| : (next = node.next) {
+            if (Waiter.from(node).notice != .none) return true;
+        }
+        return false;
+    }
+
     pub fn notifyAll(waiters: *Waiters, notice: Notice) void {
+        var signalled: ?sys.Waker = null;
+        var next = waiters.list.first;
+        while (next) |node| : (next = node.next) {
+            const waiter: *Waiter = .from(node);
+            if (!leave(waiter, notice)) continue;
+            if (sys.Waker.lasts and std.meta.eql(signalled, waiter.waker)) continue;
+            waiter.waker.signal();
+            signalled = waiter.waker;
+        }
+    }
+
+    pub fn notifyFirst(waiters: *Waiters, notice: Notice) void {
+        const node = waiters.list.first orelse return;
+        const waiter: *Waiter = .from(node);
+        if (leave(waiter, notice)) waiter.waker.signal();
+    }
+
+    /// Whether the waiter has to be woken to see it. The weightier notice stays.
+    fn leave(waiter: *Waiter, notice: Notice) bool {
         std.debug.assert(notice != .none);
-        if (waiters.isEmpty()) return;
+        const before = waiter.notice;
+        waiter.notice = @fromBackingInt(@max(@backingInt(before), @backingInt(notice)));
+        return before == .none;
+    }
+
+    /// Signals anew to those who have not heard their notice yet: where a signal is heard by one thread only, another's
+    /// can have taken it.
+    pub fn signalAgain(waiters: *Waiters) void {
         var next = waiters.list.first;
         while (next) |node| : (next = node.next) {
-            const waiter: *Waiter = @fieldParentPtr("node", node);
-            if (waiter.notice != .end) waiter.notice = notice;
+            const waiter: *Waiter = .from(node);
+            if (waiter.notice != .none) waiter.waker.signal();
         }
-        waiters.waker.signal();
-    }
-
-    pub fn hold(waiters: *Waiters) void {
-        waiters.held = true;
-        waiters.waker.signal();
-    }
-
-    pub fn release(waiters: *Waiters) void {
-        waiters.held = false;
-        waiters.drainIfHeard();
-    }
-
-    /// The waker's signal is one for all, so the last to hear it takes it down.
-    fn drainIfHeard(waiters: *Waiters) void {
-        if (waiters.held) return;
-        var next = waiters.list.first;
-        while (next) |node| : (next = node.next) {
-            const waiter: *Waiter = @fieldParentPtr("node", node);
-            if (waiter.notice != .none) return;
-        }
-        waiters.waker.drain();
     }
 };

@@ -423,7 +423,7 @@ pub fn slotsCount() u32 {
 pub fn awaitPolling(threads: usize) !void {
     const Look = struct {
         fn count(_: void) usize {
-            return if (handles.table.poll_waiters) |waiters| waiters.list.len() else 0;
+            return handles.table.poll_waiters.list.len();
         }
     };
     try awaitCount(threads, {}, Look.count);

@@ -106,7 +106,7 @@ pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!sock
         else => |e| return failure.system(sys.codeOf(e)),
     };
     var stream: sockets.Stream = .{ .descriptor = descriptor, .remote_address = null };
-    stream.establish();
+    stream.connection.establish();
     return stream;
 }
 

@@ -17,8 +17,9 @@ const posix = @import("posix.zig");
 const events = @import("../events.zig");
 const status = @import("../status.zig");
 
-const allocator = std.heap.page_allocator;
+const allocator = sys.allocator;
 
+/// What a wait of poll_sockets knows of one socket.
 pub const Entry = sys.pollfd;
 
 /// What to ask of the kernel for one socket. Null asks nothing, not even what it would report unasked.
@@ -47,7 +48,50 @@ pub fn conditionsNow(descriptor: sys.Descriptor) events.Conditions {
     return if (result <= 0) .{} else conditionsOf(entry[0]);
 }
 
+/// What wakes the threads in poll_sockets: one eventfd for all of them. Its functions are called with the library's lock
+/// held.
+pub const Sleeper = struct {
+    waker: sys.Waker,
+
+    var shared: ?Sleeper = null;
+    var process_id: i32 = 0;
+
+    pub fn take(failure: *status.Failure) status.Error!Sleeper {
+        if (shared) |sleeper| {
+            if (process_id == sys.processId()) return sleeper;
+            // Inherited by a child whose program did not call after_fork_in_child.
+            forget();
+        }
+        shared = .{ .waker = try .open(failure) };
+        process_id = sys.processId();
+        return shared.?;
+    }
+
+    pub fn giveBack(_: Sleeper) void {}
+
+    /// In a forked child: it is the parent's.
+    pub fn forget() void {
+        if (shared) |sleeper| sleeper.waker.close();
+        shared = null;
+    }
+};
+
+/// Waits for the sockets of all entries but the last, which is for the sleeper's waker.
 pub fn wait(
+    sleeper: ?Sleeper,
+    entries: []Entry,
+    timeout_ns: ?u64,
+    failure: *status.Failure,
+) (status.Error || error{TooMany})!void {
+    const sockets_count = entries.len - 1;
+    const watched = if (sleeper) |one| watched: {
+        entries[sockets_count] = entryOf(one.waker.fd, .{ .readable = true });
+        break :watched entries;
+    } else entries[0..sockets_count];
+    _ = try waitForEntries(watched, timeout_ns, failure);
+}
+
+fn waitForEntries(
     entries: []sys.pollfd,
     timeout_ns: ?u64,
     failure: *status.Failure,
@@ -159,7 +203,7 @@ pub const Snapshot = struct {
         failure: *status.Failure,
     ) status.Error!void {
         std.debug.assert(reports_max > 0);
-        shot.ready_count = posix.poll.wait(shot.memory.entries.items, timeout_ns, failure) catch |err| switch (err) {
+        shot.ready_count = waitForEntries(shot.memory.entries.items, timeout_ns, failure) catch |err| switch (err) {
             error.TooMany => return failure.system(sys.codeOf(.INVAL)),
             else => |other| return other,
         };

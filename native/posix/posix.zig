@@ -62,6 +62,9 @@ pub const Selector = union(Backend) {
         }
     }
 
+    /// Where every thread that waits would see what is reported, nothing needs to be done for them.
+    pub fn reportToOthers(_: *Selector) void {}
+
     /// Whether a thread that waits already must be told of a change, because its kernel does not know.
     pub fn changesNeedNotice(selector: *const Selector) bool {
         return switch (selector.*) {
@@ -102,6 +105,16 @@ pub const Selector = union(Backend) {
             };
         }
 
+        /// How many of the waker's signals this wait has taken from others: none, for they last.
+        pub fn signalsTaken(_: *const Snapshot) usize {
+            return 0;
+        }
+
+        /// Whether what was reported was out of date, so that to look again may tell more at once.
+        pub fn outdated(_: *const Snapshot) bool {
+            return false;
+        }
+
         pub fn next(shot: *Snapshot) ?Report {
             return switch (shot.*) {
                 inline else => |*one| one.next(),
@@ -111,8 +124,8 @@ pub const Selector = union(Backend) {
 
     /// A watched socket, as selectors know it.
     pub const Key = struct {
-        descriptor: sys.Descriptor,
         handle: i64,
+        descriptor: sys.Descriptor,
         /// The selector's own: where it keeps the socket.
         position: u32 = 0,
     };

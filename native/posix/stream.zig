@@ -5,6 +5,7 @@ const sys = @import("sys.zig");
 const poll = @import("poll.zig");
 const tcp = @import("tcp.zig");
 const local = @import("local.zig");
+const Connection = @import("../connection.zig").Connection;
 const events = @import("../events.zig");
 const status = @import("../status.zig");
 
@@ -33,7 +34,7 @@ pub const Server = struct {
                     .ipv4 => address,
                     .local => null,
                 },
-                .known = .init(.established),
+                .connection = .established,
             };
             switch (sys.failureOf(result)) {
                 // accept(2): what went wrong with one client is no error of the server.
@@ -51,6 +52,10 @@ pub const Server = struct {
             .ipv4 => tcp.Address.ofDescriptor(server.descriptor, failure),
             .local => error.WrongKind,
         };
+    }
+
+    pub fn fileno(server: *const Server) status.Error!i64 {
+        return server.descriptor;
     }
 
     pub fn eventsOf(_: *Server, conditions: events.Conditions, asked: u32) u32 {
@@ -83,17 +88,15 @@ pub const Stream = struct {
     descriptor: sys.Descriptor,
     /// Null for local streams. Kept, because the system forgets it when the connection ends.
     remote_address: ?tcp.Address,
-    known: AtomicKnown = .init(.{}),
-    /// The system's code for why the connection failed or was severed, once it is known: the system tells it once only.
-    error_code: std.atomic.Value(i32) = .init(0),
+    connection: Connection = .{},
 
     /// Bytes per call to the system at most: what fits any platform's signed result.
     const size_max = std.math.maxInt(i32) & ~@as(usize, 0xfff);
 
     pub fn read(stream: *Stream, buffer: []u8, peek: bool, failure: *status.Failure) status.Error!usize {
         std.debug.assert(buffer.len > 0);
-        const known = stream.known.load();
-        if (known.failed) return failure.system(stream.error_code.load(.acquire));
+        const known = stream.connection.known.load();
+        if (known.failed) return failure.system(stream.connection.errorCode());
         if (!known.determined) return 0;
 
         const result = sys.receive(stream.descriptor, buffer.ptr, @min(buffer.len, size_max), peek);
@@ -103,19 +106,19 @@ pub const Stream = struct {
             .FAULT, .NOMEM, .NOBUFS, .BADF => |e| return failure.system(sys.codeOf(e)),
             else => |e| {
                 stream.keepError(sys.codeOf(e));
-                stream.known.add(.{ .ended = true, .severed = true });
+                stream.connection.known.add(.{ .ended = true, .severed = true });
             },
         };
         // The system gives unread bytes first: this is the end of them.
-        stream.known.add(.{ .ended = true, .drained = true });
-        const code = stream.error_code.load(.acquire);
+        stream.connection.known.add(.{ .ended = true, .drained = true });
+        const code = stream.connection.errorCode();
         return if (code == 0) 0 else failure.system(code);
     }
 
     pub fn write(stream: *Stream, data: []const u8, failure: *status.Failure) status.Error!usize {
         std.debug.assert(data.len > 0);
-        const known = stream.known.load();
-        if (known.failed) return failure.system(stream.error_code.load(.acquire));
+        const known = stream.connection.known.load();
+        if (known.failed) return failure.system(stream.connection.errorCode());
         if (!known.determined) return 0;
 
         const result = sys.send(stream.descriptor, data.ptr, @min(data.len, size_max));
@@ -132,8 +135,8 @@ pub const Stream = struct {
     }
 
     pub fn finishWriting(stream: *Stream, failure: *status.Failure) status.Error!void {
-        const known = stream.known.load();
-        if (known.failed) return failure.system(stream.error_code.load(.acquire));
+        const known = stream.connection.known.load();
+        if (known.failed) return failure.system(stream.connection.errorCode());
         // Linux would break off the attempt to connect.
         if (!known.determined) return failure.system(sys.codeOf(.NOTCONN));
         if (known.finished) return;
@@ -141,45 +144,26 @@ pub const Stream = struct {
         if (poll.conditionsNow(stream.descriptor).severed) return failure.system(sys.codeOf(.NOTCONN));
         const result = sys.shutdownWriting(stream.descriptor);
         if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
-        stream.known.add(.{ .finished = true });
+        stream.connection.known.add(.{ .finished = true });
     }
 
     /// 0 if there is none (yet). Called with the library's lock held, as are the functions below.
     pub fn connectionError(stream: *Stream) i32 {
         _ = stream.probe(events.of_streams);
-        const known = stream.known.load();
-        if (known.determined and known.severed and stream.error_code.load(.acquire) == 0) {
+        const known = stream.connection.known.load();
+        if (known.determined and known.severed and stream.connection.errorCode() == 0) {
             stream.keepError(sys.takeSocketError(stream.descriptor));
         }
-        return stream.error_code.load(.acquire);
+        return stream.connection.errorCode();
     }
 
     /// Which of the asked-for events hold, by what a selector reported of the stream.
     pub fn eventsOf(stream: *Stream, conditions: events.Conditions, asked: u32) u32 {
-        if (!stream.known.load().determined) {
-            if (conditions.isEmpty()) return 0;
-            stream.determine(conditions);
-        }
-        if (conditions.severed) {
-            stream.known.add(.{ .ended = true, .severed = true });
-        } else if (conditions.ended) {
-            stream.known.add(.{ .ended = true });
-        }
-        var known = stream.known.load();
-        var data = conditions.readable;
-        if (known.gone()) {
-            // Selectors report the end as readable too.
-            data = false;
-            if (!known.drained and asked & (events.data_available | events.end_of_data) != 0) {
-                data = stream.hasUnread();
-                known = stream.known.load();
-            }
-        }
-        return asked & events.ofStream(known, .{ .data = data, .space = conditions.writable });
+        return Connection.eventsOf(stream, conditions, asked);
     }
 
     /// Whether bytes of a remote end that has gone are still to be read. Not by FIONREAD, which stops at urgent data.
-    fn hasUnread(stream: *Stream) bool {
+    pub fn hasUnread(stream: *Stream) bool {
         var byte: [1]u8 = undefined;
         const result = sys.receive(stream.descriptor, &byte, 1, true);
         if (result > 0) return true;
@@ -189,7 +173,7 @@ pub const Stream = struct {
             // The system tells it once.
             else => |e| stream.keepError(sys.codeOf(e)),
         };
-        stream.known.add(.{ .drained = true });
+        stream.connection.known.add(.{ .drained = true });
         return false;
     }
 
@@ -199,33 +183,27 @@ pub const Stream = struct {
     }
 
     /// A selector reported something while the stream was connecting: the attempt has ended.
-    fn determine(stream: *Stream, conditions: events.Conditions) void {
+    pub fn determine(stream: *Stream, conditions: events.Conditions) void {
         const code = sys.takeSocketError(stream.descriptor);
-        if (code == 0 and !conditions.severed) return stream.known.add(.established);
+        if (code == 0 and !conditions.severed) return stream.connection.known.add(.established);
         // Established and severed before anybody looked? What arrived in between must not be lost. EPIPE says that somebody
         // has written to it: a child that shares it.
         if (code == sys.codeOf(.PIPE) or stream.hasUnread()) {
             stream.keepError(code);
-            return stream.known.add(.{ .determined = true, .ended = true, .severed = true });
+            return stream.connection.known.add(.{ .determined = true, .ended = true, .severed = true });
         }
         // The code is 0 if another process that shares the socket took it.
-        stream.fail(if (code == 0) sys.codeOf(.CONNABORTED) else code);
-    }
-
-    pub fn establish(stream: *Stream) void {
-        stream.known.add(.established);
-    }
-
-    pub fn fail(stream: *Stream, code: i32) void {
-        stream.keepError(code);
-        stream.known.add(.refused);
+        stream.connection.fail(if (code == 0) sys.codeOf(.CONNABORTED) else code);
     }
 
     fn keepError(stream: *Stream, code: i32) void {
         // EPIPE says that a write came after an orderly end: no reason for that end. The system tells it to whoever calls
         // next, and so it would depend on the order of the calls who hears it.
-        if (code == 0 or code == sys.codeOf(.PIPE)) return;
-        _ = stream.error_code.cmpxchgStrong(0, code, .acq_rel, .acquire);
+        if (code != sys.codeOf(.PIPE)) stream.connection.keepError(code);
+    }
+
+    pub fn fileno(stream: *const Stream) status.Error!i64 {
+        return stream.descriptor;
     }
 
     pub fn localAddress(stream: *Stream, failure: *status.Failure) status.Error!tcp.Address {
@@ -239,22 +217,5 @@ pub const Stream = struct {
 
     pub fn deinit(stream: *Stream) void {
         sys.close(stream.descriptor);
-    }
-};
-
-/// Facts are added from several threads at once, never taken back.
-const AtomicKnown = struct {
-    bits: std.atomic.Value(u8),
-
-    fn init(known: events.Known) AtomicKnown {
-        return .{ .bits = .init(@bitCast(known)) };
-    }
-
-    pub fn load(self: *const AtomicKnown) events.Known {
-        return @bitCast(self.bits.load(.acquire));
-    }
-
-    fn add(self: *AtomicKnown, known: events.Known) void {
-        _ = self.bits.fetchOr(@bitCast(known), .acq_rel);
     }
 };

@@ -7,6 +7,10 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const linux = std.os.linux;
+const status = @import("../status.zig");
+
+/// What small objects are made with. The library has no libc to ask.
+pub const allocator = std.heap.page_allocator;
 
 comptime {
     // macOS and FreeBSD come with their selector; until then nothing pretends to serve them.
@@ -147,8 +151,13 @@ pub fn workingDirectory(buffer: []u8) ?[]u8 {
 pub const Waker = struct {
     fd: Descriptor,
 
-    pub fn open() isize {
-        return signed(linux.eventfd(0, linux.EFD.CLOEXEC | linux.EFD.NONBLOCK));
+    /// A signal stays until it is taken down, and wakes everybody who waits for this waker.
+    pub const lasts = true;
+
+    pub fn open(failure: *status.Failure) status.Error!Waker {
+        const result = signed(linux.eventfd(0, linux.EFD.CLOEXEC | linux.EFD.NONBLOCK));
+        if (result < 0) return failure.system(codeOf(failureOf(result)));
+        return .{ .fd = @intCast(result) };
     }
 
     pub fn close(waker: Waker) void {
@@ -195,6 +204,16 @@ pub fn threadId() i32 {
 
 pub fn processId() i32 {
     return linux.getpid();
+}
+
+/// What the system still has of this process's operations: nothing, for POSIX systems do theirs at once.
+pub fn pendingOperations() u64 {
+    return 0;
+}
+
+/// Closed streams have nothing left to hand over: what was written is the system's.
+pub fn finishClosing(_: ?u64) bool {
+    return true;
 }
 
 /// Says something last and ends the process: for the library's own panics, where nothing may be unwound.

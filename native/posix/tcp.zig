@@ -87,7 +87,7 @@ pub fn connect(remote: Address, local: Address, failure: *status.Failure) status
     for (0..self_connects_max) |_| {
         var stream = try connectOnce(remote, local, failure);
         errdefer stream.deinit();
-        if (local.port != 0 or stream.known.load().failed) return stream;
+        if (local.port != 0 or stream.connection.known.load().failed) return stream;
         const chosen = try Address.ofDescriptor(stream.descriptor, failure);
         if (!std.meta.eql(chosen, remote)) return stream;
         stream.deinit();
@@ -109,11 +109,11 @@ fn connectOnce(remote: Address, local: Address, failure: *status.Failure) status
     const name = remote.toSystem();
     const result = sys.connect(descriptor, &name, @sizeOf(sys.sockaddr.in));
     if (result >= 0) {
-        stream.establish();
+        stream.connection.establish();
     } else switch (sys.failureOf(result)) {
         // Interrupted or not, the attempt goes on.
         .INPROGRESS, .INTR => {},
-        else => |e| stream.fail(sys.codeOf(e)),
+        else => |e| stream.connection.fail(sys.codeOf(e)),
     }
     return stream;
 }
