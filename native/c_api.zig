@@ -169,7 +169,7 @@ pub export fn bbipc_connect_to_ipv4_tcp_server(
 }
 
 pub export fn bbipc_local_pathname_limit() callconv(.c) u64 {
-    return platform.local.pathname_max;
+    return platform.local.pathname_limit;
 }
 
 fn pathnameOf(pathname: ?[*]const u8, size: u64) status.Error![]const u8 {

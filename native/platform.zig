@@ -2,15 +2,17 @@
 //!
 //! What a platform supplies, under the same names on every system:
 //!
-//!   sys        Lock, Waker, monotonicNs, processId, abort
+//!   sys        Lock, Waker, Descriptor, allocator, monotonicNs, processId, threadId, yield, pendingOperations,
+//!              finishClosing, abort
 //!   tcp        listen, connect: IPv4 servers and streams
-//!   local      listen, connect, pathname_max: local servers and streams
-//!   Server     accept, localAddress, prepareClose, deinit, descriptor; eventsOf: what a selector's report means
-//!   Stream     read, write, finishWriting, connectionError, localAddress, remoteAddress, deinit, descriptor, known,
-//!              probe; eventsOf
-//!   Selector   one of the system's ways of watching many sockets (open, close, arm, rearm, disarm, snapshot, wait),
-//!              chosen by a Backend
-//!   poll       the wait behind bbipc_poll_socket and bbipc_poll_sockets
+//!   local      listen, connect, pathname_max, pathname_limit: local servers and streams
+//!   Server     accept, localAddress, prepareClose, deinit, fileno; watched: what selectors watch of it; eventsOf: what a
+//!              selector's report means; probe: what holds now
+//!   Stream     read, write, finishWriting, connectionError, localAddress, remoteAddress, deinit, fileno; connection: what
+//!              is known of it; watched, eventsOf, probe
+//!   Selector   one of the system's ways of watching many sockets, chosen by a Backend: open, close, arm, rearm, disarm,
+//!              snapshot, discard, changesNeedNotice, reportToOthers; Snapshot: wait, next, signalsTaken, outdated
+//!   poll       the wait behind bbipc_poll_socket and bbipc_poll_sockets: Sleeper, Entry, wait
 //!
 //! architecture.md says which files they live in.
 
@@ -18,6 +20,7 @@ const builtin = @import("builtin");
 
 const implementation = switch (builtin.os.tag) {
     .linux => @import("posix/posix.zig"),
+    .windows => @import("windows/windows.zig"),
     else => @compileError("bbipc does not support this operating system yet"),
 };
 

@@ -139,7 +139,7 @@ const Wait = struct {
             }
             if (plan == .standing or plan == .recheck) self.rechecks = true;
             const armed = plan == .armed and !self.stuck and happened.* == 0;
-            entry.* = platform.poll.entryOf(poller.descriptorOf(slot), if (armed) plan.armed else null);
+            entry.* = platform.poll.entryOf(poller.watchedOf(slot), if (armed) plan.armed else null);
         }
         self.asked_all = self.stuck;
         self.stuck = false;

@@ -84,10 +84,11 @@ pub fn planOf(socket: *const handles.Slot, asked: u32) events.Plan {
     };
 }
 
-pub fn descriptorOf(socket: *const handles.Slot) sys.Descriptor {
+/// What selectors watch of it.
+pub fn watchedOf(socket: *handles.Slot) sys.Descriptor {
     return switch (socket.object) {
-        .server => |*server| server.descriptor,
-        .stream => |*stream| stream.descriptor,
+        .server => |*server| server.watched(),
+        .stream => |*stream| stream.watched(),
         .none, .poller => unreachable,
     };
 }
@@ -213,7 +214,7 @@ pub const Poller = struct {
             .asked = asked,
             .key = .{
                 .handle = socket.handle(),
-                .descriptor = descriptorOf(socket),
+                .descriptor = watchedOf(socket),
             },
         };
         poller.lists.getPtr(.parked).append(&registration.in_poller);
@@ -383,7 +384,10 @@ pub const Poller = struct {
         var backoff: deadlines.Backoff = .{};
         var shot: platform.Selector.Snapshot = undefined;
         var standing_first: ?bool = null;
+        var took_signal = false;
         while (true) {
+            // It was another thread's, which must get it now.
+            if (took_signal) sys.yield();
             var waiter: waiters.Waiter = .{ .waker = poller.waker };
             var woken = false;
             var blocks = false;
@@ -417,6 +421,7 @@ pub const Poller = struct {
             defer poller.endTurn(&shot);
             const notice = if (blocks) poller.waiters.remove(&waiter) else .none;
             if (notice == .end) woken = true;
+            took_signal = notice == .none and shot.signalsTaken() > 0;
             if (poller.closing) return error.InvalidHandle;
             if (waited) |_| poller.collect(&shot, results) else |err| {
                 if (results.count == 0) return if (woken) error.Woken else err;

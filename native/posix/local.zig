@@ -8,6 +8,9 @@ const sockets = @import("stream.zig");
 /// One byte of sun_path is left for the closing NUL, which some systems and many tools expect.
 pub const pathname_max = @sizeOf(@FieldType(sys.sockaddr.un, "path")) - 1;
 
+/// The same, as bbipc.h tells it.
+pub const pathname_limit = pathname_max;
+
 const Name = struct {
     address: sys.sockaddr.un = .{ .path = @splat(0) },
     size: sys.socklen_t,

@@ -54,6 +54,10 @@ pub const Server = struct {
         };
     }
 
+    pub fn watched(server: *Server) sys.Descriptor {
+        return server.descriptor;
+    }
+
     pub fn fileno(server: *const Server) status.Error!i64 {
         return server.descriptor;
     }
@@ -200,6 +204,10 @@ pub const Stream = struct {
         // EPIPE says that a write came after an orderly end: no reason for that end. The system tells it to whoever calls
         // next, and so it would depend on the order of the calls who hears it.
         if (code != sys.codeOf(.PIPE)) stream.connection.keepError(code);
+    }
+
+    pub fn watched(stream: *Stream) sys.Descriptor {
+        return stream.descriptor;
     }
 
     pub fn fileno(stream: *const Stream) status.Error!i64 {

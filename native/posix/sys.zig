@@ -206,6 +206,11 @@ pub fn processId() i32 {
     return linux.getpid();
 }
 
+/// Lets others run who may be waiting for what this thread gave up.
+pub fn yield() void {
+    _ = linux.sched_yield();
+}
+
 /// What the system still has of this process's operations: nothing, for POSIX systems do theirs at once.
 pub fn pendingOperations() u64 {
     return 0;

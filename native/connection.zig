@@ -1,0 +1,94 @@
+//! What a stream knows of its connection, and what follows from what a selector reports of it: the same on every platform
+//! and for every transport.
+
+const std = @import("std");
+const events = @import("events.zig");
+
+/// Facts are added from several threads at once, never taken back.
+const AtomicKnown = struct {
+    bits: std.atomic.Value(u8),
+
+    fn init(known: events.Known) AtomicKnown {
+        return .{ .bits = .init(@bitCast(known)) };
+    }
+
+    pub fn load(self: *const AtomicKnown) events.Known {
+        return @bitCast(self.bits.load(.acquire));
+    }
+
+    pub fn add(self: *AtomicKnown, known: events.Known) void {
+        const bits: u8 = @bitCast(known);
+        var now: events.Known = @bitCast(self.bits.fetchOr(bits, .acq_rel) | bits);
+        // Both ends have finished.
+        if (!now.finished or !now.ended or now.severed) return;
+        now.severed = true;
+        _ = self.bits.fetchOr(@bitCast(now), .acq_rel);
+    }
+};
+
+pub const Connection = struct {
+    known: AtomicKnown = .init(.{}),
+    /// The system's code for why the connection failed or was severed, once it is known: the system tells it once only.
+    error_code: std.atomic.Value(i32) = .init(0),
+
+    pub const established: Connection = .{ .known = .init(.established) };
+
+    pub fn establish(connection: *Connection) void {
+        connection.known.add(.established);
+    }
+
+    pub fn fail(connection: *Connection, code: i32) void {
+        connection.keepError(code);
+        connection.known.add(.refused);
+    }
+
+    /// The first reason stays. 0 is none.
+    pub fn keepError(connection: *Connection, code: i32) void {
+        if (code == 0) return;
+        _ = connection.error_code.cmpxchgStrong(0, code, .acq_rel, .acquire);
+    }
+
+    pub fn errorCode(connection: *const Connection) i32 {
+        return connection.error_code.load(.acquire);
+    }
+
+    /// Which of the asked-for events hold of a stream, by what a selector reported of it. With the library's lock held.
+    ///
+    /// The stream supplies `connection`; `determine(conditions)`, called when something was reported while it was connecting;
+    /// and `hasUnread()`, which tells whether bytes of a remote end that has gone are still to be read, and adds `drained`.
+    pub fn eventsOf(stream: anytype, conditions: events.Conditions, asked: u32) u32 {
+        const known = &stream.connection.known;
+        if (!known.load().determined) {
+            if (conditions.isEmpty()) return 0;
+            stream.determine(conditions);
+        }
+        if (conditions.severed) {
+            known.add(.{ .ended = true, .severed = true });
+        } else if (conditions.ended) {
+            known.add(.{ .ended = true });
+        }
+        var data = conditions.readable;
+        if (known.load().gone()) {
+            // Selectors report the end as readable too.
+            data = false;
+            if (!known.load().drained and asked & (events.data_available | events.end_of_data) != 0) {
+                data = stream.hasUnread();
+            }
+        }
+        return asked & events.ofStream(known.load(), .{ .data = data, .space = conditions.writable });
+    }
+};
+
+test "an end that both have made severs the connection, in either order" {
+    const testing = std.testing;
+    for ([_][2]events.Known{
+        .{ .{ .finished = true }, .{ .ended = true } },
+        .{ .{ .ended = true }, .{ .finished = true } },
+    }) |order| {
+        var connection: Connection = .established;
+        connection.known.add(order[0]);
+        try testing.expect(!connection.known.load().severed);
+        connection.known.add(order[1]);
+        try testing.expect(connection.known.load().severed);
+    }
+}

@@ -1,0 +1,356 @@
+//! The completion port: Windows' selector.
+//!
+//! How it behaves, and its traps (GetQueuedCompletionStatusEx; afd.zig and pipes.zig tell of what is watched):
+//!
+//! - A port is a queue of packets, each of which says that one operation has ended. It knows no readiness, and what it says was
+//!   so when the packet was queued. So a packet is taken for a hint: its socket is asked anew when it is reported.
+//! - To be level-triggered, what was reported is watched anew by the next wait. If its condition still holds, its packet is
+//!   queued at once, behind the others': nobody starves, and a wait costs what is ready, not what is watched.
+//! - Each watch has one packet to come at the most. Its memory goes when that has been dequeued, however it was cancelled and
+//!   whatever became of the socket; packets carry the watch, and the watch the socket's handle, or 0 when it is nobody's.
+//! - A packet goes to one thread. Where several wait, one that takes what is another's passes it on (reportToOthers,
+//!   signalsTaken).
+//! - A watch for more than before is cancelled, and begun anew when its packet has come back. So a wait can find nothing but
+//!   packets of the past; then it looks again (outdated).
+//! - A socket's handle is associated with the port only once in its life. So no user's handle ever is: AFD's helper handles are.
+//! - The port's closing wakes nobody. The poller wakes its threads first.
+
+const std = @import("std");
+const sys = @import("sys.zig");
+const afd = @import("afd.zig");
+const events = @import("../events.zig");
+const status = @import("../status.zig");
+const sockets = @import("stream.zig");
+
+const allocator = sys.allocator;
+
+/// What one wait takes at the most. More wait for the next.
+const reports_per_wait_max = 256;
+
+/// The numbers are those of bbipc.h.
+pub const Backend = enum(i32) {
+    iocp = 3,
+
+    pub const default: Backend = .iocp;
+};
+
+/// One socket that one selector watches. Lives until it is disarmed and has no packet to come.
+pub const Watch = struct {
+    selector: *Selector,
+    /// 0 when nobody wants to hear of it any more.
+    handle: i64,
+    descriptor: sys.Descriptor,
+    interest: events.Interest,
+    state: State = .idle,
+    /// How often in a row the packet came, and nothing of interest held.
+    idle_packets: u8 = 0,
+    /// For TCP: the poll, the helper it goes to, and what it asks for.
+    poll: afd.Poll = .{},
+    helper: ?*afd.Helper = null,
+    asked: u32 = 0,
+    cancelled: bool = false,
+    /// In the selector's list of those that the next wait begins to watch, or in the pipe's list of watchers.
+    node: std.DoublyLinkedList.Node = .{},
+
+    const State = enum {
+        /// To be begun by the next wait.
+        idle,
+        /// Its pipe will tell.
+        watching,
+        /// A packet is to come.
+        pending,
+    };
+
+    pub fn fromNode(node: *std.DoublyLinkedList.Node) *Watch {
+        return @fieldParentPtr("node", node);
+    }
+
+    fn wants(watch: *const Watch, conditions: events.Conditions) bool {
+        return isOfInterest(watch.interest, conditions);
+    }
+
+    /// The packet of a pipe's watch.
+    fn queuePacket(watch: *Watch) void {
+        watch.state = .pending;
+        watch.selector.pending_count += 1;
+        _ = sys.pending_operations.fetchAdd(1, .acq_rel);
+        sys.post(watch.selector.port, watch);
+    }
+};
+
+/// Whether what holds is what was asked for. A severed connection is told unasked, as by every selector.
+pub fn isOfInterest(interest: events.Interest, conditions: events.Conditions) bool {
+    return (interest.readable and conditions.readable) or
+        (interest.writable and conditions.writable) or
+        (interest.ended and conditions.ended) or
+        conditions.severed;
+}
+
+/// Queues the packets of those watchers of a pipe that want what holds. With the library's lock held.
+pub fn tell(watchers: *std.DoublyLinkedList, conditions: events.Conditions) void {
+    var next = watchers.first;
+    while (next) |node| {
+        next = node.next;
+        const watch: *Watch = .fromNode(node);
+        if (!watch.wants(conditions)) continue;
+        watchers.remove(node);
+        watch.queuePacket();
+    }
+}
+
+/// A watch over many sockets. `Snapshot.wait` is called without the library's lock, all else with it.
+pub const Selector = struct {
+    port: sys.HANDLE,
+    helpers: std.ArrayList(*afd.Helper) = .empty,
+    idle: std.DoublyLinkedList = .{},
+    /// How many packets are to come.
+    pending_count: u32 = 0,
+
+    /// The waker's port is the selector's.
+    pub fn open(_: Backend, waker: sys.Waker, _: *status.Failure) status.Error!Selector {
+        return .{ .port = waker.port };
+    }
+
+    /// Every socket was disarmed before, and no thread waits.
+    pub fn close(selector: *Selector) void {
+        std.debug.assert(selector.idle.first == null);
+        selector.drain();
+        for (selector.helpers.items) |helper| {
+            helper.close();
+            allocator.destroy(helper);
+        }
+        selector.helpers.deinit(allocator);
+    }
+
+    /// Takes what packets are still to come of watches that were cancelled.
+    /// No other thread uses the selector.
+    pub fn drain(selector: *Selector) void {
+        var shot: Snapshot = .{ .selector = selector };
+        var failure: status.Failure = .{};
+        while (selector.pending_count > 0) {
+            shot.wait(reports_per_wait_max, null, &failure) catch sys.Sleep(1);
+            selector.discard(&shot);
+        }
+    }
+
+    pub fn arm(selector: *Selector, key: *Key, interest: events.Interest, failure: *status.Failure) status.Error!void {
+        const watch = try allocator.create(Watch);
+        errdefer allocator.destroy(watch);
+        watch.* = .{
+            .selector = selector,
+            .handle = key.handle,
+            .descriptor = key.descriptor,
+            .interest = interest,
+        };
+        if (key.descriptor == .tcp) watch.helper = try selector.takeHelper(failure);
+        selector.idle.append(&watch.node);
+        key.watch = watch;
+    }
+
+    fn takeHelper(selector: *Selector, failure: *status.Failure) status.Error!*afd.Helper {
+        // The last has room, or none may have.
+        if (selector.helpers.getLastOrNull()) |last| {
+            if (last.watches_count < afd.Helper.watches_max) {
+                last.watches_count += 1;
+                return last;
+            }
+        }
+        for (selector.helpers.items, 0..) |helper, index| {
+            if (helper.watches_count >= afd.Helper.watches_max) continue;
+            helper.watches_count += 1;
+            const last = selector.helpers.items.len - 1;
+            std.mem.swap(*afd.Helper, &selector.helpers.items[index], &selector.helpers.items[last]);
+            return helper;
+        }
+        try selector.helpers.ensureUnusedCapacity(allocator, 1);
+        const helper = try allocator.create(afd.Helper);
+        errdefer allocator.destroy(helper);
+        helper.* = try .open(selector.port, failure);
+        helper.watches_count = 1;
+        selector.helpers.appendAssumeCapacity(helper);
+        return helper;
+    }
+
+    pub fn rearm(selector: *Selector, key: *Key, interest: events.Interest) bool {
+        const watch = key.watch.?;
+        watch.interest = interest;
+        watch.idle_packets = 0;
+        switch (watch.state) {
+            .idle => {},
+            // Its pipe looks at what it waits for now.
+            .watching => {
+                unwatch(watch);
+                watch.state = .idle;
+                selector.idle.append(&watch.node);
+            },
+            .pending => if (watch.descriptor == .tcp and afd.eventsOf(interest) & ~watch.asked != 0) cancel(watch),
+        }
+        return true;
+    }
+
+    pub fn disarm(selector: *Selector, key: *Key) void {
+        const watch = key.watch.?;
+        key.watch = null;
+        if (watch.helper) |helper| helper.watches_count -= 1;
+        watch.handle = 0;
+        switch (watch.state) {
+            .idle => selector.idle.remove(&watch.node),
+            .watching => unwatch(watch),
+            .pending => {
+                if (watch.descriptor == .tcp) cancel(watch);
+                return; // it goes with its packet
+            },
+        }
+        allocator.destroy(watch);
+    }
+
+    fn unwatch(watch: *Watch) void {
+        switch (watch.descriptor) {
+            .tcp => unreachable,
+            inline .pipe, .pipe_server => |one| one.unwatch(watch),
+        }
+    }
+
+    fn cancel(watch: *Watch) void {
+        if (watch.cancelled) return;
+        watch.cancelled = true;
+        watch.poll.cancel(watch.helper.?.handle);
+    }
+
+    /// A thread that waits already does not see what only a wait begins to watch.
+    pub fn changesNeedNotice(_: *const Selector) bool {
+        return true;
+    }
+
+    /// Begins to watch what is to be watched, for a wait.
+    pub fn snapshot(selector: *Selector, shot: *Snapshot) status.Error!void {
+        selector.beginAll();
+        shot.* = .{ .selector = selector };
+    }
+
+    /// The other threads that wait hear of what this one has taken and still holds.
+    pub fn reportToOthers(selector: *Selector) void {
+        selector.beginAll();
+    }
+
+    fn beginAll(selector: *Selector) void {
+        while (selector.idle.popFirst()) |node| {
+            const watch: *Watch = .fromNode(node);
+            switch (watch.descriptor) {
+                .tcp => |socket| {
+                    watch.cancelled = false;
+                    watch.asked = afd.eventsOf(watch.interest);
+                    if (watch.poll.submit(watch.helper.?.handle, socket.base, watch.asked, watch)) {
+                        watch.state = .pending;
+                        selector.pending_count += 1;
+                        _ = sys.pending_operations.fetchAdd(1, .acq_rel);
+                    } else {
+                        // Somebody closed it behind our back, or the system has no memory: look at it at once.
+                        watch.idle_packets = idle_packets_max;
+                        watch.queuePacket();
+                    }
+                },
+                inline .pipe, .pipe_server => |one| {
+                    watch.state = .watching;
+                    one.watch(watch);
+                },
+            }
+        }
+    }
+
+    /// After a wait: what was dequeued and not looked at is watched anew.
+    pub fn discard(_: *Selector, shot: *Snapshot) void {
+        while (shot.cursor < shot.packets.len) _ = shot.take();
+    }
+
+    /// A watched socket, as selectors know it.
+    pub const Key = struct {
+        handle: i64,
+        descriptor: sys.Descriptor,
+        /// The selector's own, while armed.
+        watch: ?*Watch = null,
+    };
+
+    pub const Report = struct {
+        handle: i64,
+        conditions: events.Conditions,
+    };
+
+    /// So often a packet may come in vain before the poller is told that something is amiss.
+    const idle_packets_max = 3;
+
+    /// One wait's own memory, and its reports.
+    pub const Snapshot = struct {
+        selector: *Selector,
+        room: [reports_per_wait_max]sys.OVERLAPPED_ENTRY = undefined,
+        packets: []const sys.OVERLAPPED_ENTRY = &.{},
+        cursor: usize = 0,
+        signals_count: usize = 0,
+        in_vain_count: usize = 0,
+
+        pub fn wait(
+            shot: *Snapshot,
+            reports_max: usize,
+            timeout_ns: ?u64,
+            failure: *status.Failure,
+        ) status.Error!void {
+            std.debug.assert(reports_max > 0);
+            shot.packets = &.{};
+            shot.cursor = 0;
+            shot.packets = try sys.dequeue(
+                shot.selector.port,
+                shot.room[0..@min(reports_max, reports_per_wait_max)],
+                timeout_ns,
+                failure,
+            );
+        }
+
+        pub fn next(shot: *Snapshot) ?Report {
+            while (shot.cursor < shot.packets.len) {
+                const watch = shot.take() orelse continue;
+                var conditions = sockets.conditionsNow(watch.descriptor);
+                if (watch.descriptor == .tcp and watch.poll.lasting().severed) conditions.severed = true;
+                if (watch.wants(conditions)) {
+                    watch.idle_packets = 0;
+                } else if (watch.cancelled or watch.idle_packets < idle_packets_max) {
+                    if (!watch.cancelled) watch.idle_packets += 1;
+                    shot.in_vain_count += 1;
+                    continue;
+                }
+                return .{ .handle = watch.handle, .conditions = conditions };
+            }
+            return null;
+        }
+
+        /// The next packet's watch, which is idle now. Null for a signal, and for a watch that is nobody's.
+        fn take(shot: *Snapshot) ?*Watch {
+            const packet = shot.packets[shot.cursor];
+            shot.cursor += 1;
+            const context = packet.context orelse {
+                shot.signals_count += 1;
+                return null;
+            };
+            const watch: *Watch = @ptrCast(@alignCast(context));
+            std.debug.assert(watch.state == .pending);
+            const selector = shot.selector;
+            selector.pending_count -= 1;
+            _ = sys.pending_operations.fetchSub(1, .acq_rel);
+            if (watch.handle == 0) {
+                allocator.destroy(watch);
+                shot.in_vain_count += 1;
+                return null;
+            }
+            watch.state = .idle;
+            selector.idle.append(&watch.node);
+            return watch;
+        }
+
+        pub fn signalsTaken(shot: *const Snapshot) usize {
+            return shot.signals_count;
+        }
+
+        pub fn outdated(shot: *const Snapshot) bool {
+            return shot.in_vain_count > 0 or shot.signals_count > 0;
+        }
+    };
+};

@@ -1,0 +1,168 @@
+//! Local servers and streams: named pipes. Their names, and who may open them.
+
+const std = @import("std");
+const sys = @import("sys.zig");
+const pipes = @import("pipes.zig");
+const status = @import("../status.zig");
+const sockets = @import("stream.zig");
+
+const prefix = "\\\\.\\pipe\\";
+
+/// UTF-16 code units of a whole name (CreateNamedPipe).
+pub const pathname_limit = 256;
+/// So many bytes can they take at the most, as they are given (WTF-8: UTF-8, and lone surrogates, which names can have).
+pub const pathname_max = 3 * pathname_limit;
+
+const Name = struct {
+    buffer: [pathname_limit + 1]u16,
+    size: usize,
+
+    fn of(pathname: []const u8) status.Error!Name {
+        if (std.mem.indexOfScalar(u8, pathname, 0) != null) return error.InvalidArgument;
+        const rest = if (startsLikePipe(pathname)) pathname[prefix.len..] else pathname;
+        if (rest.len == 0) return error.InvalidArgument;
+        const size = std.unicode.calcWtf16LeLen(rest) catch return error.InvalidArgument;
+        if (prefix.len + size > pathname_limit) return error.NameTooLong;
+
+        var name: Name = .{ .buffer = undefined, .size = prefix.len + size };
+        for (prefix, name.buffer[0..prefix.len]) |byte, *unit| unit.* = byte;
+        const converted = std.unicode.wtf8ToWtf16Le(name.buffer[prefix.len..], rest) catch return error.InvalidArgument;
+        std.debug.assert(converted == size);
+        // Both separators mean the same in paths, but not to the system in the names of pipes.
+        std.mem.replaceScalar(u16, name.buffer[prefix.len..][0..size], '/', '\\');
+        name.buffer[name.size] = 0;
+        return name;
+    }
+
+    fn text(name: *const Name) [:0]const u16 {
+        return name.buffer[0..name.size :0];
+    }
+};
+
+/// Whether it is the whole name of a pipe of this machine: \\.\pipe\... or \\?\pipe\..., with either separator.
+fn startsLikePipe(pathname: []const u8) bool {
+    if (pathname.len < prefix.len) return false;
+    for (pathname[0..prefix.len], prefix) |given, wanted| {
+        const same = switch (wanted) {
+            '\\' => given == '\\' or given == '/',
+            '.' => given == '.' or given == '?',
+            else => std.ascii.toLower(given) == wanted,
+        };
+        if (!same) return false;
+    }
+    return true;
+}
+
+/// A pipe has no file that could stay: its name goes with its last handle.
+pub fn listen(
+    pathname: []const u8,
+    backlog: i32,
+    _: bool,
+    failure: *status.Failure,
+) status.Error!sockets.Server {
+    const name: Name = try .of(pathname);
+    const listener = try pipes.Listener.listen(name.text(), backlog, try security(failure), failure);
+    return .{ .transport = .{ .pipe = listener } };
+}
+
+pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!sockets.Stream {
+    const name: Name = try .of(pathname);
+    return .ofPipe(try pipes.connect(name.text(), failure));
+}
+
+// ---- Who may open a server's pipe ----
+
+/// The system's default lets everybody read. A Unix socket's lets nobody but its owner connect, and root: so does this one,
+/// to the user whom the process runs as, to SYSTEM and to Administrators.
+const Security = struct {
+    /// A SECURITY_DESCRIPTOR with pointers, which is smaller.
+    descriptor: [64]u8 align(8),
+    acl: [256]u8 align(8),
+    /// A TOKEN_USER, and the SID that it points to.
+    user: [128]u8 align(8),
+
+    fn fill(self: *Security) sys.NtStatus {
+        const token_query = 0x8;
+        const token_user = 1;
+        const this_process: sys.HANDLE = @ptrFromInt(std.math.maxInt(usize));
+        var token: sys.HANDLE = undefined;
+        var result = sys.NtOpenProcessToken(this_process, token_query, &token);
+        if (result.isError()) return result;
+        defer _ = sys.CloseHandle(token);
+        var size: u32 = 0;
+        result = sys.NtQueryInformationToken(token, token_user, &self.user, self.user.len, &size);
+        if (result.isError()) return result;
+        const user: *const anyopaque = @as(*const *const anyopaque, @ptrCast(&self.user)).*;
+
+        const acl_revision = 2;
+        result = sys.RtlCreateAcl(&self.acl, self.acl.len, acl_revision);
+        if (result.isError()) return result;
+        const file_all_access = 0x1f01ff;
+        for ([_]*const anyopaque{ user, &local_system, &administrators }) |who| {
+            result = sys.RtlAddAccessAllowedAce(&self.acl, acl_revision, file_all_access, who);
+            if (result.isError()) return result;
+        }
+        const descriptor_revision = 1;
+        result = sys.RtlCreateSecurityDescriptor(&self.descriptor, descriptor_revision);
+        if (result.isError()) return result;
+        return sys.RtlSetDaclSecurityDescriptor(&self.descriptor, 1, &self.acl, 0);
+    }
+};
+
+fn Sid(comptime parts: usize) type {
+    return extern struct {
+        revision: u8 = 1,
+        count: u8 = parts,
+        /// SECURITY_NT_AUTHORITY
+        authority: [6]u8 = .{ 0, 0, 0, 0, 0, 5 },
+        parts: [parts]u32,
+    };
+}
+
+const local_system: Sid(1) = .{ .parts = .{18} };
+const administrators: Sid(2) = .{ .parts = .{ 32, 544 } };
+
+/// Filled once, for the process's life: its user never changes.
+var security_memory: Security = undefined;
+var security_ready = false;
+var security_lock: sys.Lock = .{};
+
+fn security(failure: *status.Failure) status.Error!*const anyopaque {
+    security_lock.lock();
+    defer security_lock.unlock();
+    if (!security_ready) {
+        const result = security_memory.fill();
+        if (result.isError()) return failure.system(result.toCode());
+        security_ready = true;
+    }
+    return &security_memory.descriptor;
+}
+
+const testing = std.testing;
+
+fn expectName(expected: []const u8, pathname: []const u8) !void {
+    const name: Name = try .of(pathname);
+    var buffer: [pathname_max]u8 = undefined;
+    const size = std.unicode.wtf16LeToWtf8(&buffer, name.text());
+    try testing.expectEqualStrings(expected, buffer[0..size]);
+}
+
+test "names: plain, paths, and whole names of pipes" {
+    try expectName("\\\\.\\pipe\\build-server", "build-server");
+    try expectName("\\\\.\\pipe\\C:\\run\\d.sock", "C:\\run/d.sock");
+    for ([_][]const u8{ "\\\\.\\pipe\\x", "//./pipe/x", "\\\\?\\PIPE\\x" }) |whole| try expectName("\\\\.\\pipe\\x", whole);
+    try expectName("\\\\.\\pipe\\\\\\.\\pipeline", "\\\\.\\pipeline");
+}
+
+test "names: what can't be one" {
+    for ([_][]const u8{ "a\x00b", "\\\\.\\pipe\\", "\xff" }) |wrong| {
+        try testing.expectError(error.InvalidArgument, Name.of(wrong));
+    }
+    const longest: [pathname_limit - prefix.len]u8 = @splat('x');
+    _ = try Name.of(&longest);
+    try testing.expectError(error.NameTooLong, Name.of(longest ++ "x"));
+    // Counted in UTF-16, not in bytes.
+    var umlauts: [2 * longest.len]u8 = undefined;
+    for (0..longest.len) |index| umlauts[2 * index ..][0..2].* = "\u{e4}".*;
+    _ = try Name.of(&umlauts);
+}

@@ -1,0 +1,683 @@
+//! Named pipes: what local servers and streams are made of, and the thread that learns what becomes of their operations.
+//!
+//! How they behave, and their traps (CreateNamedPipe, ntifs.h; what was measured is in docs/platforms.md):
+//!
+//! - A pipe has no readiness: one starts an operation and hears of its end. So readability is learnt by a read of zero bytes,
+//!   which ends when bytes arrive or the remote end goes, and room by the end of the one write that may be under way. Either is
+//!   a hint: whoever is woken asks the pipe itself, for a peer's write of zero bytes ends such a read too.
+//! - The system owns an operation's block and buffer until its packet is dequeued, also when it was cancelled or the handle
+//!   closed. Hence they live on the heap, and the reaper alone frees what it has dequeued.
+//! - An operation that ends at once leaves no packet (FILE_SKIP_COMPLETION_PORT_ON_SUCCESS), one whose context is null never
+//!   does. Errors leave none either.
+//! - A write that does not fit waits for the reader, whole. Cancelled, it may have been read in part, and the system does not
+//!   tell how much; so it is left alone. Where the handle is closed under it, it is lost; so the reaper closes it after the
+//!   write.
+//! - The remote end's going is visible at once in the pipe's state, but while bytes are unread no operation tells of it. Who
+//!   waits for that alone is served by looking now and then.
+//! - A client needs an instance that listens, and takes it. So a server keeps as many as its backlog, and makes the next
+//!   before it hands one out. A client can be gone again by then, with or without bytes for us.
+//! - DisconnectNamedPipe discards what the client has not read: it is never called. FlushFileBuffers blocks: neither.
+//! - The port and its thread start with the first pipe: a program without any has neither.
+//!
+//! The library's lock guards listeners, watchers and the reaper's list. Each pipe has a lock of its own for what moves bytes,
+//! which is taken inside the library's, never around it.
+
+const std = @import("std");
+const sys = @import("sys.zig");
+const tcp = @import("tcp.zig");
+const iocp = @import("iocp.zig");
+const events = @import("../events.zig");
+const deadlines = @import("../deadline.zig");
+const handles = @import("../handles.zig");
+const status = @import("../status.zig");
+
+const allocator = sys.allocator;
+
+/// Bytes that the system keeps for each direction. A write that fits in ends at once.
+const buffer_size = 65536;
+/// Bytes per write at most: they are copied, for the caller's buffer must not be the system's after the call.
+const write_max = 65536;
+/// A server's instances at most, however large its backlog.
+const instances_max = 1024;
+
+const access_duplex = 0x3;
+const flag_overlapped = 0x40000000;
+const flag_first_instance = 0x00080000;
+const mode_reject_remote_clients = 0x8;
+const unlimited_instances = 255;
+const generic_read = 0x80000000;
+const generic_write = 0x40000000;
+const open_existing = 3;
+const security_sqos_present = 0x00100000;
+const security_identification = 0x00010000;
+const skip_port_on_success = 0x1;
+const fsctl_listen = 0x00110008;
+
+const no_offset: i64 = 0;
+
+// ---- The reaper ----
+
+/// One operation that the system has, or has had. Its packet's context is its address.
+const Operation = struct {
+    block: sys.IO_STATUS_BLOCK = .{},
+    kind: enum { hint, write, connect },
+
+    fn fromContext(context: *anyopaque) *Operation {
+        return @ptrCast(@alignCast(context));
+    }
+};
+
+const Reaper = struct {
+    port: sys.HANDLE,
+    /// Pipes with bytes unread whose end somebody waits for.
+    looked_at: std.DoublyLinkedList = .{},
+    looked_at_count: u32 = 0,
+    /// Closed pipes that have still to hand over what was written to them.
+    closing_count: std.atomic.Value(u32) = .init(0),
+
+    const look_interval_ns = 25 * std.time.ns_per_ms;
+    /// With many pipes it looks less often, so as not to take a processor's time.
+    const look_share_ns = 200 * std.time.ns_per_us;
+    const stack_size = 128 * 1024;
+
+    fn run(_: ?*anyopaque) callconv(.winapi) u32 {
+        const self = &reaper.?;
+        while (true) {
+            var room: [64]sys.OVERLAPPED_ENTRY = undefined;
+            var failure: status.Failure = .{};
+            const interval_ns = self.lookInterval();
+            const packets = sys.dequeue(self.port, &room, interval_ns, &failure) catch {
+                // Only for want of the system's memory.
+                sys.Sleep(1);
+                continue;
+            };
+            const lock = &handles.table.lock;
+            lock.lock();
+            defer lock.unlock();
+            for (packets) |packet| {
+                // Without a context it only says that there is something to look at.
+                if (packet.context) |context| finish(Operation.fromContext(context));
+            }
+            if (interval_ns != null) self.look();
+        }
+    }
+
+    fn finish(operation: *Operation) void {
+        _ = sys.pending_operations.fetchSub(1, .acq_rel);
+        switch (operation.kind) {
+            .hint => Pipe.ofHint(operation).hintEnded(),
+            .write => Write.of(operation).pipe.writeEnded(),
+            .connect => Instance.of(operation).connectEnded(),
+        }
+    }
+
+    fn lookInterval(self: *Reaper) ?u64 {
+        const lock = &handles.table.lock;
+        lock.lock();
+        defer lock.unlock();
+        if (self.looked_at_count == 0) return null;
+        return @max(look_interval_ns, self.looked_at_count * look_share_ns);
+    }
+
+    fn look(self: *Reaper) void {
+        var next = self.looked_at.first;
+        while (next) |node| {
+            next = node.next;
+            const pipe: *Pipe = @fieldParentPtr("in_looked_at", node);
+            pipe.tellWatchers();
+        }
+    }
+
+    fn lookAt(self: *Reaper, pipe: *Pipe) void {
+        if (pipe.is_looked_at) return;
+        pipe.is_looked_at = true;
+        self.looked_at.append(&pipe.in_looked_at);
+        self.looked_at_count += 1;
+        // It sleeps without a limit until it hears of the first.
+        if (self.looked_at_count == 1) sys.post(self.port, null);
+    }
+
+    fn leaveAlone(self: *Reaper, pipe: *Pipe) void {
+        if (!pipe.is_looked_at) return;
+        pipe.is_looked_at = false;
+        self.looked_at.remove(&pipe.in_looked_at);
+        self.looked_at_count -= 1;
+    }
+};
+
+/// Null until the first pipe.
+var reaper: ?Reaper = null;
+
+/// With the library's lock held.
+fn startReaper(failure: *status.Failure) status.Error!void {
+    if (reaper != null) return;
+    const port = try sys.createPort(failure);
+    errdefer _ = sys.CloseHandle(port);
+    reaper = .{ .port = port };
+    errdefer reaper = null;
+    const thread = sys.CreateThread(null, Reaper.stack_size, Reaper.run, null, 0, null) orelse
+        return failure.system(sys.lastCode());
+    _ = sys.CloseHandle(thread);
+    sys.stayLoaded();
+}
+
+/// Whether closed pipes have handed over all that was written to them, within that time (null: for ever).
+pub fn finishClosing(timeout_ns: ?u64) bool {
+    const longest_ns = std.math.maxInt(i64);
+    const deadline: deadlines.Deadline = if (timeout_ns) |ns| .after(@intCast(@min(ns, longest_ns))) else .never;
+    while (true) {
+        {
+            handles.table.lock.lock();
+            defer handles.table.lock.unlock();
+            const ours = &(reaper orelse return true);
+            if (ours.closing_count.load(.acquire) == 0) return true;
+        }
+        if (deadline.remainingNs() == 0) return false;
+        sys.Sleep(1);
+    }
+}
+
+// ---- Streams ----
+
+const Write = struct {
+    operation: Operation = .{ .kind = .write },
+    pipe: *Pipe,
+    size: u32,
+    bytes: [write_max]u8,
+
+    /// With room for so many bytes only.
+    fn create(pipe: *Pipe, data: []const u8) ?*Write {
+        const memory = allocator.alignedAlloc(u8, .of(Write), @offsetOf(Write, "bytes") + data.len) catch return null;
+        const self: *Write = @ptrCast(memory.ptr);
+        self.operation = .{ .kind = .write };
+        self.pipe = pipe;
+        self.size = @intCast(data.len);
+        @memcpy(self.bytes[0..data.len], data);
+        return self;
+    }
+
+    fn destroy(self: *Write) void {
+        const memory: [*]align(@alignOf(Write)) u8 = @ptrCast(self);
+        allocator.free(memory[0 .. @offsetOf(Write, "bytes") + self.size]);
+    }
+
+    fn of(operation: *Operation) *Write {
+        return @fieldParentPtr("operation", operation);
+    }
+};
+
+/// One end of a pipe.
+pub const Pipe = struct {
+    handle: sys.HANDLE,
+    /// Whether operations that end at once leave no packet.
+    skips: bool,
+
+    // Under the library's lock.
+    watchers: std.DoublyLinkedList = .{},
+    hint: Operation = .{ .kind = .hint },
+    hint_pending: bool = false,
+    /// The buffer of its no bytes.
+    nothing: [1]u8 = undefined,
+    is_looked_at: bool = false,
+    in_looked_at: std.DoublyLinkedList.Node = .{},
+    closed: bool = false,
+
+    // Under this lock.
+    lock: sys.Lock = .{},
+    write_pending: ?*Write = null,
+    write_lost: bool = false,
+
+    /// Owns the handle, which reports to the reaper's port, if it succeeds.
+    fn create(handle: sys.HANDLE) status.Error!*Pipe {
+        const self = try allocator.create(Pipe);
+        self.* = .{
+            .handle = handle,
+            .skips = sys.SetFileCompletionNotificationModes(handle, skip_port_on_success) != 0,
+        };
+        return self;
+    }
+
+    fn ofHint(operation: *Operation) *Pipe {
+        return @fieldParentPtr("hint", operation);
+    }
+
+    // ---- Bytes ----
+
+    pub fn read(self: *Pipe, buffer: []u8, peek: bool) tcp.Outcome {
+        // Two readers would both see the same bytes, and one of them would then wait for more.
+        self.lock.lock();
+        defer self.lock.unlock();
+        const room: u32 = @intCast(@min(buffer.len, std.math.maxInt(i32)));
+        var available: u32 = 0;
+        var count: u32 = 0;
+        const target: ?[*]u8 = if (peek) buffer.ptr else null;
+        if (sys.PeekNamedPipe(self.handle, target, if (peek) room else 0, &count, &available, null) == 0) {
+            return .{ .failed = sys.lastCode() };
+        }
+        if (available == 0) return .nothing;
+        if (peek) return .{ .count = count };
+
+        var block: sys.IO_STATUS_BLOCK = .{};
+        const size = @min(room, available);
+        const result = sys.NtReadFile(self.handle, null, null, null, &block, buffer.ptr, size, &no_offset, null);
+        if (result == .pending) self.finishNow(&block);
+        const outcome = if (result == .pending) block.now() else result;
+        if (outcome.isError()) {
+            return if (outcome == .cancelled) .nothing else .{ .failed = outcome.toCode() };
+        }
+        return if (block.information == 0) .nothing else .{ .count = block.information };
+    }
+
+    /// The bytes were there, so this does not happen; but the buffer is the caller's after the call in any case.
+    fn finishNow(self: *Pipe, block: *sys.IO_STATUS_BLOCK) void {
+        @branchHint(.cold);
+        sys.cancel(self.handle, block);
+        while (block.now() == .pending) sys.Sleep(1);
+    }
+
+    pub fn write(self: *Pipe, data: []const u8) tcp.Outcome {
+        self.lock.lock();
+        defer self.lock.unlock();
+        if (self.write_pending != null) return .nothing;
+        const copy = Write.create(self, data[0..@min(data.len, write_max)]) orelse
+            return .{ .failed = sys.code.not_enough_memory };
+        const operation = &copy.operation;
+        const size = copy.size;
+        _ = sys.pending_operations.fetchAdd(1, .acq_rel);
+        self.write_pending = copy;
+        const result = sys.NtWriteFile(
+            self.handle,
+            null,
+            null,
+            operation,
+            &operation.block,
+            &copy.bytes,
+            size,
+            &no_offset,
+            null,
+        );
+        const ended = result.isError() or (result == .success and self.skips);
+        // Otherwise its packet comes.
+        if (!ended) return .{ .count = size };
+        const count = operation.block.information;
+        _ = sys.pending_operations.fetchSub(1, .acq_rel);
+        self.write_pending = null;
+        copy.destroy();
+        if (result.isError()) return .{ .failed = result.toCode() };
+        return if (count == 0) .nothing else .{ .count = @min(count, size) };
+    }
+
+    // ---- Events. With the library's lock held ----
+
+    pub fn conditionsNow(self: *Pipe) events.Conditions {
+        var available: u32 = 0;
+        const peeked = sys.PeekNamedPipe(self.handle, null, 0, null, &available, null) != 0;
+        const gone = !peeked or !self.isConnected();
+        const room = room: {
+            self.lock.lock();
+            defer self.lock.unlock();
+            break :room self.write_pending == null;
+        };
+        return .{ .readable = available > 0 or gone, .writable = room and !gone, .ended = gone, .severed = gone };
+    }
+
+    fn isConnected(self: *Pipe) bool {
+        var block: sys.IO_STATUS_BLOCK = .{};
+        var information: sys.FILE_PIPE_LOCAL_INFORMATION = undefined;
+        const size = @sizeOf(sys.FILE_PIPE_LOCAL_INFORMATION);
+        const class = sys.FILE_PIPE_LOCAL_INFORMATION.class;
+        const result = sys.NtQueryInformationFile(self.handle, &block, &information, size, class);
+        return !result.isError() and information.state == sys.FILE_PIPE_LOCAL_INFORMATION.state_connected;
+    }
+
+    fn hasUnread(self: *Pipe) bool {
+        var available: u32 = 0;
+        return sys.PeekNamedPipe(self.handle, null, 0, null, &available, null) != 0 and available > 0;
+    }
+
+    /// Whether the remote end has gone without reading a write that was under way.
+    pub fn lostWrite(self: *Pipe) bool {
+        self.lock.lock();
+        defer self.lock.unlock();
+        return self.write_lost;
+    }
+
+    /// The watch is told when one of its conditions may hold: at once if one does.
+    pub fn watch(self: *Pipe, one: *iocp.Watch) void {
+        self.watchers.append(&one.node);
+        self.tellWatchers();
+    }
+
+    pub fn unwatch(self: *Pipe, one: *iocp.Watch) void {
+        self.watchers.remove(&one.node);
+        if (self.watchers.first == null) reaper.?.leaveAlone(self);
+    }
+
+    /// So many messages of no bytes are passed over in one go.
+    const empty_messages_max = 16;
+
+    /// Tells those whose conditions hold, and sees to it that the others hear of theirs.
+    fn tellWatchers(self: *Pipe) void {
+        const ours = &reaper.?;
+        for (0..empty_messages_max) |_| {
+            if (self.watchers.first == null) return ours.leaveAlone(self);
+            iocp.tell(&self.watchers, self.conditionsNow());
+            if (!self.anyoneReads()) return ours.leaveAlone(self);
+            if (self.hint_pending) return ours.leaveAlone(self);
+            // Who is still here waits for the end, which no operation tells of before the bytes are read.
+            if (self.hasUnread()) return ours.lookAt(self);
+            if (!self.startHint()) return ours.leaveAlone(self);
+        }
+        ours.lookAt(self);
+    }
+
+    /// Whether somebody waits for what a read of zero bytes tells.
+    fn anyoneReads(self: *Pipe) bool {
+        var next = self.watchers.first;
+        while (next) |node| : (next = node.next) {
+            const interest = iocp.Watch.fromNode(node).interest;
+            if (interest.readable or interest.ended or interest.severed) return true;
+        }
+        return false;
+    }
+
+    /// Starts the read of zero bytes. True if it has ended already.
+    fn startHint(self: *Pipe) bool {
+        std.debug.assert(!self.hint_pending);
+        const operation = &self.hint;
+        operation.block = .{};
+        _ = sys.pending_operations.fetchAdd(1, .acq_rel);
+        self.hint_pending = true;
+        const result = sys.NtReadFile(
+            self.handle,
+            null,
+            null,
+            operation,
+            &operation.block,
+            &self.nothing,
+            0,
+            &no_offset,
+            null,
+        );
+        if (!result.isError() and !(result == .success and self.skips)) return false;
+        _ = sys.pending_operations.fetchSub(1, .acq_rel);
+        self.hint_pending = false;
+        return true;
+    }
+
+    fn hintEnded(self: *Pipe) void {
+        self.hint_pending = false;
+        if (self.closed) return self.freeIfDone();
+        self.tellWatchers();
+    }
+
+    fn writeEnded(self: *Pipe) void {
+        {
+            self.lock.lock();
+            defer self.lock.unlock();
+            const done = self.write_pending.?;
+            if (done.operation.block.now().isError()) self.write_lost = true;
+            self.write_pending = null;
+            done.destroy();
+        }
+        if (!self.closed) return self.tellWatchers();
+        _ = sys.CloseHandle(self.handle);
+        _ = reaper.?.closing_count.fetchSub(1, .acq_rel);
+        self.freeIfDone();
+    }
+
+    // ---- The end ----
+
+    pub fn close(self: *Pipe) void {
+        const lock = &handles.table.lock;
+        lock.lock();
+        defer lock.unlock();
+        std.debug.assert(self.watchers.first == null);
+        self.closed = true;
+        if (self.hint_pending) sys.cancel(self.handle, &self.hint.block);
+        const waits = waits: {
+            self.lock.lock();
+            defer self.lock.unlock();
+            break :waits self.write_pending != null;
+        };
+        if (waits) {
+            _ = reaper.?.closing_count.fetchAdd(1, .acq_rel);
+        } else {
+            _ = sys.CloseHandle(self.handle);
+        }
+        self.freeIfDone();
+    }
+
+    /// Closed, and nothing of it is with the system.
+    fn freeIfDone(self: *Pipe) void {
+        if (self.hint_pending or self.write_pending != null) return;
+        allocator.destroy(self);
+    }
+};
+
+// ---- Servers ----
+
+/// One instance of a server's pipe, until it is handed out.
+const Instance = struct {
+    operation: Operation = .{ .kind = .connect },
+    handle: sys.HANDLE,
+    listener: *Listener,
+    /// In the listener's list of those that listen, or of those that have a client.
+    node: std.DoublyLinkedList.Node = .{},
+
+    fn of(operation: *Operation) *Instance {
+        return @fieldParentPtr("operation", operation);
+    }
+
+    fn fromNode(node: *std.DoublyLinkedList.Node) *Instance {
+        return @fieldParentPtr("node", node);
+    }
+
+    /// The packet of its listening came.
+    fn connectEnded(self: *Instance) void {
+        const listener = self.listener;
+        listener.listening.remove(&self.node);
+        if (listener.closed) {
+            // Its handle is closed.
+            allocator.destroy(self);
+            return listener.freeIfDone();
+        }
+        if (self.operation.block.now().isError()) {
+            // Not for a client's sake: those are handed out, also when they have gone. Another takes its place.
+            _ = sys.CloseHandle(self.handle);
+            allocator.destroy(self);
+            listener.addLostInstance();
+        } else {
+            listener.clients.append(&self.node);
+        }
+        iocp.tell(&listener.watchers, listener.conditionsNow());
+    }
+};
+
+/// A server's pipe. All its functions but `listen`, `accept` and `close` are called with the library's lock held.
+pub const Listener = struct {
+    name: [:0]const u16,
+    security: sys.SECURITY_ATTRIBUTES,
+    watchers: std.DoublyLinkedList = .{},
+    listening: std.DoublyLinkedList = .{},
+    /// Oldest first.
+    clients: std.DoublyLinkedList = .{},
+    /// Instances that ended badly and could not be replaced at once.
+    lost_count: u32 = 0,
+    closed: bool = false,
+
+    /// Owns neither the name nor the security descriptor: it copies the one, and needs the other for the process's life.
+    pub fn listen(
+        name: [:0]const u16,
+        backlog: i32,
+        security: *const anyopaque,
+        failure: *status.Failure,
+    ) status.Error!*Listener {
+        const lock = &handles.table.lock;
+        lock.lock();
+        defer lock.unlock();
+        try startReaper(failure);
+        const copy = try allocator.dupeSentinel(u16, name, 0);
+        errdefer allocator.free(copy);
+        const self = try allocator.create(Listener);
+        self.* = .{ .name = copy, .security = .{ .descriptor = security } };
+        errdefer self.closeWithLock();
+        errdefer self.name = &.{}; // freed above
+        const count = std.math.clamp(backlog, 1, instances_max);
+        for (0..@intCast(count)) |index| try self.addInstance(index == 0, failure);
+        return self;
+    }
+
+    fn addInstance(self: *Listener, first: bool, failure: *status.Failure) status.Error!void {
+        const handle = sys.CreateNamedPipeW(
+            self.name,
+            access_duplex | flag_overlapped | (if (first) @as(u32, flag_first_instance) else 0),
+            // Byte type, byte read mode and blocking are zeros.
+            mode_reject_remote_clients,
+            unlimited_instances,
+            buffer_size,
+            buffer_size,
+            0,
+            &self.security,
+        );
+        if (handle == sys.invalid_handle) {
+            const why = sys.lastCode();
+            // Of the first: somebody else has the name.
+            const taken = first and (why == sys.code.access_denied or why == sys.code.pipe_busy);
+            return failure.system(if (taken) sys.code.wsa_eaddrinuse else why);
+        }
+        errdefer _ = sys.CloseHandle(handle);
+        // Wine takes no notice of FILE_FLAG_FIRST_PIPE_INSTANCE.
+        if (first and !isOnlyInstance(handle)) return failure.system(sys.code.wsa_eaddrinuse);
+        try sys.associate(reaper.?.port, handle, failure);
+        const instance = try allocator.create(Instance);
+        errdefer allocator.destroy(instance);
+        instance.* = .{ .handle = handle, .listener = self };
+
+        const operation = &instance.operation;
+        _ = sys.pending_operations.fetchAdd(1, .acq_rel);
+        const result = sys.NtFsControlFile(
+            handle,
+            null,
+            null,
+            operation,
+            &operation.block,
+            fsctl_listen,
+            null,
+            0,
+            null,
+            0,
+        );
+        if (!result.isError()) return self.listening.append(&instance.node);
+        _ = sys.pending_operations.fetchSub(1, .acq_rel);
+        switch (result) {
+            // A client was quicker; the other says that it has gone again.
+            .pipe_connected, .pipe_closing => self.clients.append(&instance.node),
+            else => return failure.system(result.toCode()),
+        }
+    }
+
+    fn isOnlyInstance(handle: sys.HANDLE) bool {
+        var block: sys.IO_STATUS_BLOCK = .{};
+        var information: sys.FILE_PIPE_LOCAL_INFORMATION = undefined;
+        const size = @sizeOf(sys.FILE_PIPE_LOCAL_INFORMATION);
+        const class = sys.FILE_PIPE_LOCAL_INFORMATION.class;
+        const result = sys.NtQueryInformationFile(handle, &block, &information, size, class);
+        return result.isError() or information.current_instances <= 1;
+    }
+
+    fn addLostInstance(self: *Listener) void {
+        var failure: status.Failure = .{};
+        self.lost_count += 1;
+        while (self.lost_count > 0) : (self.lost_count -= 1) self.addInstance(false, &failure) catch return;
+    }
+
+    pub fn accept(self: *Listener, failure: *status.Failure) status.Error!?*Pipe {
+        const lock = &handles.table.lock;
+        lock.lock();
+        defer lock.unlock();
+        const node = self.clients.first orelse return null;
+        const instance: *Instance = .fromNode(node);
+        const pipe = try Pipe.create(instance.handle);
+        errdefer allocator.destroy(pipe);
+        // Before this one goes, or a client could find none, and the name could become another's.
+        try self.addInstance(false, failure);
+        self.clients.remove(node);
+        allocator.destroy(instance);
+        return pipe;
+    }
+
+    pub fn conditionsNow(self: *const Listener) events.Conditions {
+        return .{ .readable = self.clients.first != null };
+    }
+
+    pub fn watch(self: *Listener, one: *iocp.Watch) void {
+        self.watchers.append(&one.node);
+        iocp.tell(&self.watchers, self.conditionsNow());
+    }
+
+    pub fn unwatch(self: *Listener, one: *iocp.Watch) void {
+        self.watchers.remove(&one.node);
+    }
+
+    pub fn close(self: *Listener) void {
+        const lock = &handles.table.lock;
+        lock.lock();
+        defer lock.unlock();
+        self.closeWithLock();
+    }
+
+    fn closeWithLock(self: *Listener) void {
+        std.debug.assert(self.watchers.first == null);
+        self.closed = true;
+        while (self.clients.popFirst()) |node| {
+            const instance: *Instance = .fromNode(node);
+            _ = sys.CloseHandle(instance.handle);
+            allocator.destroy(instance);
+        }
+        var next = self.listening.first;
+        while (next) |node| : (next = node.next) {
+            const instance: *Instance = .fromNode(node);
+            sys.cancel(instance.handle, &instance.operation.block);
+            _ = sys.CloseHandle(instance.handle);
+        }
+        self.freeIfDone();
+    }
+
+    fn freeIfDone(self: *Listener) void {
+        if (self.listening.first != null) return;
+        if (self.name.len > 0) allocator.free(self.name);
+        allocator.destroy(self);
+    }
+};
+
+// ---- Clients ----
+
+pub fn connect(name: [:0]const u16, failure: *status.Failure) status.Error!*Pipe {
+    {
+        const lock = &handles.table.lock;
+        lock.lock();
+        defer lock.unlock();
+        try startReaper(failure);
+    }
+    const handle = sys.CreateFileW(
+        name,
+        generic_read | generic_write,
+        0,
+        null,
+        open_existing,
+        // A server learns who its client is, but can't act in its name.
+        flag_overlapped | security_sqos_present | security_identification,
+        null,
+    );
+    if (handle == sys.invalid_handle) switch (sys.lastCode()) {
+        sys.code.file_not_found, sys.code.path_not_found => |why| {
+            failure.system_code = why;
+            return error.NoLocalServer;
+        },
+        else => |why| return failure.system(why),
+    };
+    errdefer _ = sys.CloseHandle(handle);
+    try sys.associate(reaper.?.port, handle, failure);
+    return .create(handle);
+}

@@ -1,0 +1,128 @@
+//! What bbipc_poll_socket and bbipc_poll_sockets wait with. Windows has no call that waits for any number of sockets and pipes
+//! and says which: so the sockets are asked one by one, and only to sleep until one of them may have changed, a selector
+//! watches them for so long.
+
+const std = @import("std");
+const sys = @import("sys.zig");
+const iocp = @import("iocp.zig");
+const handles = @import("../handles.zig");
+const events = @import("../events.zig");
+const status = @import("../status.zig");
+const sockets = @import("stream.zig");
+
+/// What a wait of poll_sockets knows of one socket.
+pub const Entry = struct {
+    key: iocp.Selector.Key,
+    interest: ?events.Interest,
+    conditions: events.Conditions = .{},
+    armed: bool = false,
+};
+
+/// What to ask for one socket. Null asks nothing.
+pub fn entryOf(descriptor: sys.Descriptor, interest: ?events.Interest) Entry {
+    // Reports only wake, so the handle is anything but the 0 of a watch that nobody wants.
+    return .{ .key = .{ .handle = 1, .descriptor = descriptor }, .interest = interest };
+}
+
+pub fn conditionsOf(entry: Entry) events.Conditions {
+    return entry.conditions;
+}
+
+/// A selector for one thread's wait. They are kept for the next waits: there are as many as threads ever waited at once.
+/// Its functions are called with the library's lock held.
+pub const Sleeper = struct {
+    waker: sys.Waker,
+    bed: *Bed,
+
+    const Bed = struct {
+        selector: iocp.Selector,
+        next: ?*Bed,
+    };
+
+    var free: ?*Bed = null;
+
+    pub fn take(failure: *status.Failure) status.Error!Sleeper {
+        if (free) |bed| {
+            free = bed.next;
+            return .{ .waker = .{ .port = bed.selector.port }, .bed = bed };
+        }
+        const waker: sys.Waker = try .open(failure);
+        errdefer waker.close();
+        const bed = try sys.allocator.create(Bed);
+        errdefer sys.allocator.destroy(bed);
+        bed.* = .{ .selector = try .open(.default, waker, failure), .next = null };
+        return .{ .waker = waker, .bed = bed };
+    }
+
+    pub fn giveBack(sleeper: Sleeper) void {
+        sleeper.bed.next = free;
+        free = sleeper.bed;
+    }
+
+    /// There is no fork here.
+    pub fn forget() void {
+        unreachable;
+    }
+};
+
+/// Waits for the sockets of all entries but the last, which other platforms need for the waker.
+pub fn wait(
+    sleeper: ?Sleeper,
+    entries: []Entry,
+    timeout_ns: ?u64,
+    failure: *status.Failure,
+) (status.Error || error{TooMany})!void {
+    const watched = entries[0 .. entries.len - 1];
+    if (askAll(watched)) return;
+    const ours = sleeper orelse return;
+    const selector = &ours.bed.selector;
+    var shot: iocp.Selector.Snapshot = undefined;
+    {
+        handles.table.lock.lock();
+        defer handles.table.lock.unlock();
+        errdefer disarmAll(selector, watched);
+        try armAll(selector, watched, failure);
+        try selector.snapshot(&shot);
+    }
+    const waited = shot.wait(shot.room.len, timeout_ns, failure);
+    {
+        handles.table.lock.lock();
+        defer handles.table.lock.unlock();
+        selector.discard(&shot);
+        disarmAll(selector, watched);
+    }
+    // The watches that were cancelled.
+    selector.drain();
+    try waited;
+    _ = askAll(watched);
+}
+
+/// Whether one of them is what was asked for.
+fn askAll(entries: []Entry) bool {
+    handles.table.lock.lock();
+    defer handles.table.lock.unlock();
+    var any = false;
+    for (entries) |*entry| {
+        const interest = entry.interest orelse continue;
+        const conditions = sockets.conditionsNow(entry.key.descriptor);
+        const told = iocp.isOfInterest(interest, conditions);
+        entry.conditions = if (told) conditions else .{};
+        if (told) any = true;
+    }
+    return any;
+}
+
+fn armAll(selector: *iocp.Selector, entries: []Entry, failure: *status.Failure) status.Error!void {
+    for (entries) |*entry| {
+        const interest = entry.interest orelse continue;
+        try selector.arm(&entry.key, interest, failure);
+        entry.armed = true;
+    }
+}
+
+fn disarmAll(selector: *iocp.Selector, entries: []Entry) void {
+    for (entries) |*entry| {
+        if (entry.armed) selector.disarm(&entry.key);
+        entry.armed = false;
+    }
+}
