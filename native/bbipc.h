@@ -136,10 +136,10 @@ bbipc_result bbipc_prepare_to_wait(int32_t *system_code);
  * It falls to 0 soon after everything is closed. Always 0 on POSIX systems. */
 uint64_t bbipc_pending_operations(void);
 
-/* Waits until closed streams have handed over all that was written to them, which on Windows ends with the process: call
- * it before that. timeout_ns: as for the waiting functions. Returns 1 if they have, 0 when the time is up first. POSIX
- * systems deliver without the process, so there it is always 1 at once. */
-bbipc_result bbipc_finish_closing(int64_t timeout_ns);
+/* Waits until remote ends have taken all that was written, to closed streams too. To be called before the process ends: on
+ * Windows a write to a pipe whose buffer is full ends with it. timeout_ns: as for the waiting functions. Returns 1 if they
+ * have, 0 when the time is up first. POSIX systems deliver without the process, so there it is always 1 at once. */
+bbipc_result bbipc_finish_writes(int64_t timeout_ns);
 
 /* Closes a server, a stream or a poller. [close-socket, close-poller]
  *

@@ -79,9 +79,9 @@ pub export fn bbipc_pending_operations() callconv(.c) u64 {
     return platform.sys.pendingOperations();
 }
 
-pub export fn bbipc_finish_closing(timeout_ns: i64) callconv(.c) Result {
+pub export fn bbipc_finish_writes(timeout_ns: i64) callconv(.c) Result {
     checkTimeout(timeout_ns) catch |err| return status.fromError(err);
-    return @intFromBool(platform.sys.finishClosing(if (timeout_ns == forever) null else @intCast(timeout_ns)));
+    return @intFromBool(platform.sys.finishWrites(if (timeout_ns == forever) null else @intCast(timeout_ns)));
 }
 
 pub export fn bbipc_close(handle: Handle) callconv(.c) Result {

@@ -105,7 +105,9 @@ pub fn prepare(failure: *status.Failure) status.Error!void {
 /// What holds of a socket now.
 pub fn conditionsNow(socket: sys.HANDLE) events.Conditions {
     var block: sys.IO_STATUS_BLOCK = .{};
-    var question: PollInformation = .{ .timeout = 0, .socket = socket, .events = everything };
+    const question: PollInformation = .{ .timeout = 0, .socket = socket, .events = everything };
+    // Apart from the question, for the system need not write anything when no condition holds.
+    var answer: PollInformation = .{ .timeout = 0, .count = 0, .socket = socket, .events = 0 };
     const size = @sizeOf(PollInformation);
     const result = sys.NtDeviceIoControlFile(
         asking.load(.acquire).?,
@@ -116,13 +118,12 @@ pub fn conditionsNow(socket: sys.HANDLE) events.Conditions {
         ioctl_poll,
         &question,
         size,
-        &question,
+        &answer,
         size,
     );
     // A socket that somebody closed behind our back.
     if (result.isError()) return .{ .severed = true };
-    // When no condition holds, the answer names no socket.
-    return if (question.count == 0) .{} else conditionsOf(question.events);
+    return if (answer.count == 0) .{} else conditionsOf(answer.events);
 }
 
 // ---- Watching ----

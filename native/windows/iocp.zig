@@ -115,11 +115,18 @@ pub const Selector = struct {
     pub fn close(selector: *Selector) void {
         std.debug.assert(selector.idle.first == null);
         selector.drain();
-        for (selector.helpers.items) |helper| {
+        selector.closeHelpers(0);
+        selector.helpers.deinit(allocator);
+    }
+
+    /// All but so many. Nothing is armed.
+    pub fn closeHelpers(selector: *Selector, keep: usize) void {
+        while (selector.helpers.items.len > keep) {
+            const helper = selector.helpers.pop().?;
+            std.debug.assert(helper.watches_count == 0);
             helper.close();
             allocator.destroy(helper);
         }
-        selector.helpers.deinit(allocator);
     }
 
     /// Takes what packets are still to come of watches that were cancelled.

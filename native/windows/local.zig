@@ -21,12 +21,14 @@ const Name = struct {
         if (std.mem.indexOfScalar(u8, pathname, 0) != null) return error.InvalidArgument;
         const rest = if (startsLikePipe(pathname)) pathname[prefix.len..] else pathname;
         if (rest.len == 0) return error.InvalidArgument;
-        const size = std.unicode.calcWtf16LeLen(rest) catch return error.InvalidArgument;
+        // The next function looks beyond a character that is cut off.
+        if (!std.unicode.wtf8ValidateSlice(rest)) return error.InvalidArgument;
+        const size = std.unicode.calcWtf16LeLen(rest) catch unreachable;
         if (prefix.len + size > pathname_limit) return error.NameTooLong;
 
         var name: Name = .{ .buffer = undefined, .size = prefix.len + size };
         for (prefix, name.buffer[0..prefix.len]) |byte, *unit| unit.* = byte;
-        const converted = std.unicode.wtf8ToWtf16Le(name.buffer[prefix.len..], rest) catch return error.InvalidArgument;
+        const converted = std.unicode.wtf8ToWtf16Le(name.buffer[prefix.len..], rest) catch unreachable;
         std.debug.assert(converted == size);
         // Both separators mean the same in paths, but not to the system in the names of pipes.
         std.mem.replaceScalar(u16, name.buffer[prefix.len..][0..size], '/', '\\');
@@ -155,7 +157,7 @@ test "names: plain, paths, and whole names of pipes" {
 }
 
 test "names: what can't be one" {
-    for ([_][]const u8{ "a\x00b", "\\\\.\\pipe\\", "\xff" }) |wrong| {
+    for ([_][]const u8{ "a\x00b", "\\\\.\\pipe\\", "\xff", "a\xc3" }) |wrong| {
         try testing.expectError(error.InvalidArgument, Name.of(wrong));
     }
     const longest: [pathname_limit - prefix.len]u8 = @splat('x');

@@ -55,6 +55,16 @@ const fsctl_listen = 0x00110008;
 
 const no_offset: i64 = 0;
 
+/// What the system says of one end of a pipe.
+fn localInformation(handle: sys.HANDLE) ?sys.FILE_PIPE_LOCAL_INFORMATION {
+    var block: sys.IO_STATUS_BLOCK = .{};
+    var information: sys.FILE_PIPE_LOCAL_INFORMATION = undefined;
+    const size = @sizeOf(sys.FILE_PIPE_LOCAL_INFORMATION);
+    const class = sys.FILE_PIPE_LOCAL_INFORMATION.class;
+    const result = sys.NtQueryInformationFile(handle, &block, &information, size, class);
+    return if (result.isError()) null else information;
+}
+
 // ---- The reaper ----
 
 /// One operation that the system has, or has had. Its packet's context is its address.
@@ -72,8 +82,6 @@ const Reaper = struct {
     /// Pipes with bytes unread whose end somebody waits for.
     looked_at: std.DoublyLinkedList = .{},
     looked_at_count: u32 = 0,
-    /// Closed pipes that have still to hand over what was written to them.
-    closing_count: std.atomic.Value(u32) = .init(0),
 
     const look_interval_ns = 25 * std.time.ns_per_ms;
     /// With many pipes it looks less often, so as not to take a processor's time.
@@ -161,20 +169,18 @@ fn startReaper(failure: *status.Failure) status.Error!void {
     sys.stayLoaded();
 }
 
-/// Whether closed pipes have handed over all that was written to them, within that time (null: for ever).
-pub fn finishClosing(timeout_ns: ?u64) bool {
+/// Writes that are under way, those of closed pipes included.
+var pending_writes: std.atomic.Value(u32) = .init(0);
+
+/// Whether remote ends have taken all that was written, within that time (null: for ever).
+pub fn finishWrites(timeout_ns: ?u64) bool {
     const longest_ns = std.math.maxInt(i64);
     const deadline: deadlines.Deadline = if (timeout_ns) |ns| .after(@intCast(@min(ns, longest_ns))) else .never;
-    while (true) {
-        {
-            handles.table.lock.lock();
-            defer handles.table.lock.unlock();
-            const ours = &(reaper orelse return true);
-            if (ours.closing_count.load(.acquire) == 0) return true;
-        }
+    while (pending_writes.load(.acquire) > 0) {
         if (deadline.remainingNs() == 0) return false;
         sys.Sleep(1);
     }
+    return true;
 }
 
 // ---- Streams ----
@@ -252,7 +258,9 @@ pub const Pipe = struct {
         var count: u32 = 0;
         const target: ?[*]u8 = if (peek) buffer.ptr else null;
         if (sys.PeekNamedPipe(self.handle, target, if (peek) room else 0, &count, &available, null) == 0) {
-            return .{ .failed = sys.lastCode() };
+            const why = sys.lastCode();
+            // Whether a write was lost decides what this end is.
+            return if (self.write_pending == null) .{ .failed = why } else .nothing;
         }
         if (available == 0) return .nothing;
         if (peek) return .{ .count = count };
@@ -284,6 +292,7 @@ pub const Pipe = struct {
         const operation = &copy.operation;
         const size = copy.size;
         _ = sys.pending_operations.fetchAdd(1, .acq_rel);
+        _ = pending_writes.fetchAdd(1, .acq_rel);
         self.write_pending = copy;
         const result = sys.NtWriteFile(
             self.handle,
@@ -301,6 +310,7 @@ pub const Pipe = struct {
         if (!ended) return .{ .count = size };
         const count = operation.block.information;
         _ = sys.pending_operations.fetchSub(1, .acq_rel);
+        _ = pending_writes.fetchSub(1, .acq_rel);
         self.write_pending = null;
         copy.destroy();
         if (result.isError()) return .{ .failed = result.toCode() };
@@ -312,22 +322,19 @@ pub const Pipe = struct {
     pub fn conditionsNow(self: *Pipe) events.Conditions {
         var available: u32 = 0;
         const peeked = sys.PeekNamedPipe(self.handle, null, 0, null, &available, null) != 0;
-        const gone = !peeked or !self.isConnected();
         const room = room: {
             self.lock.lock();
             defer self.lock.unlock();
             break :room self.write_pending == null;
         };
+        // A write that is under way ends with the pipe. How it ended decides what the pipe's end is, so that is waited for.
+        const gone = room and (!peeked or !self.isConnected());
         return .{ .readable = available > 0 or gone, .writable = room and !gone, .ended = gone, .severed = gone };
     }
 
     fn isConnected(self: *Pipe) bool {
-        var block: sys.IO_STATUS_BLOCK = .{};
-        var information: sys.FILE_PIPE_LOCAL_INFORMATION = undefined;
-        const size = @sizeOf(sys.FILE_PIPE_LOCAL_INFORMATION);
-        const class = sys.FILE_PIPE_LOCAL_INFORMATION.class;
-        const result = sys.NtQueryInformationFile(self.handle, &block, &information, size, class);
-        return !result.isError() and information.state == sys.FILE_PIPE_LOCAL_INFORMATION.state_connected;
+        const information = localInformation(self.handle) orelse return false;
+        return information.state == sys.FILE_PIPE_LOCAL_INFORMATION.state_connected;
     }
 
     fn hasUnread(self: *Pipe) bool {
@@ -420,9 +427,9 @@ pub const Pipe = struct {
             self.write_pending = null;
             done.destroy();
         }
+        _ = pending_writes.fetchSub(1, .acq_rel);
         if (!self.closed) return self.tellWatchers();
         _ = sys.CloseHandle(self.handle);
-        _ = reaper.?.closing_count.fetchSub(1, .acq_rel);
         self.freeIfDone();
     }
 
@@ -435,16 +442,8 @@ pub const Pipe = struct {
         std.debug.assert(self.watchers.first == null);
         self.closed = true;
         if (self.hint_pending) sys.cancel(self.handle, &self.hint.block);
-        const waits = waits: {
-            self.lock.lock();
-            defer self.lock.unlock();
-            break :waits self.write_pending != null;
-        };
-        if (waits) {
-            _ = reaper.?.closing_count.fetchAdd(1, .acq_rel);
-        } else {
-            _ = sys.CloseHandle(self.handle);
-        }
+        // Nobody else uses it any more, so there is no write to come. One that is under way must end first.
+        if (self.write_pending == null) _ = sys.CloseHandle(self.handle);
         self.freeIfDone();
     }
 
@@ -460,8 +459,12 @@ pub const Pipe = struct {
 /// One instance of a server's pipe, until it is handed out.
 const Instance = struct {
     operation: Operation = .{ .kind = .connect },
-    handle: sys.HANDLE,
+    /// Whether its packet is still to come.
+    pending: bool = true,
+    /// Null once the handle is another's, or closed, and only the packet is waited for.
+    handle: ?sys.HANDLE,
     listener: *Listener,
+    has_client: bool = false,
     /// In the listener's list of those that listen, or of those that have a client.
     node: std.DoublyLinkedList.Node = .{},
 
@@ -476,21 +479,32 @@ const Instance = struct {
     /// The packet of its listening came.
     fn connectEnded(self: *Instance) void {
         const listener = self.listener;
-        listener.listening.remove(&self.node);
-        if (listener.closed) {
-            // Its handle is closed.
+        self.pending = false;
+        listener.pending_count -= 1;
+        const handle = self.handle orelse {
             allocator.destroy(self);
             return listener.freeIfDone();
-        }
-        if (self.operation.block.now().isError()) {
+        };
+        if (self.has_client) {
+            // Seen before by somebody who asked; those who wait have not been told.
+        } else if (self.operation.block.now().isError()) {
             // Not for a client's sake: those are handed out, also when they have gone. Another takes its place.
-            _ = sys.CloseHandle(self.handle);
+            listener.listening.remove(&self.node);
+            _ = sys.CloseHandle(handle);
             allocator.destroy(self);
             listener.addLostInstance();
         } else {
+            listener.listening.remove(&self.node);
+            self.has_client = true;
             listener.clients.append(&self.node);
         }
         iocp.tell(&listener.watchers, listener.conditionsNow());
+    }
+
+    /// Its handle is another's now, or closed.
+    fn release(self: *Instance) void {
+        self.handle = null;
+        if (!self.pending) allocator.destroy(self);
     }
 };
 
@@ -502,6 +516,8 @@ pub const Listener = struct {
     listening: std.DoublyLinkedList = .{},
     /// Oldest first.
     clients: std.DoublyLinkedList = .{},
+    /// How many packets of instances are to come.
+    pending_count: u32 = 0,
     /// Instances that ended badly and could not be replaced at once.
     lost_count: u32 = 0,
     closed: bool = false,
@@ -568,22 +584,25 @@ pub const Listener = struct {
             null,
             0,
         );
-        if (!result.isError()) return self.listening.append(&instance.node);
+        if (!result.isError()) {
+            self.pending_count += 1;
+            return self.listening.append(&instance.node);
+        }
+        instance.pending = false;
         _ = sys.pending_operations.fetchSub(1, .acq_rel);
         switch (result) {
             // A client was quicker; the other says that it has gone again.
-            .pipe_connected, .pipe_closing => self.clients.append(&instance.node),
+            .pipe_connected, .pipe_closing => {
+                instance.has_client = true;
+                self.clients.append(&instance.node);
+            },
             else => return failure.system(result.toCode()),
         }
     }
 
     fn isOnlyInstance(handle: sys.HANDLE) bool {
-        var block: sys.IO_STATUS_BLOCK = .{};
-        var information: sys.FILE_PIPE_LOCAL_INFORMATION = undefined;
-        const size = @sizeOf(sys.FILE_PIPE_LOCAL_INFORMATION);
-        const class = sys.FILE_PIPE_LOCAL_INFORMATION.class;
-        const result = sys.NtQueryInformationFile(handle, &block, &information, size, class);
-        return result.isError() or information.current_instances <= 1;
+        const information = localInformation(handle) orelse return true;
+        return information.current_instances <= 1;
     }
 
     fn addLostInstance(self: *Listener) void {
@@ -596,18 +615,33 @@ pub const Listener = struct {
         const lock = &handles.table.lock;
         lock.lock();
         defer lock.unlock();
+        self.findClients();
         const node = self.clients.first orelse return null;
         const instance: *Instance = .fromNode(node);
-        const pipe = try Pipe.create(instance.handle);
+        const pipe = try Pipe.create(instance.handle.?);
         errdefer allocator.destroy(pipe);
         // Before this one goes, or a client could find none, and the name could become another's.
         try self.addInstance(false, failure);
         self.clients.remove(node);
-        allocator.destroy(instance);
+        instance.release();
         return pipe;
     }
 
-    pub fn conditionsNow(self: *const Listener) events.Conditions {
+    /// A client that has connected is here, also while the reaper is still on its way to the packet. The system gives a
+    /// client the instance that has listened longest.
+    fn findClients(self: *Listener) void {
+        while (self.listening.first) |node| {
+            const instance: *Instance = .fromNode(node);
+            const information = localInformation(instance.handle.?) orelse return;
+            if (information.state == sys.FILE_PIPE_LOCAL_INFORMATION.state_listening) return;
+            self.listening.remove(node);
+            instance.has_client = true;
+            self.clients.append(node);
+        }
+    }
+
+    pub fn conditionsNow(self: *Listener) events.Conditions {
+        self.findClients();
         return .{ .readable = self.clients.first != null };
     }
 
@@ -632,20 +666,20 @@ pub const Listener = struct {
         self.closed = true;
         while (self.clients.popFirst()) |node| {
             const instance: *Instance = .fromNode(node);
-            _ = sys.CloseHandle(instance.handle);
-            allocator.destroy(instance);
+            _ = sys.CloseHandle(instance.handle.?);
+            instance.release();
         }
-        var next = self.listening.first;
-        while (next) |node| : (next = node.next) {
+        while (self.listening.popFirst()) |node| {
             const instance: *Instance = .fromNode(node);
-            sys.cancel(instance.handle, &instance.operation.block);
-            _ = sys.CloseHandle(instance.handle);
+            sys.cancel(instance.handle.?, &instance.operation.block);
+            _ = sys.CloseHandle(instance.handle.?);
+            instance.release();
         }
         self.freeIfDone();
     }
 
     fn freeIfDone(self: *Listener) void {
-        if (self.listening.first != null) return;
+        if (!self.closed or self.pending_count > 0) return;
         if (self.name.len > 0) allocator.free(self.name);
         allocator.destroy(self);
     }

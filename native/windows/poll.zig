@@ -55,6 +55,8 @@ pub const Sleeper = struct {
     }
 
     pub fn giveBack(sleeper: Sleeper) void {
+        // What only a wait for very many needed is not kept.
+        sleeper.bed.selector.closeHelpers(1);
         sleeper.bed.next = free;
         free = sleeper.bed;
     }

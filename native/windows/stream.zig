@@ -104,11 +104,14 @@ pub const Stream = struct {
         if (!known.determined) return 0;
 
         switch (stream.receive(buffer, peek)) {
-            .count => |count| if (count > 0) return count,
+            .count => |count| if (count > 0) return count else stream.tellReset(),
             .nothing => return 0,
             .failed => |code| switch (code) {
                 sys.code.wsa_efault, sys.code.wsa_enobufs, sys.code.wsa_enotsock => return failure.system(code),
-                else => stream.broke(code),
+                else => {
+                    stream.broke(code);
+                    stream.tellReset();
+                },
             },
         }
         // The system gives unread bytes first: this is the end of them.
@@ -168,11 +171,26 @@ pub const Stream = struct {
 
     /// Which of the asked-for events hold, by what a selector reported of the stream.
     pub fn eventsOf(stream: *Stream, conditions: events.Conditions, asked: u32) u32 {
-        // A write that was accepted, and that the remote end went without reading.
-        if (conditions.severed and stream.transport == .pipe and stream.transport.pipe.lostWrite()) {
-            stream.connection.keepError(sys.code.wsa_econnreset);
-        }
-        return Connection.eventsOf(stream, conditions, asked);
+        const result = Connection.eventsOf(stream, conditions, asked);
+        if (conditions.severed and stream.connection.errorCode() == 0) switch (stream.transport) {
+            // The socket itself knows the reason best. But Wine has none for a reset.
+            .tcp => {
+                _ = stream.hasUnread();
+                stream.connection.keepError(sys.code.wsa_econnreset);
+            },
+            // A write that was accepted, and that the remote end went without reading.
+            .pipe => |pipe| if (pipe.lostWrite()) stream.connection.keepError(sys.code.wsa_econnreset),
+        };
+        return result;
+    }
+
+    /// Reading has come to the end. On Wine that is what it says after a reset too.
+    fn tellReset(stream: *Stream) void {
+        const severed = switch (stream.transport) {
+            .tcp => |*one| afd.conditionsNow(one.socket.base).severed,
+            .pipe => |pipe| pipe.lostWrite(),
+        };
+        if (severed) stream.broke(sys.code.wsa_econnreset);
     }
 
     pub fn hasUnread(stream: *Stream) bool {

@@ -31,7 +31,7 @@ pub fn pendingOperations() u64 {
     return pending_operations.load(.acquire);
 }
 
-pub const finishClosing = pipes.finishClosing;
+pub const finishWrites = pipes.finishWrites;
 
 // ---- Error codes ----
 
@@ -213,6 +213,7 @@ pub const FILE_PIPE_LOCAL_INFORMATION = extern struct {
     end: u32,
 
     pub const class = 24;
+    pub const state_listening = 2;
     pub const state_connected = 3;
 };
 
