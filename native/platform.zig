@@ -11,7 +11,7 @@
 //!   Stream     read, write, finishWriting, connectionError, localAddress, remoteAddress, deinit, fileno; connection: what
 //!              is known of it; watched, eventsOf, probe
 //!   Selector   one of the system's ways of watching many sockets, chosen by a Backend: open, close, arm, rearm, disarm,
-//!              snapshot, discard, changesNeedNotice, reportToOthers; Snapshot: wait, next, signalsTaken, outdated
+//!              snapshot, discard, changesNeedNotice, reportToOthers, hearsLate, hear; Snapshot: wait, next, signalsTaken, outdated
 //!   poll       the wait behind bbipc_poll_socket and bbipc_poll_sockets: Sleeper, Entry, wait
 //!
 //! architecture.md says which files they live in.

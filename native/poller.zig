@@ -385,9 +385,14 @@ pub const Poller = struct {
         var shot: platform.Selector.Snapshot = undefined;
         var standing_first: ?bool = null;
         var took_signal = false;
+        var hears: enum { not_yet, now, done } = .not_yet;
         while (true) {
             // It was another thread's, which must get it now.
             if (took_signal) sys.yield();
+            if (hears == .now) {
+                platform.Selector.hear();
+                hears = .done;
+            }
             var waiter: waiters.Waiter = .{ .waker = poller.waker };
             var woken = false;
             var blocks = false;
@@ -431,7 +436,10 @@ pub const Poller = struct {
             if (results.count > 0) return;
             if (woken) return error.Woken;
             if (notice == .interrupt) return error.Interrupted;
-            if (blocks and deadline.remainingNs() == 0 and !shot.outdated()) return;
+            if (blocks and deadline.remainingNs() == 0 and !shot.outdated()) {
+                if (hears == .done or !poller.selector.hearsLate()) return;
+                hears = .now;
+            }
             standing_first = true;
         }
     }

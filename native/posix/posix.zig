@@ -65,6 +65,15 @@ pub const Selector = union(Backend) {
     /// Where every thread that waits would see what is reported, nothing needs to be done for them.
     pub fn reportToOthers(_: *Selector) void {}
 
+    /// Nothing holds that the kernel does not report at once.
+    pub fn hearsLate(_: *const Selector) bool {
+        return false;
+    }
+
+    pub fn hear() void {
+        unreachable;
+    }
+
     /// Whether a thread that waits already must be told of a change, because its kernel does not know.
     pub fn changesNeedNotice(selector: *const Selector) bool {
         return switch (selector.*) {

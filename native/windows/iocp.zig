@@ -10,6 +10,7 @@
 //!   whatever became of the socket; packets carry the watch, and the watch the socket's handle, or 0 when it is nobody's.
 //! - A packet goes to one thread. Where several wait, one that takes what is another's passes it on (reportToOthers,
 //!   signalsTaken).
+//! - Of pipes the reaper tells, a moment late. A wait that would return with nothing lets it finish first (hearsLate).
 //! - A watch for more than before is cancelled, and begun anew when its packet has come back. So a wait can find nothing but
 //!   packets of the past; then it looks again (outdated).
 //! - A socket's handle is associated with the port only once in its life. So no user's handle ever is: AFD's helper handles are.
@@ -20,12 +21,13 @@ const sys = @import("sys.zig");
 const afd = @import("afd.zig");
 const events = @import("../events.zig");
 const status = @import("../status.zig");
+const pipes = @import("pipes.zig");
 const sockets = @import("stream.zig");
 
 const allocator = sys.allocator;
 
 /// What one wait takes at the most. More wait for the next.
-const reports_per_wait_max = 256;
+const reports_per_wait_max = 512;
 
 /// The numbers are those of bbipc.h.
 pub const Backend = enum(i32) {
@@ -69,9 +71,15 @@ pub const Watch = struct {
         return isOfInterest(watch.interest, conditions);
     }
 
+    fn leave(watch: *Watch, state: State) void {
+        std.debug.assert(state != .watching);
+        if (watch.state == .watching) watch.selector.watching_count -= 1;
+        watch.state = state;
+    }
+
     /// The packet of a pipe's watch.
     fn queuePacket(watch: *Watch) void {
-        watch.state = .pending;
+        watch.leave(.pending);
         watch.selector.pending_count += 1;
         _ = sys.pending_operations.fetchAdd(1, .acq_rel);
         sys.post(watch.selector.port, watch);
@@ -105,6 +113,8 @@ pub const Selector = struct {
     idle: std.DoublyLinkedList = .{},
     /// How many packets are to come.
     pending_count: u32 = 0,
+    /// How many watches their pipes will tell, through the reaper.
+    watching_count: u32 = 0,
 
     /// The waker's port is the selector's.
     pub fn open(_: Backend, waker: sys.Waker, _: *status.Failure) status.Error!Selector {
@@ -187,7 +197,7 @@ pub const Selector = struct {
             // Its pipe looks at what it waits for now.
             .watching => {
                 unwatch(watch);
-                watch.state = .idle;
+                watch.leave(.idle);
                 selector.idle.append(&watch.node);
             },
             .pending => if (watch.descriptor == .tcp and afd.eventsOf(interest) & ~watch.asked != 0) cancel(watch),
@@ -202,7 +212,10 @@ pub const Selector = struct {
         watch.handle = 0;
         switch (watch.state) {
             .idle => selector.idle.remove(&watch.node),
-            .watching => unwatch(watch),
+            .watching => {
+                unwatch(watch);
+                watch.leave(.idle);
+            },
             .pending => {
                 if (watch.descriptor == .tcp) cancel(watch);
                 return; // it goes with its packet
@@ -259,11 +272,20 @@ pub const Selector = struct {
                 },
                 inline .pipe, .pipe_server => |one| {
                     watch.state = .watching;
+                    selector.watching_count += 1;
                     one.watch(watch);
                 },
             }
         }
     }
+
+    /// Whether something may hold that has not been told yet, for its packet is in the reaper's hands.
+    pub fn hearsLate(selector: *const Selector) bool {
+        return selector.watching_count > 0;
+    }
+
+    /// Returns when that has been told. Without the library's lock.
+    pub const hear = pipes.settle;
 
     /// After a wait: what was dequeued and not looked at is watched anew.
     pub fn discard(_: *Selector, shot: *Snapshot) void {

@@ -103,8 +103,13 @@ const Reaper = struct {
             lock.lock();
             defer lock.unlock();
             for (packets) |packet| {
-                // Without a context it only says that there is something to look at.
-                if (packet.context) |context| finish(Operation.fromContext(context));
+                const context = packet.context orelse {
+                    // A mark: what came before it is done.
+                    _ = marks_passed.fetchAdd(1, .acq_rel);
+                    sys.RtlWakeAddressAll(&marks_passed.raw);
+                    continue;
+                };
+                finish(.fromContext(context));
             }
             if (interval_ns != null) self.look();
         }
@@ -117,6 +122,13 @@ const Reaper = struct {
             .write => Write.of(operation).pipe.writeEnded(),
             .connect => Instance.of(operation).connectEnded(),
         }
+    }
+
+    /// Returns the count of marks that have been passed once this one has been.
+    fn mark(self: *Reaper) u32 {
+        const number = marks_made.fetchAdd(1, .acq_rel) +% 1;
+        sys.post(self.port, null);
+        return number;
     }
 
     fn lookInterval(self: *Reaper) ?u64 {
@@ -142,7 +154,7 @@ const Reaper = struct {
         self.looked_at.append(&pipe.in_looked_at);
         self.looked_at_count += 1;
         // It sleeps without a limit until it hears of the first.
-        if (self.looked_at_count == 1) sys.post(self.port, null);
+        if (self.looked_at_count == 1) _ = self.mark();
     }
 
     fn leaveAlone(self: *Reaper, pipe: *Pipe) void {
@@ -152,6 +164,21 @@ const Reaper = struct {
         self.looked_at_count -= 1;
     }
 };
+
+/// Packets without a context, which the reaper meets behind those that were there before.
+var marks_made: std.atomic.Value(u32) = .init(0);
+var marks_passed: std.atomic.Value(u32) = .init(0);
+
+/// Returns when the reaper has done with all packets that are there now. Without the library's lock, which it needs.
+pub fn settle() void {
+    const number = reaper.?.mark();
+    while (true) {
+        const passed = marks_passed.load(.acquire);
+        // In a circle, for they overflow.
+        if (@as(i32, @bitCast(passed -% number)) >= 0) return;
+        _ = sys.RtlWaitOnAddress(&marks_passed.raw, &passed, @sizeOf(u32), null);
+    }
+}
 
 /// Null until the first pipe.
 var reaper: ?Reaper = null;

@@ -287,6 +287,8 @@ pub extern "ntdll" fn NtQueryInformationFile(
     size: u32,
     class: u32,
 ) callconv(.winapi) NtStatus;
+pub extern "ntdll" fn RtlWaitOnAddress(*const anyopaque, *const anyopaque, usize, ?*const i64) callconv(.winapi) NtStatus;
+pub extern "ntdll" fn RtlWakeAddressAll(*const anyopaque) callconv(.winapi) void;
 pub extern "ntdll" fn NtOpenProcessToken(HANDLE, u32, *HANDLE) callconv(.winapi) NtStatus;
 pub extern "ntdll" fn NtQueryInformationToken(HANDLE, u32, *anyopaque, u32, *u32) callconv(.winapi) NtStatus;
 pub extern "ntdll" fn RtlCreateSecurityDescriptor(*anyopaque, u32) callconv(.winapi) NtStatus;
