@@ -433,11 +433,15 @@ pub const Poller = struct {
             }
             if (!standing_first.?) poller.collectStanding(results);
             if (poller.takeWake()) woken = true;
-            if (results.count > 0) return;
-            if (woken) return error.Woken;
-            if (notice == .interrupt) return error.Interrupted;
-            if (blocks and deadline.remainingNs() == 0 and !shot.outdated()) {
-                if (hears == .done or !poller.selector.hearsLate()) return;
+            if (results.count == 0) {
+                if (woken) return error.Woken;
+                if (notice == .interrupt) return error.Interrupted;
+            }
+            const time_is_up = blocks and deadline.remainingNs() == 0 and !shot.outdated();
+            if (results.count > 0 or time_is_up) {
+                // Had it blocked and found something, more would only be more: the next wait's.
+                const may_have_missed = if (results.count > 0) !blocks and results.room() > 0 else true;
+                if (!may_have_missed or hears == .done or !poller.selector.hearsLate()) return;
                 hears = .now;
             }
             standing_first = true;
