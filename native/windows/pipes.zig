@@ -16,6 +16,8 @@
 //!   waits for that alone is served by looking now and then.
 //! - A client needs an instance that listens, and takes it. So a server keeps as many as its backlog, and makes the next
 //!   before it hands one out. A client can be gone again by then, with or without bytes for us.
+//! - Nor does the remote end's write end before it is read. Two ends that close with a write under way each would wait for each
+//!   other: so what still comes to such an end is read and thrown away.
 //! - DisconnectNamedPipe discards what the client has not read: it is never called. FlushFileBuffers blocks: neither.
 //! - The port and its thread start with the first pipe: a program without any has neither.
 //!
@@ -70,7 +72,7 @@ fn localInformation(handle: sys.HANDLE) ?sys.FILE_PIPE_LOCAL_INFORMATION {
 /// One operation that the system has, or has had. Its packet's context is its address.
 const Operation = struct {
     block: sys.IO_STATUS_BLOCK = .{},
-    kind: enum { hint, write, connect },
+    kind: enum { hint, write, discard, connect },
 
     fn fromContext(context: *anyopaque) *Operation {
         return @ptrCast(@alignCast(context));
@@ -120,6 +122,7 @@ const Reaper = struct {
         switch (operation.kind) {
             .hint => Pipe.ofHint(operation).hintEnded(),
             .write => Write.of(operation).pipe.writeEnded(),
+            .discard => Discard.of(operation).pipe.discardEnded(),
             .connect => Instance.of(operation).connectEnded(),
         }
     }
@@ -239,6 +242,21 @@ const Write = struct {
     }
 };
 
+/// The reading, and throwing away, of what still comes to a pipe that is closed and whose last write is under way. Were the
+/// remote end closed in the same way, each would wait for the other's reading for ever.
+const Discard = struct {
+    operation: Operation = .{ .kind = .discard },
+    pipe: *Pipe,
+    /// So many bytes, for which a full pipe and the write behind it are enough. A remote end that is there and goes on writing
+    /// shall not take this for a reader.
+    remaining: usize = 4 * buffer_size,
+    bytes: [buffer_size]u8 = undefined,
+
+    fn of(operation: *Operation) *Discard {
+        return @fieldParentPtr("operation", operation);
+    }
+};
+
 /// One end of a pipe.
 pub const Pipe = struct {
     handle: sys.HANDLE,
@@ -254,6 +272,7 @@ pub const Pipe = struct {
     is_looked_at: bool = false,
     in_looked_at: std.DoublyLinkedList.Node = .{},
     closed: bool = false,
+    discard: ?*Discard = null,
 
     // Under this lock.
     lock: sys.Lock = .{},
@@ -456,6 +475,7 @@ pub const Pipe = struct {
         }
         _ = pending_writes.fetchSub(1, .acq_rel);
         if (!self.closed) return self.tellWatchers();
+        if (self.discard) |discard| sys.cancel(self.handle, &discard.operation.block);
         _ = sys.CloseHandle(self.handle);
         self.freeIfDone();
     }
@@ -470,13 +490,61 @@ pub const Pipe = struct {
         self.closed = true;
         if (self.hint_pending) sys.cancel(self.handle, &self.hint.block);
         // Nobody else uses it any more, so there is no write to come. One that is under way must end first.
-        if (self.write_pending == null) _ = sys.CloseHandle(self.handle);
+        if (self.write_pending == null) {
+            _ = sys.CloseHandle(self.handle);
+        } else {
+            self.startDiscard();
+        }
+        self.freeIfDone();
+    }
+
+    fn startDiscard(self: *Pipe) void {
+        const discard = allocator.create(Discard) catch return;
+        discard.* = .{ .pipe = self };
+        self.discard = discard;
+        self.goOnDiscarding();
+    }
+
+    fn goOnDiscarding(self: *Pipe) void {
+        const discard = self.discard.?;
+        const operation = &discard.operation;
+        while (discard.remaining > 0) {
+            operation.block = .{};
+            _ = sys.pending_operations.fetchAdd(1, .acq_rel);
+            const result = sys.NtReadFile(
+                self.handle,
+                null,
+                null,
+                operation,
+                &operation.block,
+                &discard.bytes,
+                @intCast(@min(discard.bytes.len, discard.remaining)),
+                &no_offset,
+                null,
+            );
+            // Its packet comes.
+            if (!result.isError() and !(result == .success and self.skips)) return;
+            _ = sys.pending_operations.fetchSub(1, .acq_rel);
+            if (result.isError()) break;
+            discard.remaining -|= operation.block.information;
+        }
+        self.discard = null;
+        allocator.destroy(discard);
+    }
+
+    fn discardEnded(self: *Pipe) void {
+        const discard = self.discard.?;
+        const block = &discard.operation.block;
+        // The handle is closed with the end of the write.
+        const over = self.write_pending == null or block.now().isError();
+        discard.remaining = if (over) 0 else discard.remaining -| block.information;
+        self.goOnDiscarding();
         self.freeIfDone();
     }
 
     /// Closed, and nothing of it is with the system.
     fn freeIfDone(self: *Pipe) void {
-        if (self.hint_pending or self.write_pending != null) return;
+        if (self.hint_pending or self.write_pending != null or self.discard != null) return;
         allocator.destroy(self);
     }
 };
