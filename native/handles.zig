@@ -293,6 +293,8 @@ pub const Table = struct {
     }
 
     pub fn afterForkInChild(self: *Table) void {
+        // Without fork(), who calls this is no child, and the other threads are here.
+        if (!sys.forks) return self.afterForkInParent();
         if (!self.forkEnds()) return;
         platform.poll.Sleeper.forget();
         self.poll_waiters = .{};

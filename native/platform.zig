@@ -2,7 +2,7 @@
 //!
 //! What a platform supplies, under the same names on every system:
 //!
-//!   sys        Lock, Waker, Descriptor, allocator, monotonicNs, processId, threadId, yield, pendingOperations,
+//!   sys        Lock, Waker, Descriptor, allocator, monotonicNs, processId, threadId, forks, yield, pendingOperations,
 //!              finishWrites, abort
 //!   tcp        listen, connect: IPv4 servers and streams
 //!   local      listen, connect, pathname_max, pathname_limit: local servers and streams

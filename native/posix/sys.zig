@@ -206,6 +206,9 @@ pub fn processId() i32 {
     return linux.getpid();
 }
 
+/// Whether processes are made by fork().
+pub const forks = true;
+
 /// Lets others run who may be waiting for what this thread gave up.
 pub fn yield() void {
     _ = linux.sched_yield();

@@ -60,11 +60,6 @@ pub const Sleeper = struct {
         sleeper.bed.next = free;
         free = sleeper.bed;
     }
-
-    /// There is no fork here.
-    pub fn forget() void {
-        unreachable;
-    }
 };
 
 /// Waits for the sockets of all entries but the last, which other platforms need for the waker.

@@ -373,6 +373,9 @@ pub fn stayLoaded() void {
     _ = GetModuleHandleExW(pin | from_address, &stayLoaded, &module);
 }
 
+/// Whether processes are made by fork().
+pub const forks = false;
+
 /// Lets others run who may be waiting for what this thread gave up.
 pub fn yield() void {
     Sleep(1);
@@ -411,11 +414,6 @@ pub const Lock = struct {
 
     pub fn unlock(self: *Lock) void {
         ReleaseSRWLockExclusive(&self.system);
-    }
-
-    /// There is no fork here.
-    pub fn resetAfterFork(_: *Lock) void {
-        unreachable;
     }
 };
 
