@@ -10,7 +10,7 @@
  *   Every function that can fail returns a bbipc_result: zero or more is success (and the answer, where the function
  *   has one: a handle, a number of bytes, a set of events), less than zero is one of the BBIPC_ERROR_ codes below.
  *   Nothing is reported through errno. Where a function takes `system_code`, the operating system's own code (errno's
- *   values on POSIX systems) is stored there if the result is BBIPC_ERROR_SYSTEM, BBIPC_ERROR_NO_LOCAL_SERVER or
+ *   values on POSIX systems, GetLastError's and WSAGetLastError's on Windows) is stored there if the result is BBIPC_ERROR_SYSTEM, BBIPC_ERROR_NO_LOCAL_SERVER or
  *   BBIPC_ERROR_NO_CONNECTION (and by bbipc_connection_error: see there); it is left alone otherwise, and may be NULL.
  *
  * Handles and ownership
@@ -31,7 +31,8 @@
  * Blocking and signals
  *
  *   Nothing blocks except bbipc_poll_socket, bbipc_poll_sockets and bbipc_wait_for_events, for as long as their
- *   timeout_ns says. When a signal handler has run in the waiting thread, they return BBIPC_ERROR_INTERRUPTED; call
+ *   timeout_ns says. When a signal handler has run in the waiting thread, on Windows when Ctrl-C or Ctrl-Break was pressed
+ *   (in every waiting thread, a moment before the program's own handlers run), they return BBIPC_ERROR_INTERRUPTED; call
  *   again with the time that is left. No function raises SIGPIPE.
  *
  * Fork
@@ -178,19 +179,23 @@ bbipc_result bbipc_ipv4_remote_address(bbipc_handle stream, uint32_t *host_addre
 
 #define BBIPC_DELETE_ON_CLOSE 0x1u /* bbipc_close deletes the pathname */
 
-/* The most bytes that a local pathname can have on this system (107 on Linux: unix(7)). */
+/* How long a local pathname can be on this system: 107 bytes on Linux (unix(7)); on Windows 256 UTF-16 code units, of the
+ * pipe's whole name (CreateNamedPipe). */
 uint64_t bbipc_local_pathname_limit(void);
 
 /* Listens at a pathname, which must not exist (EADDRINUSE). [make-local-server]
- * pathname: pathname_size bytes, 1 to bbipc_local_pathname_limit(), without a NUL among them; it needs none at the end.
- * backlog: as for IPv4. flags: BBIPC_DELETE_ON_CLOSE or 0. Returns the server's handle. */
+ * pathname: pathname_size bytes, without a NUL among them; it needs none at the end. On Windows it is UTF-8, and names a
+ * pipe: a whole name, \\.\pipe\NAME, is taken as it is, and before anything else that prefix is put; / is taken for \.
+ * Nothing is looked up on disk. Only the process's user, SYSTEM and Administrators can connect, from this machine.
+ * backlog: as for IPv4; on Windows so many instances of the pipe, 1 to 1024, listen or wait. flags: BBIPC_DELETE_ON_CLOSE,
+ * which means nothing to pipes, or 0. Returns the server's handle. */
 bbipc_result bbipc_make_local_server(const void *pathname, uint64_t pathname_size, int32_t backlog, uint32_t flags,
                                      int32_t *system_code);
 
 /* Connects to the local server at a pathname. [connect-to-local-server]
- * Returns the stream's handle, or BBIPC_ERROR_NO_LOCAL_SERVER where nothing listens (ENOENT, ENOTDIR, ECONNREFUSED); a
- * server
- * whose backlog is full is BBIPC_ERROR_SYSTEM with EAGAIN: try again when it has accepted somebody. */
+ * Returns the stream's handle, or BBIPC_ERROR_NO_LOCAL_SERVER where nothing listens (ENOENT, ENOTDIR, ECONNREFUSED; on
+ * Windows ERROR_FILE_NOT_FOUND); a server whose backlog is full is BBIPC_ERROR_SYSTEM with EAGAIN (ERROR_PIPE_BUSY): try
+ * again when it has accepted somebody. */
 bbipc_result bbipc_connect_to_local_server(const void *pathname, uint64_t pathname_size, int32_t *system_code);
 
 /* ---- Servers ---- */
@@ -214,10 +219,13 @@ bbipc_result bbipc_read(bbipc_handle stream, void *buffer, uint64_t start, uint6
 
 /* Hands the bytes start (inclusive) to end (exclusive) of the data to the system. [write-to-stream]
  * Returns how many it took, 0 to end - start: 0 when it has no room now, or the connection is not established yet. A
- * severed connection, and a write after bbipc_finish_writing, is BBIPC_ERROR_SYSTEM. */
+ * severed connection, and a write after bbipc_finish_writing, is BBIPC_ERROR_SYSTEM. A pipe takes at most 65536 at once;
+ * what it has no room for stays under way, is counted as taken, and no more is taken until the remote end has read it, also
+ * after bbipc_close. */
 bbipc_result bbipc_write(bbipc_handle stream, const void *data, uint64_t start, uint64_t end, int32_t *system_code);
 
-/* No more bytes follow: the remote end reads to the end of what was written and can still answer (shutdown(2)). */
+/* No more bytes follow: the remote end reads to the end of what was written and can still answer (shutdown(2)).
+ * BBIPC_ERROR_UNSUPPORTED for a pipe, which can't. */
 bbipc_result bbipc_finish_writing(bbipc_handle stream, int32_t *system_code);
 
 /* Why the connection failed: 0 if it did not, or if the remote end closed in an orderly way; 1 if it stood and was

@@ -3,6 +3,7 @@
 const std = @import("std");
 const testing = std.testing;
 const c = @import("bbipc_h");
+const system = @import("end_to_end/support.zig").system;
 
 test {
     _ = @import("end_to_end/bytes.zig");
@@ -10,7 +11,11 @@ test {
     _ = @import("end_to_end/waits.zig");
     _ = @import("end_to_end/arguments.zig");
     _ = @import("end_to_end/namespaces.zig");
-    _ = @import("end_to_end/processes.zig");
+    _ = @import("end_to_end/foreign.zig");
+    _ = @import("end_to_end/memory.zig");
+    _ = if (system.has_pipes) @import("end_to_end/pipes.zig") else @import("end_to_end/pathnames.zig");
+    // Windows has neither signals nor fork().
+    if (system.has_fork) _ = @import("end_to_end/processes.zig");
 }
 
 test "the version and the messages" {

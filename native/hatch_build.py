@@ -25,7 +25,11 @@ TARGET_VARIABLE = "BBIPC_WHEEL_TARGET"
 
 
 class Target(NamedTuple):
-    """One entry of native/targets.json."""
+    """One entry of native/targets.json.
+
+    The version in a Windows target is the oldest that the library is for: 8.1 has every function that it calls, and on
+    ARM64 Windows 10 1809 (rs5) is the first with a CPython.
+    """
 
     wheel_platform: str
     zig_target: str
@@ -54,12 +58,12 @@ class NativeLibraryHook(BuildHookInterface[Any]):
             target = choose_target(read_targets(root), "" if editable else os.environ.get(TARGET_VARIABLE, ""))
             zig = find_zig(pinned_zig_version(self.metadata.config["build-system"]["requires"]))
             library = build_library(root, zig, target, Path(self.temporary.name))
+            if editable:
+                replace_file(library, root / "bbipc" / target.library)
         except BuildError as error:
             self.app.abort(f"bbipc: {error}")
 
-        if editable:
-            replace_file(library, root / "bbipc" / target.library)
-        else:
+        if not editable:
             build_data["force_include"][str(library)] = f"bbipc/{target.library}"
         # Any Python 3 can load the library, whereas hatchling's own guess names the one that builds.
         build_data["pure_python"] = False
@@ -148,6 +152,12 @@ def replace_file(source: Path, destination: Path) -> None:
     try:
         shutil.copy(source, temporary)
         os.replace(temporary, destination)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if os.name == "nt" and isinstance(error, PermissionError):
+            # Windows keeps the file of a library that is loaded as it is.
+            raise BuildError(
+                f"{destination} can't be replaced, probably because a running program has loaded it. "
+                f"End the Python programs that use bbipc, then install it again"
+            ) from error
         raise

@@ -7,10 +7,9 @@
 //! One thread with the same seed makes the same calls again, but for what depends on time.
 
 const std = @import("std");
-const builtin = @import("builtin");
 const c = @import("bbipc_h");
 const sys = @import("platform.zig").sys;
-const linux = std.os.linux;
+const system = @import("end_to_end/support.zig").system;
 
 comptime {
     _ = @import("c_api.zig");
@@ -33,8 +32,8 @@ pub fn main(init: std.process.Init) !void {
 
     const shared: Shared = try .init(init.io);
     defer shared.deinit(init.io);
-    if (c.bbipc_prepare_to_wait(null) != 0) fail("no waker", .{});
-    const descriptors_before = openDescriptors(init.io);
+    try system.warmUp();
+    const descriptors_before = try system.openDescriptors(init.io);
     const start_ns = sys.monotonicNs();
 
     const callers = try init.gpa.alloc(Caller, threads_count);
@@ -53,8 +52,17 @@ pub fn main(init: std.process.Init) !void {
 
     const elapsed_ns = sys.monotonicNs() - start_ns;
     if (c.bbipc_open_handles() != 0) fail("{d} handles are left", .{c.bbipc_open_handles()});
-    if (!std.meta.eql(descriptors_before, openDescriptors(init.io))) {
-        fail("{?d} descriptors before, {?d} after", .{ descriptors_before, openDescriptors(init.io) });
+    // Both ends of every connection are closed, so nothing can be in the way of the rest.
+    if (c.bbipc_finish_writes(patience_ns) != 1) fail("writes go on although everything is closed", .{});
+    const end_ns = sys.monotonicNs() + patience_ns;
+    while (sys.monotonicNs() < end_ns) {
+        if (c.bbipc_pending_operations() == 0 and try system.openDescriptors(init.io) == descriptors_before) break;
+        std.Thread.yield() catch {};
+    }
+    if (c.bbipc_pending_operations() != 0) fail("{d} operations are pending", .{c.bbipc_pending_operations()});
+    const descriptors = try system.openDescriptors(init.io);
+    if (descriptors != descriptors_before) {
+        fail("{d} descriptors before, {d} after", .{ descriptors_before, descriptors });
     }
     // Calls that all fail would prove nothing.
     for (std.enums.values(Operation)) |operation| {
@@ -79,20 +87,10 @@ pub fn main(init: std.process.Init) !void {
 }
 
 const threads_max = 64;
+const patience_ns = 20 * std.time.ns_per_s;
 
 fn numberOf(text: []const u8) u64 {
     return std.fmt.parseInt(u64, text, 10) catch fail("not a number: {s}", .{text});
-}
-
-/// Null where the system has no way to tell that is known here.
-fn openDescriptors(io: std.Io) ?usize {
-    if (builtin.os.tag != .linux) return null;
-    const directory = std.Io.Dir.openDirAbsolute(io, "/proc/self/fd", .{ .iterate = true }) catch return null;
-    defer directory.close(io);
-    var iterator = directory.iterate();
-    var count: usize = 0;
-    while (iterator.next(io) catch return null) |_| count += 1;
-    return count;
 }
 
 const Kind = enum { server, stream, poller };
@@ -122,26 +120,28 @@ var pool: Pool = .{};
 
 /// What all threads have in common.
 const Shared = struct {
-    directory: [64]u8,
-    directory_size: usize,
+    buffer: [64]u8,
+    size: usize,
     /// An address of this run's own, so that no other program's server is called by mistake.
     host: u32,
 
     fn init(io: std.Io) !Shared {
         var self: Shared = undefined;
+        self.size = (try system.makePlace(io, &self.buffer)).len;
         var random: u64 = 0;
         io.random(std.mem.asBytes(&random));
-        const name = try std.mem.print(&self.directory, "/tmp/bbipc-random-{x:0>16}", .{random});
-        self.directory_size = name.len;
-        try std.Io.Dir.createDirAbsolute(io, name, .default_dir);
-        // All of 127.0.0.0/8 is the machine itself on Linux.
-        const own: u32 = @truncate(0x7f000101 | (random & 0x00fefefe));
-        self.host = if (builtin.os.tag == .linux) own else 0x7f000001;
+        // All of 127.0.0.0/8 is the machine itself.
+        self.host = @truncate(0x7f000101 | (random & 0x00fefefe));
         return self;
     }
 
     fn deinit(self: *const Shared, io: std.Io) void {
-        std.Io.Dir.cwd().deleteTree(io, self.directory[0..self.directory_size]) catch {};
+        system.removePlace(io, self.place());
+    }
+
+    /// What the names of local servers begin with.
+    fn place(self: *const Shared) []const u8 {
+        return self.buffer[0..self.size];
     }
 };
 
@@ -192,7 +192,7 @@ const Operation = enum {
             .unmonitor_socket, .monitored_events, .wake => 400,
             .monitored_sockets => 200,
             .library => 150,
-            .fork => if (builtin.os.tag == .linux) 1 else 0,
+            .fork => if (system.has_fork) 1 else 0,
         };
     }
 
@@ -326,7 +326,7 @@ const Caller = struct {
     }
 
     const Name = struct {
-        bytes: [160]u8 = undefined,
+        bytes: [600]u8 = undefined,
         size: u64 = 0,
         is_null: bool = false,
 
@@ -335,14 +335,15 @@ const Caller = struct {
         }
     };
 
-    /// A name under the run's directory, or one that must be refused.
+    /// A name of this run's, or an odd one, that is refused on most systems.
     fn localName(self: *Caller, number: u64) Name {
         var name: Name = .{};
-        const directory = self.shared.directory[0..self.shared.directory_size];
-        const text = std.mem.print(&name.bytes, "{s}/{d}", .{ directory, number }) catch unreachable;
+        const place = self.shared.place();
+        const format = "{s}" ++ .{system.separator} ++ "{d}";
+        const text = std.mem.print(&name.bytes, format, .{ place, number }) catch unreachable;
         name.size = text.len;
         if (!self.oneIn(16)) return name;
-        switch (self.random().uintLessThan(u32, 6)) {
+        switch (self.random().uintLessThan(u32, 7)) {
             0 => name.bytes[self.random().uintLessThan(usize, text.len)] = 0,
             1 => name.size = 0,
             2 => name.size = self.random().int(u64) | 1 << 20,
@@ -350,7 +351,9 @@ const Caller = struct {
                 @memset(name.bytes[text.len..], 'x');
                 name.size = name.bytes.len;
             },
-            4 => name.size = directory.len, // the directory itself
+            4 => name.size = place.len, // where there are directories, one that is there
+            // Not before the separator, or the file would lie outside the run's directory. No character in UTF-8.
+            5 => name.bytes[self.random().intRangeLessThan(usize, place.len + 1, text.len)] = 0xff,
             else => name.is_null = true,
         }
         return name;
@@ -441,7 +444,7 @@ const Caller = struct {
                 return accepted;
             },
             .make_poller => {
-                const backend = if (self.oneIn(8)) self.random().int(i32) else self.random().uintAtMost(u8, 2);
+                const backend = if (self.oneIn(8)) self.random().int(i32) else self.random().uintAtMost(u8, 3);
                 const made = c.bbipc_make_poller(backend, code);
                 self.keep(.poller, made);
                 return made;
@@ -462,6 +465,7 @@ const Caller = struct {
             },
             .read => return self.read(code),
             .write => {
+                if (self.oneIn(64)) self.fill(self.pick(.stream));
                 const part = self.range();
                 const data: ?*const anyopaque = if (self.oneIn(64)) null else &self.buffer;
                 const size = c.bbipc_write(self.handle(.stream), data, part.start, part.end, code);
@@ -512,9 +516,21 @@ const Caller = struct {
                 if (std.mem.span(c.bbipc_version()).len == 0) fail("no version", .{});
                 if (c.bbipc_local_pathname_limit() == 0) fail("no pathnames", .{});
                 if (c.bbipc_open_handles() > 10_000) fail("{d} handles", .{c.bbipc_open_handles()});
+                if (c.bbipc_pending_operations() > 100_000) fail("{d} operations", .{c.bbipc_pending_operations()});
+                const closed = c.bbipc_finish_writes(0);
+                if (closed != 0 and closed != 1) fail("finish_writes gave {d}", .{closed});
                 return c.bbipc_prepare_to_wait(code);
             },
-            .fork => return self.fork(),
+            .fork => return if (system.has_fork) self.fork() else unreachable,
+        }
+    }
+
+    /// Writes more than a local stream has room for.
+    fn fill(self: *Caller, stream: Handle) void {
+        for (0..100) |_| {
+            const size = c.bbipc_write(stream, &self.buffer, 0, self.buffer.len, null);
+            if (size <= 0) return;
+            self.tally.written += @intCast(size);
         }
     }
 
@@ -593,6 +609,7 @@ const Caller = struct {
 
     /// A child that goes on where the parent is, for a while.
     fn fork(self: *Caller) i64 {
+        const linux = std.os.linux;
         c.bbipc_before_fork();
         const result: isize = @bitCast(linux.fork());
         if (result == 0) {

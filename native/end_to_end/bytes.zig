@@ -75,13 +75,11 @@ test "a mebibyte is echoed through full buffers, byte for byte" {
         fn body(stage: *Stage) !void {
             for (backends) |backend| {
                 const pair = try stage.pair();
-                defer stage.close(pair.near);
-                defer stage.close(pair.far);
                 var echo: support.Call(serve) = undefined;
                 try echo.start(.{ pair.far, backend });
                 const sent = send(pair.near);
                 // Whatever went wrong, the other thread must end.
-                _ = c.bbipc_finish_writing(pair.near, null);
+                stage.end(pair.near);
                 try testing.expectEqual(total, echo.join());
                 try sent;
             }

@@ -1,7 +1,6 @@
-//! The library among the rest of its process: memory, signals, fork.
+//! The library among the rest of its process, where that has signals and can fork.
 
 const std = @import("std");
-const builtin = @import("builtin");
 const support = @import("support.zig");
 const testing = std.testing;
 
@@ -21,52 +20,9 @@ const waitOnce = support.waitOnce;
 const data_available: u32 = c.BBIPC_DATA_AVAILABLE;
 const write_space: u32 = c.BBIPC_WRITE_SPACE;
 
-// ---- Memory ----
-
-test "connections, pollers and waits give their memory back" {
-    if (builtin.os.tag != .linux) return error.SkipZigTest; // how much is mapped is read from /proc
-    if (std.valgrind.runningOnValgrind() > 0) return error.SkipZigTest; // would count Valgrind's own memory
-    try eachTransport(struct {
-        fn body(stage: *Stage) !void {
-            // The first rounds fill what is kept for reuse.
-            try rounds(stage, 20);
-            const before = try support.mappedBytes();
-            try rounds(stage, 200);
-            try testing.expectEqual(before, try support.mappedBytes());
-        }
-
-        fn rounds(stage: *Stage, count: usize) !void {
-            for (0..count) |_| for (backends) |backend| {
-                const server = try stage.makeServer(4);
-                defer stage.close(server.handle);
-                const poller = try stage.poller(backend);
-                defer stage.close(poller);
-                var streams: [24]Handle = undefined;
-                for (0..streams.len / 2) |index| {
-                    const pair = try stage.pairWith(server);
-                    streams[2 * index] = pair.near;
-                    streams[2 * index + 1] = pair.far;
-                }
-                defer for (streams) |stream| stage.close(stream);
-                for (streams) |stream| {
-                    try testing.expectEqual(0, c.bbipc_monitor_socket(poller, stream, write_space, null));
-                }
-                var happened: [streams.len]u32 = undefined;
-                const asked: [streams.len]u32 = @splat(write_space);
-                const all = c.bbipc_poll_sockets(&streams, &asked, &happened, streams.len, patience_ns, null, null);
-                try testing.expectEqual(@as(i64, streams.len), all);
-                var sockets: [streams.len]Handle = undefined;
-                const reported = c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, patience_ns, null);
-                try testing.expectEqual(@as(i64, streams.len), reported);
-            };
-        }
-    }.body);
-}
-
 // ---- Signals ----
 
 test "a signal handler that runs ends a wait, which can be taken up again" {
-    if (builtin.os.tag != .linux) return error.SkipZigTest; // written with Linux's own calls
     try onTransport(.local, struct {
         const linux = std.os.linux;
 
@@ -114,7 +70,7 @@ test "a signal handler that runs ends a wait, which can be taken up again" {
         /// Signals the thread once it sleeps in the kernel: before that, a handler would run to no effect.
         fn interrupt(id: *std.atomic.Value(i32)) !void {
             const thread = id.load(.acquire);
-            try support.awaitSleep(thread);
+            try support.system.awaitSleep(testing.io, thread);
             try testing.expectEqual(0, linux.tgkill(linux.getpid(), thread, .USR1));
         }
     }.body);
@@ -144,7 +100,6 @@ fn inChild(comptime function: anytype, arguments: anytype) !u8 {
 }
 
 test "a child uses the servers and streams that it inherits" {
-    if (builtin.os.tag != .linux) return error.SkipZigTest; // written with Linux's own fork
     try eachTransport(struct {
         fn child(stage: *Stage, server: Stage.Server, pair: Stage.Pair) !u8 {
             try support.expectBytes(pair.far, "question");
@@ -173,7 +128,6 @@ test "a child uses the servers and streams that it inherits" {
 }
 
 test "a poller in a child can only be closed, and that leaves the parent's alone" {
-    if (builtin.os.tag != .linux) return error.SkipZigTest; // as above
     try eachTransport(struct {
         fn child(poller: Handle, pair: Stage.Pair) !u8 {
             const refused = c.BBIPC_ERROR_WRONG_PROCESS;
@@ -206,7 +160,6 @@ test "a poller in a child can only be closed, and that leaves the parent's alone
 }
 
 test "a child that closes its copy of a local server leaves the pathname to the parent" {
-    if (builtin.os.tag != .linux) return error.SkipZigTest; // as above
     try onTransport(.local, struct {
         fn child(server: Handle) !u8 {
             try testing.expectEqual(0, c.bbipc_close(server));
@@ -223,7 +176,6 @@ test "a child that closes its copy of a local server leaves the pathname to the 
 }
 
 test "a child of a program whose other threads wait and work is in order" {
-    if (builtin.os.tag != .linux) return error.SkipZigTest; // as above
     try eachTransport(struct {
         const Shared = struct {
             stop: std.atomic.Value(bool) = .init(false),

@@ -1,8 +1,6 @@
 //! The states of sockets: what holds in each, and who learns that one has become another.
 
 const std = @import("std");
-const builtin = @import("builtin");
-const platform = @import("../platform.zig");
 const support = @import("support.zig");
 const testing = std.testing;
 
@@ -64,133 +62,165 @@ const State = struct {
     name: []const u8,
     make: *const fn (*Stage, Stage.Pair) anyerror!void,
     tcp: u32,
-    local: u32,
+    unix: u32,
+    /// Without the ends that are only finished, which a pipe refuses to be.
+    pipe: u32,
+    ending: support.Ending = .orderly,
 
     fn expected(state: State, stage: *const Stage) u32 {
-        return switch (stage.transport) {
+        return stage.shown(switch (stage.kind()) {
             .tcp => state.tcp,
-            .local => state.local,
-        };
+            .unix => state.unix,
+            .pipe => state.pipe,
+        }, state.ending);
     }
 };
 
 const states = [_]State{
-    .{ .name = "established", .make = Step.all(.{Step.nothing}), .tcp = idle, .local = idle },
+    .{
+        .name = "established",
+        .make = Step.all(.{Step.nothing}),
+        .tcp = idle,
+        .unix = idle,
+        .pipe = idle,
+    },
     .{
         .name = "unread bytes",
         .make = Step.all(.{Step.farWrites}),
         .tcp = idle | data_available,
-        .local = idle | data_available,
+        .unix = idle | data_available,
+        .pipe = idle | data_available,
     },
     .{
         .name = "all bytes read",
         .make = Step.all(.{ Step.farWrites, Step.nearReads }),
         .tcp = idle,
-        .local = idle,
+        .unix = idle,
+        .pipe = idle,
     },
     .{
         .name = "full",
         .make = Step.all(.{Step.nearFills}),
         .tcp = determined | succeeded,
-        .local = determined | succeeded,
+        .unix = determined | succeeded,
+        .pipe = determined | succeeded,
     },
     .{
         .name = "full no more",
         .make = Step.all(.{ Step.nearFills, Step.farDrains }),
         .tcp = idle,
-        .local = idle,
+        .unix = idle,
+        .pipe = idle,
     },
     .{
         .name = "finished",
         .make = Step.all(.{Step.nearFinishes}),
         .tcp = determined | succeeded,
-        .local = determined | succeeded,
+        .unix = determined | succeeded,
+        .pipe = idle,
     },
     .{
         .name = "finished, unread bytes",
         .make = Step.all(.{ Step.nearFinishes, Step.farWrites }),
         .tcp = determined | succeeded | data_available,
-        .local = determined | succeeded | data_available,
+        .unix = determined | succeeded | data_available,
+        .pipe = idle | data_available,
     },
     .{
         .name = "the remote end has finished",
         .make = Step.all(.{Step.farFinishes}),
         .tcp = gone | end_of_data | write_space,
-        .local = gone | end_of_data | write_space,
+        .unix = gone | end_of_data | write_space,
+        .pipe = idle,
     },
     .{
         .name = "the remote end has finished, unread bytes",
         .make = Step.all(.{ Step.farWrites, Step.farFinishes }),
         .tcp = gone | data_available | write_space,
-        .local = gone | data_available | write_space,
+        .unix = gone | data_available | write_space,
+        .pipe = idle | data_available,
     },
     .{
         .name = "the remote end has finished, all bytes read",
         .make = Step.all(.{ Step.farWrites, Step.farFinishes, Step.nearReads }),
         .tcp = gone | end_of_data | write_space,
-        .local = gone | end_of_data | write_space,
+        .unix = gone | end_of_data | write_space,
+        .pipe = idle,
     },
     .{
         .name = "the remote end has finished, full",
         .make = Step.all(.{ Step.nearFills, Step.farFinishes }),
         .tcp = gone | end_of_data,
-        .local = gone | end_of_data,
+        .unix = gone | end_of_data,
+        .pipe = determined | succeeded,
     },
     .{
         .name = "the remote end has finished, full, unread bytes",
         .make = Step.all(.{ Step.farWrites, Step.nearFills, Step.farFinishes }),
         .tcp = gone | data_available,
-        .local = gone | data_available,
+        .unix = gone | data_available,
+        .pipe = determined | succeeded | data_available,
     },
     .{
         .name = "finished at both ends",
         .make = Step.all(.{ Step.nearFinishes, Step.farFinishes }),
         .tcp = gone | end_of_data | severed,
-        .local = gone | end_of_data | severed,
+        .unix = gone | end_of_data | severed,
+        .pipe = idle,
     },
     .{
         .name = "finished at both ends, unread bytes",
         .make = Step.all(.{ Step.nearFinishes, Step.farWrites, Step.farFinishes }),
         .tcp = gone | data_available | severed,
-        .local = gone | data_available | severed,
+        .unix = gone | data_available | severed,
+        .pipe = idle | data_available,
     },
     .{
         // TCP can't tell it from a remote end that has only finished.
         .name = "the remote end has closed",
         .make = Step.all(.{Step.farCloses}),
         .tcp = gone | end_of_data | write_space,
-        .local = gone | end_of_data | severed,
+        .unix = gone | end_of_data | severed,
+        .pipe = gone | end_of_data | severed,
     },
     .{
         .name = "the remote end has closed, unread bytes",
         .make = Step.all(.{ Step.farWrites, Step.farCloses }),
         .tcp = gone | data_available | write_space,
-        .local = gone | data_available | severed,
+        .unix = gone | data_available | severed,
+        .pipe = gone | data_available | severed,
     },
     .{
         .name = "finished, and the remote end has closed",
         .make = Step.all(.{ Step.nearFinishes, Step.farCloses }),
         .tcp = gone | end_of_data | severed,
-        .local = gone | end_of_data | severed,
+        .unix = gone | end_of_data | severed,
+        .pipe = gone | end_of_data | severed,
     },
     .{
         // Whoever closes with bytes unread resets the connection.
         .name = "reset",
         .make = Step.all(.{ Step.nearWrites, Step.farCloses }),
         .tcp = gone | end_of_data | severed,
-        .local = gone | end_of_data | severed,
+        .unix = gone | end_of_data | severed,
+        .pipe = gone | end_of_data | severed,
+        .ending = .reset,
     },
     .{
         .name = "reset, unread bytes",
         .make = Step.all(.{ Step.farWrites, Step.nearWrites, Step.farCloses }),
         .tcp = gone | data_available | severed,
-        .local = gone | data_available | severed,
+        .unix = gone | data_available | severed,
+        .pipe = gone | data_available | severed,
+        .ending = .reset,
     },
     .{
         .name = "reset, all bytes read",
-        .make = Step.all(.{ Step.farWrites, Step.nearWrites, Step.farCloses, Step.nearReads }),
+        .make = Step.all(.{ Step.farWrites, Step.nearWrites, Step.farCloses, Step.nearReadsRest }),
         .tcp = gone | end_of_data | severed,
-        .local = gone | end_of_data | severed,
+        .unix = gone | end_of_data | severed,
+        .pipe = gone | end_of_data | severed,
+        .ending = .reset,
     },
 };
 
@@ -258,7 +288,7 @@ test "a connection that is refused is determined and failed" {
 }
 
 fn expectRefusedCalls(stream: Handle) !void {
-    const refused = std.posix.E.CONNREFUSED;
+    const refused = support.Reason.CONNREFUSED;
     var code: i32 = 0;
     var buffer: [8]u8 = undefined;
     for (0..2) |_| {
@@ -317,7 +347,10 @@ test "a server that closes severs the connections that it has not accepted" {
             stage.close(server.handle);
             try expectState(stage, stream, stream_events, gone | end_of_data | severed);
             var code: i32 = 0;
-            try support.expectCode(1, .CONNRESET, c.bbipc_connection_error(stream, &code), code);
+            const reason = c.bbipc_connection_error(stream, &code);
+            // A pipe does not tell how its other end has gone.
+            if (stage.kind() == .pipe) return testing.expectEqual(0, reason);
+            try support.expectCode(1, .CONNRESET, reason, code);
         }
     }.body);
 }
@@ -328,9 +361,22 @@ const Transition = struct {
     name: []const u8,
     before: *const fn (*Stage, Stage.Pair) anyerror!void,
     step: *const fn (*Stage, Stage.Pair) anyerror!void,
-    /// What held before the step, and what holds after it.
+    /// What held before the step, and what holds after it. Null where the step leads nowhere.
     tcp: ?[2]u32,
-    local: ?[2]u32,
+    unix: ?[2]u32,
+    pipe: ?[2]u32,
+    ending: support.Ending = .orderly,
+
+    fn expected(transition: Transition, stage: *const Stage) ?[2]u32 {
+        const held = switch (stage.kind()) {
+            .tcp => transition.tcp,
+            .unix => transition.unix,
+            .pipe => transition.pipe,
+        } orelse return null;
+        const before = stage.shown(held[0], transition.ending);
+        const after = stage.shown(held[1], transition.ending);
+        return if (before == after) null else .{ before, after };
+    }
 };
 
 const transitions = [_]Transition{
@@ -339,84 +385,98 @@ const transitions = [_]Transition{
         .before = Step.nothing,
         .step = Step.farWrites,
         .tcp = .{ idle, idle | data_available },
-        .local = .{ idle, idle | data_available },
+        .unix = .{ idle, idle | data_available },
+        .pipe = .{ idle, idle | data_available },
     },
     .{
         .name = "the remote end finishes",
         .before = Step.nothing,
         .step = Step.farFinishes,
         .tcp = .{ idle, gone | end_of_data | write_space },
-        .local = .{ idle, gone | end_of_data | write_space },
+        .unix = .{ idle, gone | end_of_data | write_space },
+        .pipe = null, // a pipe is not finished
     },
     .{
         .name = "the remote end finishes, bytes are unread",
         .before = Step.farWrites,
         .step = Step.farFinishes,
         .tcp = .{ idle | data_available, gone | data_available | write_space },
-        .local = .{ idle | data_available, gone | data_available | write_space },
+        .unix = .{ idle | data_available, gone | data_available | write_space },
+        .pipe = null, // a pipe is not finished
     },
     .{
         .name = "the last byte is read",
         .before = Step.all(.{ Step.farWrites, Step.farFinishes }),
         .step = Step.nearReads,
         .tcp = .{ gone | data_available | write_space, gone | end_of_data | write_space },
-        .local = .{ gone | data_available | write_space, gone | end_of_data | write_space },
+        .unix = .{ gone | data_available | write_space, gone | end_of_data | write_space },
+        .pipe = null, // a pipe is not finished
     },
     .{
         .name = "the last byte is read after a reset",
         .before = Step.all(.{ Step.farWrites, Step.nearWrites, Step.farCloses }),
         .step = Step.nearReads,
         .tcp = .{ gone | data_available | severed, gone | end_of_data | severed },
-        .local = .{ gone | data_available | severed, gone | end_of_data | severed },
+        .unix = .{ gone | data_available | severed, gone | end_of_data | severed },
+        .pipe = .{ gone | data_available | severed, gone | end_of_data | severed },
+        .ending = .reset,
     },
     .{
         .name = "room for a write",
         .before = Step.nearFills,
         .step = Step.farDrains,
         .tcp = .{ determined | succeeded, idle },
-        .local = .{ determined | succeeded, idle },
+        .unix = .{ determined | succeeded, idle },
+        .pipe = .{ determined | succeeded, idle },
     },
     .{
         .name = "room for a write, the remote end has finished",
         .before = Step.all(.{ Step.nearFills, Step.farFinishes }),
         .step = Step.farDrains,
         .tcp = .{ gone | end_of_data, gone | end_of_data | write_space },
-        .local = .{ gone | end_of_data, gone | end_of_data | write_space },
+        .unix = .{ gone | end_of_data, gone | end_of_data | write_space },
+        .pipe = null, // a pipe is not finished
     },
     .{
         .name = "the remote end closes",
         .before = Step.nothing,
         .step = Step.farCloses,
         .tcp = .{ idle, gone | end_of_data | write_space },
-        .local = .{ idle, gone | end_of_data | severed },
+        .unix = .{ idle, gone | end_of_data | severed },
+        .pipe = .{ idle, gone | end_of_data | severed },
     },
     .{
         .name = "the remote end closes, bytes are unread",
         .before = Step.farWrites,
         .step = Step.farCloses,
         .tcp = .{ idle | data_available, gone | data_available | write_space },
-        .local = .{ idle | data_available, gone | data_available | severed },
+        .unix = .{ idle | data_available, gone | data_available | severed },
+        .pipe = .{ idle | data_available, gone | data_available | severed },
     },
     .{
         .name = "the remote end resets",
         .before = Step.nearWrites,
         .step = Step.farCloses,
         .tcp = .{ idle, gone | end_of_data | severed },
-        .local = .{ idle, gone | end_of_data | severed },
+        .unix = .{ idle, gone | end_of_data | severed },
+        .pipe = .{ idle, gone | end_of_data | severed },
+        .ending = .reset,
     },
     .{
         .name = "a write to a closed remote end brings a reset",
         .before = Step.farCloses,
         .step = Step.nearWritesToNobody,
         .tcp = .{ gone | end_of_data | write_space, gone | end_of_data | severed },
-        .local = null, // severed already
+        .unix = null, // severed already
+        .pipe = null, // severed already
     },
     .{
         .name = "this end finishes after the remote end",
         .before = Step.farFinishes,
         .step = Step.nearFinishes,
         .tcp = .{ gone | end_of_data | write_space, gone | end_of_data | severed },
-        .local = .{ gone | end_of_data | write_space, gone | end_of_data | severed },
+        .unix = .{ gone | end_of_data | write_space, gone | end_of_data | severed },
+        .pipe = null, // a pipe is not finished
     },
 };
 
@@ -425,10 +485,7 @@ test "an event that comes ends every wait for it, alone or with one that doesn't
         fn body(stage: *Stage) !void {
             for (transitions) |transition| {
                 errdefer std.debug.print("when {s}:\n", .{transition.name});
-                const held = switch (stage.transport) {
-                    .tcp => transition.tcp,
-                    .local => transition.local,
-                } orelse continue;
+                const held = transition.expected(stage) orelse continue;
                 const pair = try stage.pair();
                 defer stage.close(pair.near);
                 try transition.before(stage, pair);
@@ -487,10 +544,11 @@ fn expectWoken(stage: *Stage, stream: Handle, before: u32, after: u32, step: any
     };
 }
 
-// The next know how Linux treats a full backlog: it leaves the client waiting, and looks again a second later.
+// The next know how Linux treats a full backlog: it leaves the client waiting, and looks again a second later. Others
+// refuse, or accept more than the backlog.
 
 test "a connection under way has no event, and every wait for its outcome learns of it" {
-    if (builtin.os.tag != .linux) return error.SkipZigTest; // others refuse, or accept more than the backlog
+    if (!support.system.waitsForBacklog()) return error.SkipZigTest;
     try onTransport(.tcp, struct {
         fn body(stage: *Stage) !void {
             const server = try stage.makeServer(0);
@@ -509,7 +567,7 @@ test "a connection under way has no event, and every wait for its outcome learns
 }
 
 test "a connection under way that is refused in the end tells every wait" {
-    if (builtin.os.tag != .linux) return error.SkipZigTest; // as above
+    if (!support.system.waitsForBacklog()) return error.SkipZigTest;
     try onTransport(.tcp, struct {
         fn body(stage: *Stage) !void {
             const server = try stage.makeServer(0);
@@ -528,16 +586,11 @@ test "a connection under way that is refused in the end tells every wait" {
 }
 
 test "a wait for the outcome of a connection is not slept through while another thread fills its buffer" {
-    if (builtin.os.tag != .linux) return error.SkipZigTest; // as above, and made with Linux's own scheduling class
+    if (!support.system.waitsForBacklog()) return error.SkipZigTest;
     try onTransport(.tcp, struct {
-        const linux = std.os.linux;
-
         fn pollIdly(stream: Handle) i64 {
-            // Scheduled only when no other thread wants to run.
-            const idle_class = 5;
-            const priority: i32 = 0;
-            const result = linux.syscall3(.sched_setscheduler, 0, idle_class, @intFromPtr(&priority));
-            return if (result == 0) poll(stream, determined, patience_ns) else -1;
+            support.system.runIdly() catch return -1;
+            return poll(stream, determined, patience_ns);
         }
 
         fn keepBusy(stop: *std.atomic.Value(bool)) void {
@@ -588,22 +641,30 @@ fn connectionUnderWay(stage: *Stage, server: Stage.Server) !Handle {
 }
 
 test "an end that the library had not noticed leaves a wait for more than success waiting for the rest" {
-    // Over a local stream, where the remote end's finishing is visible at once, so that nothing need look for it.
-    try onTransport(.local, struct {
+    // Over a local stream, where the remote end's finishing is visible at once, so that nothing need look for it. Over
+    // TCP where local streams are pipes, which can't be finished.
+    try onTransport(if (support.system.has_pipes) .tcp else .local, struct {
+        fn farFinishes(stage: *Stage, pair: Stage.Pair) !void {
+            try Step.farFinishes(stage, pair);
+            if (support.system.has_pipes) try support.system.awaitEndBehind(try succeed(c.bbipc_fileno(pair.near)));
+        }
+
         fn body(stage: *Stage) !void {
             {
                 const pair = try stage.pair();
-                try Step.farFinishes(stage, pair);
+                try farFinishes(stage, pair);
                 var waiting: support.Call(poll) = undefined;
                 try waiting.start(.{ pair.near, succeeded | severed, patience_ns });
                 try support.awaitPolling(1);
+                // TCP learns of more than an orderly end by what comes back for a write.
+                if (stage.kind() == .tcp) try Step.nearWrites(stage, pair);
                 try Step.farCloses(stage, pair);
                 try expectEvents(severed, waiting.join());
             }
             {
                 const pair = try stage.pair();
                 try Step.nearFills(stage, pair);
-                try Step.farFinishes(stage, pair);
+                try farFinishes(stage, pair);
                 var waiting: support.Call(poll) = undefined;
                 try waiting.start(.{ pair.near, succeeded | write_space, patience_ns });
                 try support.awaitPolling(1);
@@ -621,10 +682,11 @@ test "bytes that arrived before a reset are read first, then comes the error, ea
         fn body(stage: *Stage) !void {
             const pair = try stage.pair();
             try Step.farWrites(stage, pair);
-            try Step.nearWrites(stage, pair);
+            // Only a write that was under way tells of a pipe that it was severed.
+            if (stage.kind() == .pipe) try Step.nearFills(stage, pair) else try Step.nearWrites(stage, pair);
             try Step.farCloses(stage, pair);
             try support.awaitEvent(pair.near, severed);
-            try support.expectBytes(pair.near, "abc");
+            try Step.nearReadsRest(stage, pair);
             var buffer: [8]u8 = undefined;
             for (0..2) |_| {
                 var code: i32 = 0;
@@ -643,10 +705,12 @@ test "an orderly end is no error: a read gives nothing, and there is no reason t
             const pair = try stage.pair();
             try Step.farWrites(stage, pair);
             try Step.farCloses(stage, pair);
-            try support.awaitEvent(pair.near, c.BBIPC_REMOTE_DISCONNECTED);
+            const told = stage.shown(gone | data_available, .orderly) & c.BBIPC_REMOTE_DISCONNECTED;
+            if (told != 0) try support.awaitEvent(pair.near, c.BBIPC_REMOTE_DISCONNECTED);
             var code: i32 = 17;
             try testing.expectEqual(0, c.bbipc_connection_error(pair.near, &code));
             try support.expectBytes(pair.near, "abc");
+            try support.awaitEvent(pair.near, c.BBIPC_REMOTE_DISCONNECTED);
             var buffer: [8]u8 = undefined;
             for (0..2) |_| {
                 try testing.expectEqual(0, c.bbipc_read(pair.near, &buffer, 0, 8, 0, &code));
@@ -700,8 +764,8 @@ test "a connection that came and went before anybody looked is of one mind about
                 const near = try stage.connect(server);
                 const far = try stage.accept(server);
                 // Not by bbipc_write, which would look whether the connection stands.
-                const sent = platform.sys.send(@intCast(try succeed(c.bbipc_fileno(near))), "x", 1);
-                try testing.expectEqual(1, sent);
+                const descriptor = try succeed(c.bbipc_fileno(near));
+                try testing.expectEqual(1, support.system.sendBehind(descriptor, "x"));
                 try support.awaitEvent(far, data_available);
                 if (finishes) try testing.expectEqual(0, c.bbipc_finish_writing(far, null));
                 stage.close(far);
@@ -731,6 +795,11 @@ test "finishing twice is no error, and a write after it is" {
             const pair = try stage.pair();
             try Step.nearFinishes(stage, pair);
             try Step.nearFinishes(stage, pair);
+            if (stage.kind() == .pipe) {
+                // Refused, and nothing has changed.
+                try testing.expectEqual(1, support.write(pair.near, "x"));
+                return support.expectBytes(pair.far, "x");
+            }
             var code: i32 = 0;
             try support.expectSystem(.PIPE, c.bbipc_write(pair.near, "x", 0, 1, &code), code);
             try testing.expectEqual(0, c.bbipc_connection_error(pair.near, null));

@@ -111,7 +111,7 @@ test "a socket whose end is only now noticed is counted once" {
         fn body(stage: *Stage) !void {
             const pair = try stage.pair();
             try Step.farWrites(stage, pair);
-            try Step.farFinishes(stage, pair);
+            try Step.farEnds(stage, pair);
             const asked: u32 = c.BBIPC_CONNECTION_SUCCEEDED | data_available;
             var happened: u32 = 0;
             const count = c.bbipc_poll_sockets(&pair.near, &asked, &happened, 1, patience_ns, null, null);
@@ -413,6 +413,39 @@ test "a wait that is under way hears of sockets that come, change and go" {
     }.body);
 }
 
+test "an interrupt ends every wait that is under way, each of which can be taken up again" {
+    try eachTransport(struct {
+        fn body(stage: *Stage) !void {
+            const pair = try stage.pair();
+            const server = try stage.makeServer(1);
+            var polls: [3]support.Call(poll) = undefined;
+            var pollers: [backends.len]Handle = undefined;
+            var waits: [2 * backends.len]support.Call(waitFor) = undefined;
+            for (&pollers, backends) |*poller, backend| {
+                poller.* = try stage.poller(backend);
+                _ = try succeed(c.bbipc_monitor_socket(poller.*, pair.near, data_available, null));
+            }
+            for (0..5) |_| {
+                for (polls[0..2]) |*one| try one.start(.{ pair.near, data_available, patience_ns });
+                try polls[2].start(.{ server.handle, connection_available, c.BBIPC_FOREVER });
+                for (&waits, 0..) |*one, index| {
+                    try one.start(.{ pollers[index % backends.len], c.BBIPC_FOREVER });
+                }
+                try support.awaitPolling(polls.len);
+                for (pollers) |poller| try support.awaitWaiting(poller, 2);
+                support.interruptAll();
+                for (&polls) |*one| try testing.expectEqual(c.BBIPC_ERROR_INTERRUPTED, one.join());
+                for (&waits) |*one| try testing.expectEqual(c.BBIPC_ERROR_INTERRUPTED, one.join());
+            }
+            // It was for those alone who waited.
+            for (pollers) |poller| try expectEvents(0, try waitOnce(poller, pair.near, 10 * std.time.ns_per_ms));
+            try expectEvents(0, poll(pair.near, data_available, 10 * std.time.ns_per_ms));
+            try Step.farWrites(stage, pair);
+            for (pollers) |poller| try expectEvents(data_available, try waitOnce(poller, pair.near, patience_ns));
+        }
+    }.body);
+}
+
 test "a thread that hears of what concerns another goes on sleeping" {
     if (builtin.os.tag != .linux) return error.SkipZigTest; // how often a thread slept is read from /proc
     try onTransport(.local, struct {
@@ -454,7 +487,9 @@ test "a thread that hears of what concerns another goes on sleeping" {
         }
 
         fn sleepsOf(sleepers: []Sleeper, counts: []u64) !void {
-            for (sleepers, counts) |*sleeper, *count| count.* = try support.sleepsOf(sleeper.id.load(.acquire));
+            for (sleepers, counts) |*sleeper, *count| {
+                count.* = try support.system.sleepsOf(testing.io, sleeper.id.load(.acquire));
+            }
         }
 
         fn pause(duration_ns: i64) !void {

@@ -166,17 +166,29 @@ pub const Socket = struct {
     };
 
     pub fn acceptClient(self: *Socket, failure: *status.Failure) status.Error!Accepted {
+        // Somebody who has the socket's number can have made it a blocking one.
+        if (!afd.conditionsNow(self.base).readable) return .nothing;
         var name = Address.unspecified.toSystem();
         var size: i32 = @sizeOf(SockaddrIn);
         const socket = winsock.accept(self.socket, &name, &size);
-        if (socket == invalid_socket) return switch (winsock.WSAGetLastError()) {
-            sys.code.wsa_ewouldblock => .nothing,
-            sys.code.wsa_econnreset, sys.code.wsa_econnaborted => .vanished,
-            else => |why| failure.system(why),
-        };
+        if (socket == invalid_socket) {
+            const why = winsock.WSAGetLastError();
+            if (why == sys.code.wsa_ewouldblock) return .nothing;
+            return if (isOfClient(why)) .vanished else failure.system(why);
+        }
         // The flag of the listening socket is not passed on.
         _ = sys.SetHandleInformation(@ptrFromInt(socket), handle_flag_inherit, 0);
-        return .{ .client = .{ .socket = try adopt(socket, failure), .address = .fromSystem(name) } };
+        const client = adopt(socket, failure) catch |err|
+            return if (isOfClient(failure.system_code)) .vanished else err;
+        return .{ .client = .{ .socket = client, .address = .fromSystem(name) } };
+    }
+
+    /// Whether what went wrong is that one client's, and no error of the server.
+    fn isOfClient(why: i32) bool {
+        return switch (why) {
+            sys.code.wsa_econnreset, sys.code.wsa_econnaborted, sys.code.wsa_enotconn => true,
+            else => false,
+        };
     }
 
     /// Bytes per call at most. A large one would have the system hold as much memory as it names.
