@@ -10,6 +10,7 @@ Short calls that can't block keep the GIL. Waits, and copies of more than ``COPY
 from __future__ import annotations
 
 import ctypes
+import sys
 from array import array
 from ctypes import byref, c_char, c_int32, c_uint16, c_uint32, c_uint64
 from operator import index
@@ -166,8 +167,8 @@ def _write(handle: int, address: Any, start: int, end: int) -> int:
 _spare_buffers: list[ctypes.Array[c_char]] = []
 _SPARE_BUFFERS_MAX = 8
 
-#: Bytes. No system's call reads more at once.
-_READ_MAX = 2**31 - 4096
+#: Bytes. No system's call reads more at once. Windows counts all of a buffer as used, and has not more to read.
+_READ_MAX = 2**24 if sys.platform == "win32" else 2**31 - 4096
 
 
 def read(handle: int, size: int, peek: bool) -> bytes | int:
@@ -329,4 +330,11 @@ if array("I").itemsize != 4 or array("q").itemsize != 8:  # pragma: no cover
 # descriptor left, the first wait says so.
 _ffi.prepare_to_wait(None)
 
-_ffi.register_at_fork()
+if sys.platform == "win32":
+    import atexit
+
+    # A pipe that has been closed lives until its remote end has read what was written, but not longer than the process.
+    # Where there is none, this takes no time.
+    atexit.register(_ffi.finish_writes, 5_000_000_000)
+else:
+    _ffi.register_at_fork()

@@ -39,7 +39,7 @@ FOREVER = -1
 #: What connection_error returns for a connection that could not be established.
 CONNECTION_NOT_ESTABLISHED = 2
 
-BACKENDS = {"epoll": 1, "poll": 2}
+BACKENDS = {"epoll": 1, "poll": 2, "iocp": 3}
 BACKEND_DEFAULT = 0
 
 
@@ -74,6 +74,8 @@ before_fork = _declare(releasing, "before_fork", None)
 after_fork_in_parent = _declare(releasing, "after_fork_in_parent", None)
 after_fork_in_child = _declare(releasing, "after_fork_in_child", None)
 prepare_to_wait = _declare(keeping, "prepare_to_wait", _result, _code)
+pending_operations = _declare(keeping, "pending_operations", c_uint64)
+finish_writes = _declare(releasing, "finish_writes", _result, c_int64)
 close = _declare(keeping, "close", _result, _handle)
 fileno = _declare(keeping, "fileno", _result, _handle)
 

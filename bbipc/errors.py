@@ -6,12 +6,20 @@ import builtins
 import errno
 import io
 import os
+import sys
 
 from . import _calls, _ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from .sockets import Socket
+
+    SocketErrorT = TypeVar("SocketErrorT", bound="SocketError")
+
+if sys.platform == "win32":
+    import ctypes
 
 
 class BbipcError(Exception):
@@ -21,16 +29,20 @@ class BbipcError(Exception):
 class SocketError(BbipcError, OSError):
     """The system refused something. (The original's ``socket-error``.)
 
-    It has ``errno``, and on Windows ``winerror``, like every ``OSError``.
+    Like every ``OSError`` it has ``errno``, whose name is the same on every system, and on Windows ``winerror``, the
+    system's own code; that is ``None`` for what bbipc itself refuses.
     """
 
-    #: The system's code, as in the module ``errno``.
+    #: The reason, as in the module ``errno``.
     errno: int
     #: The socket that it happened to; None if there was none yet.
     socket: Socket | None = None
 
-    def __reduce__(self) -> tuple[type[SocketError], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[object, ...]:
         # To another process the error can go, from a worker for example; its socket can't.
+        if sys.platform == "win32":
+            # OSError would make an errno of its own from winerror.
+            return type(self), self.args, {"errno": self.errno, "args": self.args}
         return type(self), self.args
 
 
@@ -97,6 +109,7 @@ _ADVICE = {
     errno.ENFILE: "the system has no descriptor left",
     errno.ENOENT: "the directory does not exist",
     errno.ENOTDIR: "a part of the pathname before the last is no directory",
+    errno.ENOBUFS: "the system has no memory, or no port, left for it; close sockets",
     errno.ECONNREFUSED: "nobody listens there; start the server first",
     errno.ETIMEDOUT: "the remote end's machine does not answer",
     errno.ECONNRESET: "the remote end closed without reading all that was sent to it, or broke the connection off",
@@ -104,11 +117,71 @@ _ADVICE = {
     errno.ENOTCONN: "the connection is not established (any more)",
 }
 
+if sys.platform == "win32":
+    _ADVICE[errno.EACCES] = "this user may not: a server may be another user's, a port may be kept back by the system"
+    _ADVICE[errno.EMFILE] = "this process has too many sockets; close some"
+
+    #: The errno of what OSError has none for, or one that says less. Winsock's codes are numbers of errno themselves.
+    _ERRNO = {
+        8: errno.ENOMEM,  # ERROR_NOT_ENOUGH_MEMORY
+        14: errno.ENOMEM,  # ERROR_OUTOFMEMORY
+        64: errno.ECONNRESET,  # ERROR_NETNAME_DELETED
+        109: errno.EPIPE,  # ERROR_BROKEN_PIPE
+        121: errno.ETIMEDOUT,  # ERROR_SEM_TIMEOUT
+        123: errno.EINVAL,  # ERROR_INVALID_NAME
+        161: errno.EINVAL,  # ERROR_BAD_PATHNAME
+        206: errno.ENAMETOOLONG,  # ERROR_FILENAME_EXCED_RANGE
+        230: errno.ENOTCONN,  # ERROR_BAD_PIPE
+        231: errno.EAGAIN,  # ERROR_PIPE_BUSY
+        232: errno.EPIPE,  # ERROR_NO_DATA: the pipe is being closed
+        233: errno.EPIPE,  # ERROR_PIPE_NOT_CONNECTED
+        536: errno.ENOTCONN,  # ERROR_PIPE_LISTENING
+        10058: errno.EPIPE,  # WSAESHUTDOWN: finish_writing() was called before
+        1225: errno.ECONNREFUSED,  # ERROR_CONNECTION_REFUSED
+        1231: errno.ENETUNREACH,  # ERROR_NETWORK_UNREACHABLE
+        1232: errno.EHOSTUNREACH,  # ERROR_HOST_UNREACHABLE
+        1236: errno.ECONNABORTED,  # ERROR_CONNECTION_ABORTED
+        1450: errno.ENOMEM,  # ERROR_NO_SYSTEM_RESOURCES
+        1455: errno.ENOMEM,  # ERROR_COMMITMENT_LIMIT
+    }
+
+    def errno_of(code: int) -> int:
+        """The errno that one of the system's codes means."""
+        if code in _ERRNO:
+            return _ERRNO[code]
+        number = OSError(0, "", None, code).errno
+        assert number is not None
+        return number
+
+    def _words_of(code: int) -> str:
+        # strerror() knows the numbers of C, not those of Winsock.
+        words = ctypes.FormatError(code).rstrip(" .")
+        return words if words != "<no description>" else errno.errorcode.get(errno_of(code), f"error {code}")
+
+else:
+
+    def errno_of(code: int) -> int:
+        """The errno that one of the system's codes means."""
+        return code
+
+    _words_of = os.strerror
+
+
+def system_error(kind: type[SocketErrorT], code: int, message: str) -> SocketErrorT:
+    """An error of this kind, for one of the system's codes."""
+    if sys.platform == "win32":
+        error = kind(0, message, None, code)
+        error.errno = errno_of(code)
+        error.args = (error.errno, *error.args[1:])
+        return error
+    return kind(code, message)
+
 
 def socket_error(code: int, action: str, socket: Socket | None = None, advice: str | None = None) -> SocketError:
     """The error for one of the system's codes. The action completes «cannot ...»."""
-    hint = advice or _ADVICE.get(code)
-    error = SocketError(code, f"cannot {action}: {os.strerror(code)}" + (f" ({hint})" if hint else ""))
+    hint = advice or _ADVICE.get(errno_of(code))
+    message = f"cannot {action}: {_words_of(code)}" + (f" ({hint})" if hint else "")
+    error = system_error(SocketError, code, message)
     error.socket = socket
     return error
 

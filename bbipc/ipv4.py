@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import sys
 from operator import index
 
 from . import _calls, _ffi
-from .errors import SocketError, failure_error
+from .errors import SocketError, failure_error, system_error
 from .sockets import StreamServer, StreamSocket
 
 #: The address of this machine for itself. (The original's ``+ipv4-loopback+``.)
@@ -145,7 +146,8 @@ def make_ipv4_tcp_server(
         all.
     :param port: 0 to 65535; 0 lets the system choose, and :attr:`Ipv4TcpServer.port` tells.
     :param reuse_address: listen although connections of an earlier server linger (``SO_REUSEADDR``, ``socket(7)``). On
-        Linux that server must have been made with it too.
+        Linux that server must have been made with it too. On Windows False keeps other programs from taking the port
+        (``SO_EXCLUSIVEADDRUSE``), also while such connections linger. Two servers never share a port.
     :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`.
     :raises ValueError: for an address that is no dotted quad, and numbers out of range.
     :raises SocketError: if the system refuses: ``EADDRINUSE`` for a port in use, ``EADDRNOTAVAIL`` for an address that
@@ -192,6 +194,22 @@ def connect_to_ipv4_tcp_server(
     return Ipv4TcpStream._adopt(made)
 
 
+#: What Windows says of a name that exists and has no IPv4 address; Python's socket module has no name for it.
+_WSANO_DATA = 11004
+
+
+def _resolver_error(error: OSError, hostname: str, *, again: bool) -> SocketError:
+    number = errno.EAGAIN if again else errno.EIO
+    message = f"cannot resolve {hostname!r}: {error.strerror}"
+    if sys.platform == "win32" and error.errno is not None:
+        # The resolver's codes are Windows'; but errno has no names for them.
+        refused = system_error(SocketError, error.errno, message)
+        refused.errno = number
+        refused.args = (number, *refused.args[1:])
+        return refused
+    return SocketError(number, message)
+
+
 def resolve_ipv4_address(hostname: str) -> str | None:
     """The IPv4 address of a host's name, as a dotted quad; ``None`` if it has none. (``resolve-ipv4-address``.)
 
@@ -205,6 +223,9 @@ def resolve_ipv4_address(hostname: str) -> str | None:
 
     if not isinstance(hostname, str):
         raise TypeError(f"hostname must be a str, not {type(hostname).__name__}")
+    if not hostname:
+        # Windows would take it for this machine's own.
+        return None
     if "\0" in hostname:
         # The resolver would take what is before it.
         raise ValueError(f"{hostname!r} can't be a host's name: it contains a NUL character")
@@ -212,13 +233,12 @@ def resolve_ipv4_address(hostname: str) -> str | None:
         found = socket.getaddrinfo(hostname, None, socket.AF_INET, socket.SOCK_STREAM)
     except socket.gaierror as error:
         no_such = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
-        no_such.add(getattr(socket, "EAI_ADDRFAMILY", socket.EAI_NONAME))
+        # Linux' number, which Wine hands on.
+        no_such.add(getattr(socket, "EAI_ADDRFAMILY", -9))
+        no_such.add(_WSANO_DATA)
         if error.errno in no_such:
             return None
-        raise SocketError(
-            errno.EAGAIN if error.errno == socket.EAI_AGAIN else errno.EIO,
-            f"cannot resolve {hostname!r}: {error.strerror}",
-        ) from error
+        raise _resolver_error(error, hostname, again=error.errno == socket.EAI_AGAIN) from error
     except UnicodeError as error:
         raise ValueError(f"{hostname!r} can't be a host's name: {error}") from error
     if not found:

@@ -1,12 +1,16 @@
-"""The local namespace: streams between programs of one machine. Unix domain sockets (``unix(7)``)."""
+"""The local namespace: streams between programs of one machine.
+
+Unix domain sockets (``unix(7)``); on Windows named pipes, in byte mode.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
 
 from . import _calls, _ffi
-from .errors import NoLocalServerError, SocketError, failure_error, socket_error
+from .errors import NoLocalServerError, SocketError, errno_of, failure_error, socket_error, system_error
 from .ipv4 import check_backlog
 from .sockets import StreamServer, StreamSocket
 
@@ -17,22 +21,64 @@ if TYPE_CHECKING:
     Pathname = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
 
+if sys.platform == "win32":
+    #: UTF-16 code units of a pipe's whole name (CreateNamedPipe).
+    _NAME_LIMIT = 256
+    _PIPES = "\\\\.\\pipe\\"
+
+    def _pipe_name(name: str) -> str:
+        """The pipe that a plain name, a path, or a pipe's whole name means."""
+        straight = name.replace("/", "\\")
+        if straight[: len(_PIPES)].lower() in (_PIPES, "\\\\?\\pipe\\"):
+            return _PIPES + straight[len(_PIPES) :]
+        if "\\" not in straight and not os.path.splitdrive(name)[0]:
+            return _PIPES + name
+        path = os.path.abspath(name)
+        # What a path begins with that is spared the usual length limit, and that on another machine: the names of pipes
+        # have no empty parts.
+        if path.startswith("\\\\?\\"):
+            path = path[4:]
+        elif path.startswith("\\\\"):
+            path = "UNC" + path[1:]
+        return _PIPES + path
+
+    def _encode(plain: str | bytes) -> bytes:
+        """The pipe's name as the library takes it: UTF-8, and lone surrogates, which Windows allows in names."""
+        name = _pipe_name(os.fsdecode(plain))
+        if name == _PIPES:
+            raise ValueError(f"a local server's pathname can't be empty: {plain!r}")
+        units = name.encode("utf-16-le", "surrogatepass")
+        if len(units) // 2 > _NAME_LIMIT:
+            raise SocketError(
+                errno.ENAMETOOLONG,
+                f"the pathname {plain!r} names a pipe, {name!r}, of {len(units) // 2} UTF-16 units; Windows allows"
+                f" {_NAME_LIMIT}. Use a shorter pathname, or a plain name such as 'build-server'",
+            )
+        return units.decode("utf-16-le", "surrogatepass").encode("utf-8", "surrogatepass")
+
+else:
+
+    def _encode(plain: str | bytes) -> bytes:
+        """The pathname as the system takes it."""
+        encoded = os.fsencode(plain)
+        limit = _ffi.local_pathname_limit()
+        if len(encoded) > limit:
+            raise SocketError(
+                errno.ENAMETOOLONG,
+                f"the pathname {plain!r} has {len(encoded)} bytes; this system allows local sockets {limit}."
+                " Use a shorter directory, or change to it and use a relative pathname",
+            )
+        return encoded
+
+
 def _check_pathname(pathname: Pathname) -> tuple[str | bytes, bytes]:
-    """The pathname as users see it, and as the system takes it."""
+    """The pathname as users see it, and as the library takes it."""
     plain = os.fspath(pathname)
-    encoded = os.fsencode(plain)
-    if not encoded:
+    if not plain:
         raise ValueError("a local server's pathname can't be empty")
-    if b"\0" in encoded:
+    if (b"\0" if isinstance(plain, bytes) else "\0") in plain:  # type: ignore[operator]
         raise ValueError(f"a local server's pathname can't contain a NUL character: {plain!r}")
-    limit = _ffi.local_pathname_limit()
-    if len(encoded) > limit:
-        raise SocketError(
-            errno.ENAMETOOLONG,
-            f"the pathname {plain!r} has {len(encoded)} bytes; this system allows local sockets {limit}."
-            " Use a shorter directory, or change to it and use a relative pathname",
-        )
-    return plain, encoded
+    return plain, _encode(plain)
 
 
 class _LocalSocket:
@@ -79,17 +125,32 @@ class LocalStream(_LocalSocket, StreamSocket):
     __slots__ = ("_local_pathname",)
 
 
-def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close: bool = True) -> LocalServer:
-    """A server that listens at once. (``make-local-server``.)
+if sys.platform == "win32":
+    _NO_SUCH = "there is no such pipe"
+    _IN_USE = "another server listens at that name, or a stream that one accepted is still open; choose another name"
+else:
+    _NO_SUCH = "there is no such file"
+    _IN_USE = "the pathname exists: another server listens there, or one that ended badly left it; then delete it"
 
-    Who may connect is decided by the permissions of the directory and of the file, which is made with the process's
-    ``umask``.
+
+def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close: bool = True) -> LocalServer:
+    r"""A server that listens at once. (``make-local-server``.)
+
+    On Unix the pathname is that of a socket file. Who may connect is decided by the permissions of its directory and of
+    the file, which is made with the process's ``umask``.
+
+    On Windows it is the name of a pipe, and no file appears anywhere. A plain name such as ``"build-server"`` means
+    ``\\.\pipe\build-server``. A path is made absolute: ``"C:/run/build"`` means ``\\.\pipe\C:\run\build``, and needs no
+    such directory. The whole name of a pipe is taken as it is. Capital and small letters are the same. Only the user
+    whom the process runs as, Administrators and the system itself may connect, and nobody from another machine. The
+    name is taken until the server and all streams that it accepted are closed.
 
     :param pathname: must not exist yet. ``str``, ``bytes`` or path-like; at most 107 bytes on Linux, 103 on macOS and
-        FreeBSD.
-    :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`.
+        FreeBSD; on Windows 256 UTF-16 units for the whole name of the pipe.
+    :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`. On Windows 1
+        to 1024; less and more count as that.
     :param delete_on_close: :meth:`~Socket.close` deletes the file, if it is still the one that this server made. In a
-        forked child it never does.
+        forked child it never does. A pipe's name always goes by itself.
     :raises ValueError: for a pathname that is empty or contains a NUL.
     :raises SocketError: if the system refuses: ``EADDRINUSE`` if the pathname exists, ``ENAMETOOLONG``, ``ENOENT`` if
         its directory does not exist, ``EACCES``.
@@ -100,11 +161,9 @@ def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close
     )
     if result < 0:
         action = f"listen at {plain!r}"
-        if _calls.code_of(result) == errno.EADDRINUSE:
-            advice = (
-                "the pathname exists: another server listens there, or one that ended badly left it; then delete it"
-            )
-            raise socket_error(errno.EADDRINUSE, action, advice=advice)
+        code = _calls.code_of(result)
+        if errno_of(code) == errno.EADDRINUSE:
+            raise socket_error(code, action, advice=_IN_USE)
         raise failure_error(result, action)
     server = LocalServer._adopt(made)
     server._local_pathname = plain
@@ -114,19 +173,21 @@ def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close
 def connect_to_local_server(pathname: Pathname) -> LocalStream:
     """Connects to the server that listens at a pathname. (``connect-to-local-server``.)
 
-    :param pathname: ``str``, ``bytes`` or path-like.
-    :raises NoLocalServerError: where nothing listens: there is no such file, or a file that nobody listens on.
+    :param pathname: ``str``, ``bytes`` or path-like; it means what it means to :func:`make_local_server`.
+    :raises NoLocalServerError: where nothing listens: there is no such file, or a file that nobody listens on; no such
+        pipe on Windows.
     :raises ValueError: for a pathname that is empty or contains a NUL.
     :raises SocketError: if the system refuses: ``EAGAIN`` if the server's backlog is full (try again), ``EACCES``,
-        ``ENAMETOOLONG``.
+        ``ENAMETOOLONG``. On Windows ``EAGAIN`` also for a server that is closed while streams that it accepted live.
     """
     plain, encoded = _check_pathname(pathname)
     result, made = _calls.connect_to_local_server(encoded, len(encoded))
     if result < 0:
         if _calls.status_of(result) == _ffi.ERROR_NO_LOCAL_SERVER:
             code = _calls.code_of(result)
-            why = "nobody listens there" if code == errno.ECONNREFUSED else "there is no such file"
-            raise NoLocalServerError(code, f"no server listens at {plain!r}: {why}; start the server first")
+            why = "nobody listens there" if errno_of(code) == errno.ECONNREFUSED else _NO_SUCH
+            message = f"no server listens at {plain!r}: {why}; start the server first"
+            raise system_error(NoLocalServerError, code, message)
         raise failure_error(result, f"connect to {plain!r}")
     stream = LocalStream._adopt(made)
     stream._local_pathname = plain

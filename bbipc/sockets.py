@@ -12,6 +12,7 @@ from .errors import (
     EndOfStreamError,
     SocketError,
     TimeoutError,
+    UnsupportedOperationError,
     closed_error,
     failure_error,
     no_connection_error,
@@ -103,9 +104,18 @@ class Socket:
         return self._closed
 
     def fileno(self) -> int:
-        """The file descriptor. It stays the socket's: don't close it, or use it after :meth:`close`."""
+        """The file descriptor. It stays the socket's: don't close it, or use it after :meth:`close`.
+
+        On Windows the number of the TCP socket, what ``socket.fileno()`` tells there.
+
+        :raises UnsupportedOperationError: for named pipes on Windows, which have none.
+        """
         result: int = _calls.fileno(self._handle)
         if result < 0:
+            if _calls.status_of(result) == _ffi.ERROR_UNSUPPORTED:
+                raise UnsupportedOperationError(
+                    f"the {self!r} has no descriptor on this system: wait for it with bbipc's own functions"
+                )
             raise self._error(result, "tell the descriptor")
         return result
 
@@ -326,6 +336,10 @@ class StreamSocket(Socket):
         """
         result = _calls.finish_writing(self._handle)
         if result < 0:
+            if _calls.status_of(result) == _ffi.ERROR_UNSUPPORTED:
+                raise UnsupportedOperationError(
+                    f"the {self!r} can't be half-closed on this system: let what is written say where it ends, or close"
+                )
             raise self._error(result, "finish writing")
 
     def read_exactly(self, size: int, timeout: float | None = None) -> bytes:

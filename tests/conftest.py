@@ -8,15 +8,25 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, Union
 
 import pytest
 
 import bbipc
-from bbipc import Events, Socket, StreamServer, StreamSocket
+import named_pipes
+from bbipc import Events, Socket, StreamServer, StreamSocket, _ffi
+
+WINDOWS = sys.platform == "win32"
+
+if sys.platform == "win32":
+    import windows
 
 #: Seconds. Longer than any wait that succeeds; reached only by one that fails.
 PATIENCE = 20.0
@@ -26,7 +36,12 @@ STREAM_EVENTS = ~Events.CONNECTION_AVAILABLE
 
 SocketT = TypeVar("SocketT", bound=Socket)
 
-BACKENDS = ["epoll", "poll"]
+BACKENDS = ["iocp"] if WINDOWS else ["epoll", "poll"]
+
+if sys.platform == "win32":
+    PythonPeer = Union[socket.socket, named_pipes.PipePeer]
+else:
+    PythonPeer = socket.socket
 
 
 class Transport:
@@ -39,6 +54,7 @@ class Transport:
         self._stack = contextlib.ExitStack()
 
     def free_pathname(self) -> str:
+        """Where no server listens yet. On Windows a pathname is the name of a pipe, and no file."""
         self._count += 1
         return str(self._directory / f"{self._count}.sock")
 
@@ -73,16 +89,11 @@ class Transport:
         server.close()
         return connecting, accepted
 
-    def python_peer(self) -> tuple[StreamSocket, socket.socket]:
+    def python_peer(self) -> tuple[StreamSocket, PythonPeer]:
         """A stream, and a socket of Python's own at its other end, which can do what a stream can't."""
         server = self.make_server()
-        if isinstance(server, bbipc.Ipv4TcpServer):
-            peer = socket.create_connection((server.host_address, server.port))
-        else:
-            assert isinstance(server, bbipc.LocalServer)
-            peer = socket.socket(socket.AF_UNIX)
-            peer.connect(server.local_pathname)
-        self._stack.callback(peer.close)
+        peer = connect_with_python(server)
+        self.on_close(peer.close)
         accepted = self.accept(server)
         server.close()
         return accepted, peer
@@ -95,8 +106,11 @@ class Transport:
         return f"local:{server.local_pathname!s}"
 
     def keep(self, socket: SocketT) -> SocketT:
-        self._stack.callback(socket.close)
+        self.on_close(socket.close)
         return socket
+
+    def on_close(self, action: Callable[[], object]) -> None:
+        self._stack.callback(action)
 
     def let_go(self) -> None:
         """Closes nothing of what it has made until now."""
@@ -104,6 +118,18 @@ class Transport:
 
     def close(self) -> None:
         self._stack.close()
+
+
+def connect_with_python(server: StreamServer) -> PythonPeer:
+    """A client that nobody here wrote: a socket of Python's own, or on Windows an end of a pipe."""
+    if isinstance(server, bbipc.Ipv4TcpServer):
+        return socket.create_connection((server.host_address, server.port))
+    assert isinstance(server, bbipc.LocalServer)
+    if sys.platform == "win32":
+        return named_pipes.connect(os.fsdecode(server.local_pathname))
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(server.local_pathname)
+    return client
 
 
 def fill(stream: StreamSocket) -> int:
@@ -120,10 +146,20 @@ def fill(stream: StreamSocket) -> int:
     return total
 
 
-def reset(peer: socket.socket, stream: StreamSocket) -> None:
-    """Closes the peer so that the stream is severed: TCP resets it at once, a local one for a byte left unread."""
+def reset(peer: PythonPeer, stream: StreamSocket) -> None:
+    """Closes the peer so that the stream is severed: TCP resets it at once, a local one for a byte left unread.
+
+    A pipe is severed either way.
+    """
     stream.write(b"!")
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    abort(peer)
+
+
+def abort(peer: PythonPeer) -> None:
+    """Closes with a reset rather than in order (socket(7), SO_LINGER). A Unix socket, or a pipe, just closes."""
+    if isinstance(peer, socket.socket):
+        # Two of Windows' numbers have 16 bits.
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("HH" if WINDOWS else "ii", 1, 0))
     peer.close()
 
 
@@ -148,8 +184,25 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
+#: Types of handles that bbipc never opens, but Windows' libraries when they first need them, or Python for its locks.
+_NEVER_OURS = (
+    "ALPC Port",
+    "Desktop",
+    "Directory",
+    "EtwRegistration",
+    "Key",
+    "Mutant",
+    "Section",
+    "Semaphore",
+    "Timer",
+    "WindowStation",
+)
+
+
 def open_descriptors() -> dict[int, str]:
-    """What this process has open, by number."""
+    """What this process has open, by number: descriptors, or on Windows handles of the types that bbipc uses."""
+    if sys.platform == "win32":
+        return {number: what for number, what in windows.open_handles().items() if not what.startswith(_NEVER_OURS)}
     found = {}
     for name in os.listdir("/proc/self/fd"):
         # The listing's own descriptor is gone by now.
@@ -158,14 +211,72 @@ def open_descriptors() -> dict[int, str]:
     return found
 
 
+def count_of_library() -> tuple[int, int]:
+    """How many handles of the C interface are open, and how many operations the system has of this process."""
+    return _ffi.open_handles(), _ffi.pending_operations()
+
+
+def _left_over(before: dict[int, str]) -> dict[int, str]:
+    """What is open and was not before."""
+    now = open_descriptors()
+    if not WINDOWS:
+        return {number: what for number, what in now.items() if before.get(number) != what}
+    # A handle tells only what kind of thing it is, and takes the number of one that is closed: kinds are counted.
+    rest = list(before.values())
+    found = {}
+    for number, what in now.items():
+        if what in rest:
+            rest.remove(what)
+        else:
+            found[number] = what
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warmed_up() -> None:
+    """Has the libraries, the system's and ours, open now what they open once: on Windows that is at their first use."""
+    if not WINDOWS:
+        return
+    directory = Path(tempfile.mkdtemp(prefix="bbipc-"))
+    for name in ("tcp", "local"):
+        transport = Transport(name, directory)
+        for one in (transport.pair()[0], transport.python_peer()[0]):
+            for backend in BACKENDS:
+                with bbipc.make_poller(backend) as poller:
+                    poller.monitor_socket(one, Events.DATA_AVAILABLE)
+                    poller.wait_for_events(0.01)
+            bbipc.poll_socket(one, Events.DATA_AVAILABLE, 0.01)
+            bbipc.poll_sockets([one], Events.DATA_AVAILABLE, 0.01)
+        transport.close()
+    shutil.rmtree(directory, ignore_errors=True)
+    bbipc.resolve_ipv4_address("localhost")
+    thread = threading.Thread(target=time.sleep, args=(0,))
+    thread.start()
+    thread.join()
+    subprocess.run([sys.executable, "-c", ""], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    time.sleep(SETTLING)
+
+
+#: Seconds. What Windows finishes a moment after a call has returned: an operation that was taken back, a thread.
+SETTLING = 2.0
+
+
 @pytest.fixture(autouse=True)
 def no_descriptor_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a test that ends with a descriptor that it did not begin with."""
+    """Fails a test that ends with a descriptor, or anything of the library's, that it did not begin with."""
     gc.collect()
     # So that the collection after the test looks at what the test made, and not at all that was there before.
     gc.freeze()
     before = open_descriptors()
+    counts_before = count_of_library()
     yield
     gc.collect()
-    leaked = {number: what for number, what in open_descriptors().items() if before.get(number) != what}
+    give_up_at = time.perf_counter() + (SETTLING if WINDOWS else 0)
+    while True:
+        leaked, counts = _left_over(before), count_of_library()
+        left = [now - then for now, then in zip(counts, counts_before)]
+        if (not leaked and max(left) <= 0) or time.perf_counter() >= give_up_at:
+            break
+        time.sleep(0.01)
     assert not leaked, f"{request.node.nodeid} leaks descriptors: {leaked}"
+    assert max(left) <= 0, f"{request.node.nodeid} leaves {left[0]} handles open and {left[1]} operations under way"

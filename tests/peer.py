@@ -7,6 +7,7 @@ that listens prints its address first.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -19,8 +20,12 @@ from pathlib import Path
 import bbipc
 from bbipc import Events, StreamServer, StreamSocket
 
+if sys.platform == "win32":
+    import windows
+
 #: Seconds. Longer than any wait that succeeds, as in conftest.py, which a program outside pytest can't import.
 PATIENCE = 20.0
+BACKENDS = ["iocp"] if sys.platform == "win32" else ["epoll", "poll"]
 
 #: Bytes per write or read of a transfer.
 PIECE = 40_009
@@ -50,16 +55,6 @@ def read_piece(stream: StreamSocket, pattern: Pattern, position: int) -> int:
     return position + len(data)
 
 
-#: Every way to wait for a stream that its remote end neither reads nor writes.
-WAITS: dict[str, Callable[[StreamSocket, float | None], object]] = {
-    "poll_socket": lambda stream, timeout: bbipc.poll_socket(stream, Events.DATA_AVAILABLE, timeout),
-    "poll_sockets": lambda stream, timeout: _poll_many(stream, timeout),
-    "wait_for_events (epoll)": lambda stream, timeout: _wait_with_poller("epoll", stream, timeout),
-    "wait_for_events (poll)": lambda stream, timeout: _wait_with_poller("poll", stream, timeout),
-    "read_exactly": lambda stream, timeout: stream.read_exactly(1, timeout),
-    "write_all": lambda stream, timeout: stream.write_all(bytes(64 << 20), timeout),
-}
-
 #: So many that the library has to allocate memory for a wait.
 MANY = 40
 
@@ -74,8 +69,24 @@ def _wait_with_poller(backend: str, stream: StreamSocket, timeout: float | None)
         return poller.wait_for_events(timeout)
 
 
+#: Every way to wait for a stream that its remote end neither reads nor writes.
+WAITS: dict[str, Callable[[StreamSocket, float | None], object]] = {
+    "poll_socket": lambda stream, timeout: bbipc.poll_socket(stream, Events.DATA_AVAILABLE, timeout),
+    "poll_sockets": _poll_many,
+    **{f"wait_for_events ({backend})": functools.partial(_wait_with_poller, backend) for backend in BACKENDS},
+    "read_exactly": lambda stream, timeout: stream.read_exactly(1, timeout),
+    "write_all": lambda stream, timeout: stream.write_all(bytes(64 << 20), timeout),
+}
+
+
 def until_asleep(process_id: int, thread_id: int | None = None) -> None:
-    """Waits until a thread (a process's main thread by default) sleeps in the kernel, as one that waits does."""
+    """Waits until a thread (a process's main thread by default) sleeps in the kernel, as one that waits does.
+
+    On Windows all threads of the process by default: nothing there says which one is the main thread.
+    """
+    if sys.platform == "win32":
+        _until_idle(process_id, thread_id)
+        return
     status = Path(f"/proc/{process_id}/task/{thread_id or process_id}/status")
     give_up_at = time.monotonic() + PATIENCE
     before = ""
@@ -88,6 +99,23 @@ def until_asleep(process_id: int, thread_id: int | None = None) -> None:
             return
         assert time.monotonic() < give_up_at, f"thread {thread_id or process_id} never sleeps: {state}"
         before = switches
+        time.sleep(0.01)
+
+
+#: Looks, a hundredth of a second apart, in which a thread must not have moved. Wine tells of its moves late.
+_LOOKS = 4
+
+
+def _until_idle(process_id: int, thread_id: int | None) -> None:
+    assert sys.platform == "win32"
+    give_up_at = time.perf_counter() + PATIENCE
+    before: object = None
+    looks = 0
+    while looks < _LOOKS:
+        asleep, activity = windows.thread_activity(process_id, thread_id)
+        looks = looks + 1 if asleep and activity == before else 0
+        before = activity
+        assert time.perf_counter() < give_up_at, f"thread {thread_id} of process {process_id} never sleeps: {activity}"
         time.sleep(0.01)
 
 
@@ -155,12 +183,13 @@ def hold(stream: StreamSocket, sent: str, size: str) -> None:
 def wait(stream: StreamSocket, name: str, timeout: str) -> None:
     """Waits in one of the ways, and prints how long and what came of it."""
     print("waiting", flush=True)
-    began = time.monotonic()
+    # Not monotonic(), which moves in steps of 16 ms on Windows.
+    began = time.perf_counter()
     try:
         result: object = WAITS[name](stream, None if timeout == "None" else float(timeout))
     except bbipc.TimeoutError as error:
         result = error
-    print(time.monotonic() - began, repr(result), flush=True)
+    print(time.perf_counter() - began, repr(result), flush=True)
 
 
 JOBS: dict[str, Callable[..., None]] = {job.__name__: job for job in (send, receive, exchange, hold, wait)}

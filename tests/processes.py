@@ -7,17 +7,34 @@ import os
 import selectors
 import signal
 import socket
-import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from conftest import PATIENCE
+import named_pipes
+from conftest import PATIENCE, WINDOWS, PythonPeer, abort
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+if sys.platform == "win32":
+    import windows
+
+if TYPE_CHECKING:
+    from typing import Union
+
+    if sys.platform == "win32":
+        PythonListener = Union[socket.socket, named_pipes.PipeListener]
+    else:
+        PythonListener = socket.socket
+
+TESTS = Path(__file__).resolve().parent
+EXAMPLES = TESTS.parent / "examples"
+
+#: The exit status of a Python program that Ctrl-C ends, when it does nothing about it: on Windows
+#: STATUS_CONTROL_C_EXIT.
+INTERRUPTED = 0xC000013A if WINDOWS else -signal.SIGINT
 
 #: Between two looks at something that sends no event: another process's descriptors, or a directory's files.
 LOOK_AGAIN_S = 0.005
@@ -34,12 +51,24 @@ class Processes:
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
         self._environment = dict(os.environ, PYTHONWARNINGS="always::ResourceWarning")
+        if WINDOWS:
+            # What they print can have any character, pathnames for example; as elsewhere.
+            self._environment["PYTHONUTF8"] = "1"
 
     def start(self, command: list[str], **options: Any) -> subprocess.Popen[str]:
-        """A process whose standard streams are pipes, unless the options say otherwise."""
+        """A Python program in a process whose standard streams are pipes, unless the options say otherwise.
+
+        It heeds :func:`interrupt`.
+        """
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         with heeded_interrupts():
-            process = subprocess.Popen(command, text=True, env=self._environment, **{**streams, **options})
+            process = subprocess.Popen(
+                interruptible(command),
+                text=True,
+                encoding="utf-8" if WINDOWS else None,
+                env=self._environment,
+                **{**streams, **INTERRUPTIBLE, **options},
+            )
         self._stack.callback(self._end, process)
         return process
 
@@ -56,7 +85,13 @@ class Processes:
         """A process that has ended."""
         options.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE, env=self._environment, **options
+            command,
+            capture_output=True,
+            text=True,
+            encoding="utf-8" if WINDOWS else None,
+            timeout=PATIENCE,
+            env=self._environment,
+            **options,
         )
 
     def __enter__(self) -> Processes:
@@ -89,6 +124,44 @@ def heeded_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+#: What Popen needs besides for a process that can be interrupted: on Windows, Ctrl-C comes to process groups.
+INTERRUPTIBLE: dict[str, Any] = {}
+if sys.platform == "win32":
+    INTERRUPTIBLE["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
+
+
+def interruptible(command: list[str]) -> list[str]:
+    """The command for a Python program that can be interrupted. Other programs are what they are."""
+    if sys.platform != "win32" or command[0] != sys.executable:
+        return command
+    windows.need_console()
+    # Behind the interpreter's own options, such as -Wdefault: those that have no second word.
+    first = next(place for place, word in enumerate(command) if place and (word == "-c" or not word.startswith("-")))
+    return [*command[:first], str(TESTS / "interruptible.py"), *command[first:]]
+
+
+def interrupt(process: subprocess.Popen[Any]) -> None:
+    """Ctrl-C for a process that has been started as one that can be interrupted."""
+    if sys.platform == "win32":
+        windows.interrupt(process.pid)
+    else:
+        process.send_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def stopped(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """The process does nothing meanwhile: as after SIGSTOP."""
+    if sys.platform == "win32":
+        windows.suspend(_handle_of(process))
+    else:
+        process.send_signal(signal.SIGSTOP)
+    yield
+    if sys.platform == "win32":
+        windows.resume(_handle_of(process))
+    else:
+        process.send_signal(signal.SIGCONT)
+
+
 def ready_address(process: subprocess.Popen[str]) -> str:
     """What the next line says of where an example listens."""
     assert process.stdout is not None
@@ -114,12 +187,14 @@ def eventually(condition: Callable[[], object], what: str) -> None:
         time.sleep(LOOK_AGAIN_S)
 
 
-def connect(address: str) -> socket.socket:
-    """A socket of Python's own, connected to where an example listens."""
+def connect(address: str) -> PythonPeer:
+    """A socket of Python's own, connected to where an example listens. On Windows an end of a pipe for a local one."""
     namespace, _, rest = address.partition(":")
     if namespace == "tcp":
         host, _, port = rest.rpartition(":")
         return socket.create_connection((host, int(port)), PATIENCE)
+    if sys.platform == "win32":
+        return named_pipes.connect(rest, PATIENCE)
     connected = socket.socket(socket.AF_UNIX)
     try:
         connected.settimeout(PATIENCE)
@@ -130,9 +205,13 @@ def connect(address: str) -> socket.socket:
     return connected
 
 
-def listening_socket(address: str) -> socket.socket:
+def listening_socket(address: str) -> PythonListener:
     """A server of Python's own; at any free port for TCP."""
     namespace, _, rest = address.partition(":")
+    if sys.platform == "win32" and namespace == "local":
+        pipe = named_pipes.PipeListener(rest)
+        pipe.settimeout(PATIENCE)
+        return pipe
     listener = socket.socket(socket.AF_INET if namespace == "tcp" else socket.AF_UNIX)
     listener.settimeout(PATIENCE)
     listener.bind(("127.0.0.1", 0) if namespace == "tcp" else rest)
@@ -140,13 +219,13 @@ def listening_socket(address: str) -> socket.socket:
     return listener
 
 
-def address_of(listener: socket.socket) -> str:
+def address_of(listener: PythonListener) -> str:
     """Where a socket listens, as the examples write it."""
     name = listener.getsockname()
     return f"local:{name}" if isinstance(name, str) else f"tcp:{name[0]}:{name[1]}"
 
 
-def receive_exactly(connected: socket.socket, size: int) -> bytes:
+def receive_exactly(connected: PythonPeer, size: int) -> bytes:
     received = bytearray()
     while len(received) < size:
         chunk = connected.recv(size - len(received))
@@ -155,12 +234,17 @@ def receive_exactly(connected: socket.socket, size: int) -> bytes:
     return bytes(received)
 
 
-def receive_to_end(connected: socket.socket) -> bytes:
+def receive_to_end(connected: PythonPeer) -> bytes:
     return b"".join(iter(lambda: connected.recv(1 << 20), b""))
 
 
-def exchange(connected: socket.socket, data: bytes) -> bytes:
-    """What comes back, to the end of it, while the data go out, and their end behind them."""
+def exchange(connected: PythonPeer, data: bytes) -> bytes:
+    """What comes back, to the end of it, while the data go out, and their end behind them.
+
+    A pipe can't send that end: for one it is as many bytes as go out, and no more.
+    """
+    if not isinstance(connected, socket.socket):
+        return _exchange_by_pipe(connected, data)
     received = bytearray()
     unsent = memoryview(data)
     connected.setblocking(False)
@@ -182,18 +266,39 @@ def exchange(connected: socket.socket, data: bytes) -> bytes:
                 received += chunk
 
 
-def reset(connected: socket.socket) -> None:
-    """Closes with a reset rather than in order (socket(7), SO_LINGER); a Unix socket just closes."""
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connected.close()
+def _exchange_by_pipe(connected: named_pipes.PipePeer, data: bytes) -> bytes:
+    connected.settimeout(PATIENCE)
+    sending = threading.Thread(target=connected.sendall, args=(data,))
+    sending.start()
+    try:
+        received = receive_exactly(connected, len(data))
+    finally:
+        sending.join()
+    assert connected.unread() == 0
+    return received
+
+
+def reset(connected: PythonPeer) -> None:
+    """Closes with a reset rather than in order (socket(7), SO_LINGER); a Unix socket, or a pipe, just closes."""
+    abort(connected)
+
+
+def _handle_of(process: subprocess.Popen[Any]) -> int:
+    """Windows' handle of the process, which subprocess keeps."""
+    return int(process._handle)  # type: ignore[attr-defined]
 
 
 def descriptor_count(process: subprocess.Popen[str]) -> int:
+    """How many descriptors, or on Windows handles, it has open."""
+    if sys.platform == "win32":
+        return windows.handle_count(_handle_of(process), process.pid)
     return len(os.listdir(f"/proc/{process.pid}/fd"))
 
 
 def processor_seconds(process: subprocess.Popen[str]) -> float:
     """How long it has run on a processor so far."""
+    if sys.platform == "win32":
+        return windows.processor_seconds(_handle_of(process))
     # The name, in parentheses, may contain spaces: proc(5). User and system time are fields 14 and 15.
     fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -201,5 +306,7 @@ def processor_seconds(process: subprocess.Popen[str]) -> float:
 
 def resident_bytes(process: subprocess.Popen[str]) -> int:
     """How much memory it has, without the kernel's buffers."""
+    if sys.platform == "win32":
+        return windows.resident_bytes(_handle_of(process))
     pages = int(Path(f"/proc/{process.pid}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -13,7 +13,7 @@ import pytest
 
 import bbipc
 from bbipc import Events, StreamSocket
-from conftest import PATIENCE, Transport
+from conftest import BACKENDS, PATIENCE, Transport
 
 #: Waits for something that does not happen by itself. The result is true if it has happened.
 Wait = Callable[[StreamSocket, Any], object]
@@ -50,8 +50,7 @@ def write_all(stream: StreamSocket, timeout: Any) -> object:
 READERS: dict[str, Wait] = {
     "poll_socket": lambda stream, timeout: bbipc.poll_socket(stream, Events.DATA_AVAILABLE, timeout),
     "poll_sockets": poll_sockets,
-    "wait_for_events-epoll": wait_for_events("epoll"),
-    "wait_for_events-poll": wait_for_events("poll"),
+    **{f"wait_for_events-{backend}": wait_for_events(backend) for backend in BACKENDS},
     "read_exactly": read_exactly,
 }
 WAITS = {**READERS, "write_all": write_all}
@@ -110,9 +109,9 @@ def test_a_bad_timeout_is_refused_although_nothing_needs_to_be_waited_for(pair: 
 @pytest.mark.parametrize("timeout", [0.1, 0.0105, 0.0005])
 def test_a_wait_does_not_end_before_its_time(pair: Any, wait: Wait, timeout: float) -> None:
     stream = pair[0]
-    begun = time.monotonic()
+    begun = time.perf_counter()
     assert not wait(stream, timeout)
-    assert timeout <= time.monotonic() - begun < PATIENCE
+    assert timeout <= time.perf_counter() - begun < PATIENCE
 
 
 @pytest.mark.parametrize("timeout", [1e-9, 1e-12, 5e-324])
@@ -123,11 +122,11 @@ def test_the_shortest_timeouts_end(pair: Any, wait: Wait, timeout: float) -> Non
 @pytest.mark.parametrize("timeout", [0, 0.0, -0.0, False])
 def test_zero_does_not_wait(pair: Any, wait: Wait, timeout: float) -> None:
     stream = pair[0]
-    begun = time.monotonic()
+    begun = time.perf_counter()
     for _ in range(10):
         assert not wait(stream, timeout)
     # Were any of them taken for a second, this is what ten would last.
-    assert time.monotonic() - begun < 10
+    assert time.perf_counter() - begun < 10
 
 
 @pytest.mark.parametrize(
@@ -151,10 +150,10 @@ def test_read_exactly_counts_one_timeout_for_all_its_reads(pair: Any) -> None:
 
     dripping = threading.Thread(target=drip)
     dripping.start()
-    begun = time.monotonic()
+    begun = time.perf_counter()
     with pytest.raises(bbipc.TimeoutError) as caught:
         stream.read_exactly(1_000_000, 0.2)
-    assert 0.2 <= time.monotonic() - begun < PATIENCE
+    assert 0.2 <= time.perf_counter() - begun < PATIENCE
     assert caught.value.partial.strip(b".") == b""
     stop.set()
     dripping.join()

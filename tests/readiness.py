@@ -1,0 +1,108 @@
+"""What the system knows of a stream, asked without bbipc, which has yet to find out. And where systems differ in it."""
+
+from __future__ import annotations
+
+import ctypes
+import select
+import struct
+import sys
+import time
+from enum import Enum
+
+import pytest
+
+import bbipc
+from bbipc import Socket, StreamSocket
+from conftest import PATIENCE, WINDOWS, Transport, fill, reset
+
+if sys.platform == "win32":
+    from windows import WINE
+
+    class _PollFd(ctypes.Structure):
+        """WSAPOLLFD of winsock2.h."""
+
+        _fields_ = (("fd", ctypes.c_size_t), ("events", ctypes.c_short), ("revents", ctypes.c_short))
+
+    _winsock = ctypes.WinDLL("ws2_32")
+    _FIONREAD = 0x4004667F
+else:
+    import fcntl
+    import termios
+
+    WINE = False
+
+#: Windows throws away what a TCP peer sent and nobody has read when that peer breaks the connection off. Linux keeps
+#: it, also below Wine.
+RESETS_DISCARD = WINDOWS and not WINE
+
+#: Wine does not tell that a TCP peer has finished or closed before its last byte has been read.
+TELLS_ENDS_LATE = WINE
+
+
+class Fact(Enum):
+    """What the system can know of a socket: its bits in poll(2), and those in WSAPoll."""
+
+    #: Bytes, or a client.
+    DATA = (0x001, 0x100)
+    ROOM = (0x004, 0x010)
+    #: The remote end has finished or is gone.
+    FINISHED = (0x2000, 0x002)
+    #: Nothing travels any more; Windows has one bit for both, and another for what could not be established.
+    SEVERED = (0x010, 0x003)
+
+
+def knows(one: Socket, fact: Fact, timeout: float = 0) -> bool:
+    """Whether the system knows of something, now or within a time (seconds)."""
+    if sys.platform != "win32":
+        waiting = select.poll()
+        waiting.register(one, fact.value[0])
+        return any(seen & fact.value[0] for _, seen in waiting.poll(timeout * 1000))
+    if isinstance(one, (bbipc.LocalServer, bbipc.LocalStream)):
+        # What is done at one end of a pipe is so at the other at once.
+        return True
+    # Room is always asked for, or nothing but errors would be waited for; hence the looking.
+    give_up_at = time.perf_counter() + timeout
+    while True:
+        entry = _PollFd(one.fileno(), 0x110, 0)
+        assert _winsock.WSAPoll(ctypes.byref(entry), 1, 0) >= 0
+        if entry.revents & fact.value[1]:
+            return True
+        if time.perf_counter() >= give_up_at:
+            return False
+        time.sleep(0.001)
+
+
+def arrives(one: Socket, fact: Fact) -> None:
+    """Waits until the system knows of something."""
+    assert knows(one, fact, PATIENCE), fact
+
+
+def unread_bytes(stream: StreamSocket) -> int:
+    """How many bytes lie there to be read."""
+    if sys.platform != "win32":
+        return int(struct.unpack("i", fcntl.ioctl(stream, termios.FIONREAD, bytes(4)))[0])
+    count = ctypes.c_ulong()
+    socket = ctypes.c_size_t(stream.fileno())
+    assert _winsock.ioctlsocket(socket, ctypes.c_long(_FIONREAD), ctypes.byref(count)) == 0
+    return count.value
+
+
+# ---- What named pipes can't do ----
+
+
+def half_closes(transport: Transport) -> bool:
+    """Whether one end of its streams can finish writing and go on reading."""
+    return transport.name == "tcp" or not WINDOWS
+
+
+def needs_half_close(transport: Transport) -> None:
+    if not half_closes(transport):
+        pytest.skip("a named pipe can't be half-closed")
+
+
+def sever(peer: object, stream: StreamSocket) -> None:
+    """Closes the peer so that the stream is severed, and so that bytes of its own are known to be lost."""
+    if WINDOWS and isinstance(stream, bbipc.LocalStream):
+        # A pipe tells of the loss of a write that is under way, not of bytes that lay there unread.
+        fill(stream)
+    reset(peer, stream)
