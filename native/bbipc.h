@@ -10,8 +10,9 @@
  *   Every function that can fail returns a bbipc_result: zero or more is success (and the answer, where the function
  *   has one: a handle, a number of bytes, a set of events), less than zero is one of the BBIPC_ERROR_ codes below.
  *   Nothing is reported through errno. Where a function takes `system_code`, the operating system's own code (errno's
- *   values on POSIX systems, GetLastError's and WSAGetLastError's on Windows) is stored there if the result is BBIPC_ERROR_SYSTEM, BBIPC_ERROR_NO_LOCAL_SERVER or
- *   BBIPC_ERROR_NO_CONNECTION (and by bbipc_connection_error: see there); it is left alone otherwise, and may be NULL.
+ *   values on POSIX systems, those of GetLastError and WSAGetLastError on Windows) is stored there if the result is
+ *   BBIPC_ERROR_SYSTEM, BBIPC_ERROR_NO_LOCAL_SERVER or BBIPC_ERROR_NO_CONNECTION (and by bbipc_connection_error: see
+ *   there); it is left alone otherwise, and may be NULL.
  *
  * Handles and ownership
  *
