@@ -28,8 +28,7 @@ pub fn conditionsOf(entry: Entry) events.Conditions {
     return entry.conditions;
 }
 
-/// A selector for one thread's wait. They are kept for the next waits: there are as many as threads ever waited at once.
-/// Its functions are called with the library's lock held.
+/// A selector for one thread's wait. Some are kept for the next waits. Its functions are called with the library's lock held.
 pub const Sleeper = struct {
     waker: sys.Waker,
     bed: *Bed,
@@ -40,10 +39,15 @@ pub const Sleeper = struct {
     };
 
     var free: ?*Bed = null;
+    var free_count: usize = 0;
+
+    /// So many are kept. Each is two handles of the system's.
+    const free_max = 16;
 
     pub fn take(failure: *status.Failure) status.Error!Sleeper {
         if (free) |bed| {
             free = bed.next;
+            free_count -= 1;
             return .{ .waker = .{ .port = bed.selector.port }, .bed = bed };
         }
         const waker: sys.Waker = try .open(failure);
@@ -55,10 +59,16 @@ pub const Sleeper = struct {
     }
 
     pub fn giveBack(sleeper: Sleeper) void {
+        if (free_count == free_max) {
+            sleeper.bed.selector.close();
+            sleeper.waker.close();
+            return sys.allocator.destroy(sleeper.bed);
+        }
         // What only a wait for very many needed is not kept.
         sleeper.bed.selector.closeHelpers(1);
         sleeper.bed.next = free;
         free = sleeper.bed;
+        free_count += 1;
     }
 };
 
