@@ -136,13 +136,14 @@ if sys.platform == "win32":
         232: errno.EPIPE,  # ERROR_NO_DATA: the pipe is being closed
         233: errno.EPIPE,  # ERROR_PIPE_NOT_CONNECTED
         536: errno.ENOTCONN,  # ERROR_PIPE_LISTENING
-        10058: errno.EPIPE,  # WSAESHUTDOWN: finish_writing() was called before
         1225: errno.ECONNREFUSED,  # ERROR_CONNECTION_REFUSED
         1231: errno.ENETUNREACH,  # ERROR_NETWORK_UNREACHABLE
         1232: errno.EHOSTUNREACH,  # ERROR_HOST_UNREACHABLE
         1236: errno.ECONNABORTED,  # ERROR_CONNECTION_ABORTED
         1450: errno.ENOMEM,  # ERROR_NO_SYSTEM_RESOURCES
         1455: errno.ENOMEM,  # ERROR_COMMITMENT_LIMIT
+        10053: errno.ECONNRESET,  # WSAECONNABORTED: what a write may say after a reset
+        10058: errno.EPIPE,  # WSAESHUTDOWN: finish_writing() was called before
     }
 
     def errno_of(code: int) -> int:

@@ -36,6 +36,9 @@ EXAMPLES = TESTS.parent / "examples"
 #: STATUS_CONTROL_C_EXIT.
 INTERRUPTED = 0xC000013A if WINDOWS else -signal.SIGINT
 
+#: Of what processes print; None is the usual one.
+ENCODING = "utf-8" if WINDOWS else None
+
 #: Between two looks at something that sends no event: another process's descriptors, or a directory's files.
 LOOK_AGAIN_S = 0.005
 
@@ -65,9 +68,8 @@ class Processes:
             process = subprocess.Popen(
                 interruptible(command),
                 text=True,
-                encoding="utf-8" if WINDOWS else None,
                 env=self._environment,
-                **{**streams, **INTERRUPTIBLE, **options},
+                **{"encoding": ENCODING, **streams, **INTERRUPTIBLE, **options},
             )
         self._stack.callback(self._end, process)
         return process
@@ -88,10 +90,9 @@ class Processes:
             command,
             capture_output=True,
             text=True,
-            encoding="utf-8" if WINDOWS else None,
             timeout=PATIENCE,
             env=self._environment,
-            **options,
+            **{"encoding": ENCODING, **options},
         )
 
     def __enter__(self) -> Processes:
