@@ -12,6 +12,7 @@
 //!              is known of it; watched, eventsOf, probe
 //!   Selector   one of the system's ways of watching many sockets, chosen by a Backend: open, close, arm, rearm, disarm,
 //!              snapshot, discard, changesNeedNotice, reportToOthers, hearsLate, hear; Snapshot: wait, next, signalsTaken, outdated
+//!   entryPoint what the system calls when it loads the library, or nothing
 //!   poll       the wait behind bbipc_poll_socket and bbipc_poll_sockets: Sleeper, Entry, wait
 //!
 //! architecture.md says which files they live in.
@@ -32,3 +33,4 @@ pub const Stream = implementation.Stream;
 pub const Selector = implementation.Selector;
 pub const Backend = implementation.Backend;
 pub const poll = implementation.poll;
+pub const entryPoint = implementation.entryPoint;

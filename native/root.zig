@@ -8,6 +8,9 @@ comptime {
     _ = @import("c_api.zig");
 }
 
+/// Named so that Zig leaves out its own on Windows.
+pub const DllMainCRTStartup = platform.entryPoint;
+
 /// An assertion that fails is a bug of the library. It says so and ends the process: to go on could lose data. Tests
 /// keep the standard handler and its stack traces.
 pub const panic = if (builtin.is_test) std.debug.FullPanic(std.debug.defaultPanic) else std.debug.FullPanic(struct {

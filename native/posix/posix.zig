@@ -14,6 +14,9 @@ const sockets = @import("stream.zig");
 pub const Server = sockets.Server;
 pub const Stream = sockets.Stream;
 
+/// Libraries have none here.
+pub const entryPoint = {};
+
 /// The numbers are those of bbipc.h.
 pub const Backend = enum(i32) {
     epoll = 1,
