@@ -116,7 +116,7 @@ def connect(address: Address, timeout: float = 10.0) -> StreamSocket:
 def reason_of(error: SocketError) -> str:
     """What the system has to say of its own code."""
     if sys.platform == "win32":
-        return ctypes.FormatError(error.winerror)
+        return ctypes.FormatError(error.winerror).rstrip(" .")
     return os.strerror(error.errno)
 
 

@@ -227,12 +227,12 @@ def run_receiver(arguments: argparse.Namespace) -> None:
         raise ProgramError(f"{destination} can't be a file's name: it is a directory, or its directory does not exist")
     if destination.exists() and not destination.is_file():
         raise ProgramError(f"{destination} is a device, a socket or a pipe, and would be replaced by a file")
-    with arguments.address.listen() as server:
-        print(f"listening on {address_of(server)}", flush=True)
-        poll_socket(server, Events.CONNECTION_AVAILABLE)
-        stream = server.accept_connection()
-    # The server is closed: a second sender learns at once that it comes too late.
-    with stream:
+    with contextlib.ExitStack() as stack:
+        with arguments.address.listen() as server:
+            print(f"listening on {address_of(server)}", flush=True)
+            poll_socket(server, Events.CONNECTION_AVAILABLE)
+            stream = stack.enter_context(server.accept_connection())
+        # The server is closed: a second sender learns at once that it comes too late.
         sha256 = receive(stream, destination, not arguments.quiet)
     print(f"received {destination}, SHA-256 {sha256}")
 

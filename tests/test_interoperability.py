@@ -1,11 +1,13 @@
-"""Peers that nobody here wrote, in both roles: Debian's nc, socat, and Python's own socket module."""
+"""Peers that nobody here wrote, in both roles: Debian's nc, socat, and Python's own socket module.
+
+On Windows: Python's sockets, and pipes by calls of Windows' own; test_pipe_peers.py has more peers of those.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import random
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -17,7 +19,7 @@ import pytest
 
 import bbipc
 from bbipc import EndOfStreamError, Events, SocketError, StreamSocket, poll_socket
-from conftest import PATIENCE
+from conftest import PATIENCE, WINDOWS, PythonPeer
 from processes import (
     Processes,
     address_of,
@@ -31,6 +33,7 @@ from processes import (
     receive_to_end,
     reset,
 )
+from readiness import TELLS_ENDS_LATE
 
 ECHO_SERVERS = ["echo_server.py", "poller_echo_server.py"]
 
@@ -39,6 +42,8 @@ MUCH = random.Random(1).randbytes(20_000_000)
 
 
 def program(name: str, package: str) -> str:
+    if WINDOWS:
+        pytest.skip(f"{name} is a program for Unix systems")
     path = shutil.which(name)
     if not path:
         pytest.skip(f"{name} is not installed (Debian's package {package})")
@@ -65,7 +70,7 @@ def processes() -> Iterator[Processes]:
 @pytest.fixture(params=["tcp", "local"])
 def free_address(request: pytest.FixtureRequest, directory: Path) -> str:
     """Where a server can listen."""
-    return "tcp:127.0.0.1:0" if request.param == "tcp" else f"local:{directory}/server"
+    return "tcp:127.0.0.1:0" if request.param == "tcp" else f"local:{directory / 'server'}"
 
 
 def stream_to(address: str) -> StreamSocket:
@@ -238,12 +243,14 @@ def test_stream_and_a_socat_server(socat: str, processes: Processes, free_addres
     assert server.process.wait(PATIENCE) == 0
 
 
-# ---- Python's own socket module is the other end of our streams ----
+# ---- Python's own socket module is the other end of our streams, on Windows also its calls for pipes ----
+
+Ends = tuple[StreamSocket, PythonPeer]
 
 
 @pytest.fixture
-def ends(free_address: str) -> Iterator[tuple[StreamSocket, socket.socket]]:
-    """A stream that connected, and the socket that accepted it."""
+def ends(free_address: str) -> Iterator[Ends]:
+    """A stream that connected, and the socket, or on Windows the end of a pipe, that accepted it."""
     with listening_socket(free_address) as listener, stream_to(address_of(listener)) as stream:
         accepted, _ = listener.accept()
         with accepted:
@@ -251,20 +258,34 @@ def ends(free_address: str) -> Iterator[tuple[StreamSocket, socket.socket]]:
             yield stream, accepted
 
 
-def test_python_server_exchanges_much_with_a_stream(ends: tuple[StreamSocket, socket.socket]) -> None:
+def python_socket(peer: PythonPeer, lacking: str) -> socket.socket:
+    """The peer, if it is no pipe: that lacks something."""
+    if not isinstance(peer, socket.socket):
+        pytest.skip(f"a named pipe {lacking}")
+    return peer
+
+
+def test_python_server_exchanges_much_with_a_stream(ends: Ends) -> None:
     stream, accepted = ends
     results: list[bytes] = []
 
     def serve() -> None:
-        results.append(receive_to_end(accepted))
-        accepted.sendall(MUCH)
-        accepted.shutdown(socket.SHUT_WR)
+        if isinstance(accepted, socket.socket):
+            results.append(receive_to_end(accepted))
+            accepted.sendall(MUCH)
+            accepted.shutdown(socket.SHUT_WR)
+        else:
+            # A pipe's two ways end together.
+            results.append(receive_exactly(accepted, len(MUCH)))
+            accepted.sendall(MUCH)
+            accepted.close()
 
     server = threading.Thread(target=serve)
     server.start()
     try:
         stream.write_all(MUCH, PATIENCE)
-        stream.finish_writing()
+        if isinstance(accepted, socket.socket):
+            stream.finish_writing()
         assert stream.read_exactly(len(MUCH), PATIENCE) == MUCH
     finally:
         server.join()
@@ -272,11 +293,13 @@ def test_python_server_exchanges_much_with_a_stream(ends: tuple[StreamSocket, so
     assert poll_socket(stream, Events.END_OF_DATA, PATIENCE)
 
 
-def test_stream_writes_to_a_python_peer_that_half_closed(ends: tuple[StreamSocket, socket.socket]) -> None:
+def test_stream_writes_to_a_python_peer_that_half_closed(ends: Ends) -> None:
     stream, accepted = ends
+    accepted = python_socket(accepted, "can't be half-closed")
     accepted.sendall(b"last words")
     accepted.shutdown(socket.SHUT_WR)
-    assert poll_socket(stream, Events.REMOTE_DISCONNECTED, PATIENCE)
+    if not TELLS_ENDS_LATE:
+        assert poll_socket(stream, Events.REMOTE_DISCONNECTED, PATIENCE)
     assert stream.read_exactly(10, PATIENCE) == b"last words"
     assert poll_socket(stream, Events.END_OF_DATA, PATIENCE)
     # It looks gone, and reads.
@@ -286,11 +309,12 @@ def test_stream_writes_to_a_python_peer_that_half_closed(ends: tuple[StreamSocke
     assert receive_exactly(accepted, 6) == b"answer"
 
 
-def test_stream_reads_what_a_python_peer_wrote_before_it_closed(ends: tuple[StreamSocket, socket.socket]) -> None:
+def test_stream_reads_what_a_python_peer_wrote_before_it_closed(ends: Ends) -> None:
     stream, accepted = ends
     accepted.sendall(b"last words")
     accepted.close()
-    assert poll_socket(stream, Events.REMOTE_DISCONNECTED, PATIENCE)
+    if not TELLS_ENDS_LATE or isinstance(stream, bbipc.LocalStream):
+        assert poll_socket(stream, Events.REMOTE_DISCONNECTED, PATIENCE)
     with pytest.raises(EndOfStreamError) as caught:
         stream.read_exactly(100, PATIENCE)
     assert caught.value.partial == b"last words"
@@ -318,6 +342,7 @@ def test_urgent_data_of_a_python_peer_do_no_harm() -> None:
             assert stream.connection_succeeded()
 
 
+@pytest.mark.skipif(WINDOWS, reason="Windows' sockets and pipes pass no handles")
 def test_descriptors_that_a_python_peer_passes_do_no_harm(directory: Path) -> None:
     """unix(7), SCM_RIGHTS: the bytes arrive, and the kernel closes what nobody takes."""
     with listening_socket(f"local:{directory}/server") as listener, stream_to(address_of(listener)) as stream:
@@ -328,11 +353,12 @@ def test_descriptors_that_a_python_peer_passes_do_no_harm(directory: Path) -> No
             assert stream.read_exactly(17, PATIENCE) == b"with a descriptor"
 
 
-def test_python_selects_a_stream_by_its_descriptor(ends: tuple[StreamSocket, socket.socket]) -> None:
+def test_python_selects_a_stream_by_its_descriptor(ends: Ends) -> None:
     """fileno() fits a stream into a program with a loop of its own."""
     import select
 
     stream, accepted = ends
+    accepted = python_socket(accepted, "is nothing that Windows' select() takes")
     assert select.select([stream], [], [], 0) == ([], [], [])
     accepted.sendall(b"data")
     assert select.select([stream], [], [], PATIENCE) == ([stream], [], [])
@@ -366,7 +392,7 @@ def test_file_transfer_over_a_relay_that_is_killed_fails_at_both_ends(
     relay = Socat(socat, processes, f"local:{directory}/relay", socat_address(address))
     sender = processes.start(example("file_transfer.py", "send", source, relay.address))
     eventually(lambda: list(directory.glob(".*.partial")), "the file is under way")
-    relay.process.send_signal(signal.SIGKILL)
+    relay.process.kill()
     assert ended(sender) == (1, "", "file_transfer.py: the receiver went before the file was transferred\n")
     assert ended(receiver) == (1, "", "file_transfer.py: the sender went before the file was transferred\n")
     assert not destination.exists()

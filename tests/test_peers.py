@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -15,15 +15,27 @@ import pytest
 
 import bbipc
 from bbipc import Events, StreamSocket
-from conftest import BACKENDS, PATIENCE, Transport, fill
+from conftest import BACKENDS, PATIENCE, WINDOWS, Transport, fill
 from peer import Pattern, command, read_piece, until_asleep, write_piece
-from processes import Processes
+from processes import Processes, stopped
+from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, WINE
 
 #: Bytes. More than what the system buffers for a local stream, so that a transfer is under way when the peer is killed.
 TRANSFERRED_FIRST = 1 << 20
 
 #: The number of the pattern that goes to the peer, and of the one that comes from it.
 OUT, IN = 1, 2
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Ends it at once."""
+    if WINE:
+        # Wine 8 keeps the socket of one that is killed within a call that sends or receives, and never closes it. On a
+        # busy machine, one that does nothing may still be within a call.
+        for _ in range(4):
+            until_asleep(process.pid)
+    process.kill()
+    process.wait(PATIENCE)
 
 
 class Peer:
@@ -34,12 +46,19 @@ class Peer:
         self.stream = stream
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(PATIENCE)
+        kill(self.process)
 
     def expect(self, line: str) -> None:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == line + "\n"
+
+
+def resets_discard(stream: StreamSocket) -> bool:
+    """Whether what a killed peer sent, and nobody has read, is lost.
+
+    Windows breaks off the TCP connections of a program that is killed, and keeps nothing of one that is broken off.
+    """
+    return RESETS_DISCARD and isinstance(stream, bbipc.Ipv4TcpStream)
 
 
 StartPeer = Callable[..., Peer]
@@ -108,8 +127,18 @@ def read_while_data(stream: StreamSocket, position: int, poll: Poll) -> int:
             return position
         assert events == Events.DATA_AVAILABLE
         before = position
-        position = read_piece(stream, Pattern(IN), position)
-        assert position > before
+        position = read_last_piece(stream, position)
+        assert position > before or resets_discard(stream)
+
+
+def read_last_piece(stream: StreamSocket, position: int) -> int:
+    """Reads and checks what there is, perhaps for the last time. Returns the position after it."""
+    try:
+        return read_piece(stream, Pattern(IN), position)
+    except bbipc.SocketError as error:
+        if not resets_discard(stream) or error.errno != errno.ECONNRESET:
+            raise
+        return position
 
 
 def check_ended(stream: StreamSocket) -> None:
@@ -157,9 +186,9 @@ def test_what_a_killed_sender_sent_is_readable(transport: Transport, start_peer:
     if transport.name == "local":
         assert poll(peer.stream, Events.REMOTE_DISCONNECTED)
     # With TCP the system may not know yet: the end comes after bytes that there is no room for before these are read.
-    assert peer.stream.data_available()
+    assert peer.stream.data_available() or resets_discard(peer.stream)
     end = read_while_data(peer.stream, position, poll)
-    assert end > position
+    assert end > position or resets_discard(peer.stream)
     check_ended(peer.stream)
     check_unwritable(peer.stream)
 
@@ -172,8 +201,8 @@ def test_the_end_is_learnt_by_reading_alone(start_peer: StartPeer) -> None:
         position = read_piece(peer.stream, Pattern(IN), position)
     peer.kill()
     while not peer.stream.end_of_data():
-        position = read_piece(peer.stream, Pattern(IN), position)
-    assert peer.stream.read() == b""
+        position = read_last_piece(peer.stream, position)
+    assert read_last_piece(peer.stream, position) == position
     check_ended(peer.stream)
 
 
@@ -207,6 +236,9 @@ def test_writing_to_a_receiver_that_is_killed(start_peer: StartPeer, poll: Poll)
         position = write_piece(peer.stream, Pattern(OUT), position)
     assert peer.process.poll() is None, "it found wrong bytes"
     peer.kill()
+    if WINE:
+        # Which calls a process ended a moment before it has closed what was its.
+        assert poll(peer.stream, Events.REMOTE_DISCONNECTED)
     assert poll(peer.stream, Events.REMOTE_DISCONNECTED | Events.READY_TO_WRITE) & Events.REMOTE_DISCONNECTED
     assert poll(peer.stream, Events.END_OF_DATA)
     check_unwritable(peer.stream)
@@ -252,8 +284,10 @@ def test_waiting_for_room_at_a_receiver_that_is_killed(start_peer: StartPeer, po
 # ---- Both at once ----
 
 
-def test_a_peer_killed_amid_an_exchange(start_peer: StartPeer, poll: Poll) -> None:
+def test_a_peer_killed_amid_an_exchange(transport: Transport, start_peer: StartPeer, poll: Poll) -> None:
     """It leaves bytes unread, so TCP resets the connection. What it had sent before is there all the same."""
+    if WINE and transport.name == "tcp":
+        pytest.skip("Wine 8 never closes the socket of a process that is killed with news of it not yet delivered")
     peer = start_peer("exchange", IN, OUT)
     written = read = 0
     while min(written, read) < TRANSFERRED_FIRST:
@@ -265,14 +299,32 @@ def test_a_peer_killed_amid_an_exchange(start_peer: StartPeer, poll: Poll) -> No
     assert peer.process.poll() is None, "it found wrong bytes"
     # It writes until its bytes fill the buffers, and then does not read what fills the others.
     until_asleep(peer.process.pid)
-    peer.process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, peer.process.pid, os.WSTOPPED | os.WNOWAIT)
-    fill(peer.stream)
-    assert peer.stream.data_available()
-    peer.kill()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(stopped(peer.process))
+        if not WINDOWS:
+            os.waitid(os.P_PID, peer.process.pid, os.WSTOPPED | os.WNOWAIT)
+        fill(peer.stream)
+        assert peer.stream.data_available()
+        peer.kill()
+        # It will not go on.
+        stack.pop_all()
     assert poll(peer.stream, Events.REMOTE_DISCONNECTED)
     end = read_while_data(peer.stream, read, poll)
-    assert end > read
+    assert end > read or resets_discard(peer.stream)
+    check_ended(peer.stream)
+    check_unwritable(peer.stream)
+
+
+def test_a_peer_killed_with_bytes_unread_at_both_ends(start_peer: StartPeer, poll: Poll) -> None:
+    """The same of a peer that neither reads nor waits."""
+    peer = start_peer("hold", IN, 50_000)
+    peer.expect("holding")
+    fill(peer.stream)
+    assert poll(peer.stream, Events.DATA_AVAILABLE)
+    peer.kill()
+    assert poll(peer.stream, Events.REMOTE_DISCONNECTED)
+    end = read_while_data(peer.stream, 0, poll)
+    assert end == 50_000 or resets_discard(peer.stream)
     check_ended(peer.stream)
     check_unwritable(peer.stream)
 
@@ -289,14 +341,14 @@ def test_many_peers_killed_at_once(transport: Transport, backend: str) -> None:
         while min(positions.values()) < TRANSFERRED_FIRST:
             serve(poller, positions)
         for process in started[:2]:
-            process.kill()
+            kill(process)
         while len(poller.monitored_sockets()) > 2:
             serve(poller, positions)
         served = {stream: positions[stream] for stream in streams if not stream.closed}
         while min(positions[stream] - served[stream] for stream in served) < TRANSFERRED_FIRST:
             serve(poller, positions)
         for process in started[2:]:
-            process.kill()
+            kill(process)
         while poller.monitored_sockets():
             serve(poller, positions)
 
@@ -324,23 +376,39 @@ def test_a_client_killed_before_it_is_accepted(transport: Transport) -> None:
         process = processes.start(command("hold", "connect", transport.address(server), IN, 50_000))
         assert process.stdout is not None
         assert process.stdout.readline() == "holding\n"
-        process.kill()
-        process.wait(PATIENCE)
+        kill(process)
     stream = transport.accept(server)
-    assert bbipc.poll_socket(stream, Events.REMOTE_DISCONNECTED, PATIENCE)
-    assert read_while_data(stream, 0, POLLS["poll_socket"]) == 50_000
+    if not TELLS_ENDS_LATE or transport.name == "local":
+        assert bbipc.poll_socket(stream, Events.REMOTE_DISCONNECTED, PATIENCE)
+    assert read_while_data(stream, 0, POLLS["poll_socket"]) == 50_000 or resets_discard(stream)
     check_ended(stream)
     assert not server.connection_available()
 
 
+@pytest.mark.skipif(not WINDOWS, reason="elsewhere a local server is a file")
+def test_a_killed_servers_name_is_free_again(directory: Path) -> None:
+    pathname = directory / "server"
+    with Processes() as processes:
+        for _ in range(2):
+            process = processes.start(command("hold", "listen", f"local:{pathname}", IN, 0))
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"local:{pathname}\n"
+            with pytest.raises(bbipc.SocketError, match="another server listens"):
+                bbipc.make_local_server(pathname)
+            kill(process)
+            with pytest.raises(bbipc.NoLocalServerError, match="no such pipe"):
+                bbipc.connect_to_local_server(pathname)
+    bbipc.make_local_server(pathname).close()
+
+
+@pytest.mark.skipif(WINDOWS, reason="a pipe's name goes with its server: none is ever left behind")
 def test_a_killed_servers_pathname_stays_and_nobody_listens(directory: Path) -> None:
     pathname = directory / "server"
     with Processes() as processes:
         process = processes.start(command("hold", "listen", f"local:{pathname}", IN, 0))
         assert process.stdout is not None
         assert process.stdout.readline() == f"local:{pathname}\n"
-        process.kill()
-        process.wait(PATIENCE)
+        kill(process)
     assert pathname.is_socket()
     with pytest.raises(bbipc.NoLocalServerError, match="nobody listens"):
         bbipc.connect_to_local_server(pathname)
@@ -359,7 +427,8 @@ def test_a_killed_servers_waiting_clients_are_told(transport: Transport, backend
         namespace, _, rest = process.stdout.readline().rstrip("\n").partition(":")
         # Before it accepts the first, which ends its server.
         until_asleep(process.pid)
-        process.send_signal(signal.SIGSTOP)
+        stack = contextlib.ExitStack()
+        stack.enter_context(stopped(process))
         clients: list[StreamSocket] = []
         for _ in range(3):
             if namespace == "tcp":
@@ -371,7 +440,9 @@ def test_a_killed_servers_waiting_clients_are_told(transport: Transport, backend
             assert bbipc.poll_socket(client, Events.CONNECTION_SUCCEEDED, PATIENCE)
             poller.monitor_socket(client, Events.CONNECTION_FAILED)
         assert poller.wait_for_events(0) == []
-        process.kill()
+        kill(process)
+        # It will not go on.
+        stack.pop_all()
         told: set[StreamSocket] = set()
         while len(told) < len(clients):
             reported = poller.wait_for_events(PATIENCE)

@@ -11,17 +11,36 @@
  * With a server running (python examples/echo_server.py local:/tmp/echo):
  *
  *     build/echo_client "Hello World" local:/tmp/echo
+ *
+ * On Windows, where build\bin\bbipc.dll has to lie beside the program, or be on the PATH:
+ *
+ *     python -m ziglang cc -std=c99 -Wall -Wextra -pedantic -I native -o build/bin/echo_client.exe ^
+ *         examples/c/echo_client.c -L build/lib -lbbipc -lshell32
+ *     build\bin\echo_client "Hello World" local:echo
  */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef _WIN32
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#include <shellapi.h> /* CommandLineToArgvW, in shell32 */
+#endif
+
 #include "bbipc.h"
 
 #define TIMEOUT_NS (10 * (int64_t)1000000000)
 #define ATTEMPTS 3
 #define DEFAULT_ADDRESS "tcp:127.0.0.1:12345"
+
+/* What names a local server: a pipe on Windows, a file elsewhere. */
+#ifdef _WIN32
+#define LOCAL_NAME "NAME"
+#else
+#define LOCAL_NAME "PATH"
+#endif
 
 /* One clear line, and the end. */
 static void fail(const char *format, ...)
@@ -37,11 +56,65 @@ static void fail(const char *format, ...)
     exit(1);
 }
 
+#ifdef _WIN32
+
+/* The library takes UTF-8, as it does everywhere, and Windows speaks UTF-16. */
+static char *utf8_of(const wchar_t *text)
+{
+    int size = WideCharToMultiByte(CP_UTF8, 0, text, -1, NULL, 0, NULL, NULL);
+    char *utf8 = (char *)malloc((size_t)size);
+
+    if (size == 0 || utf8 == NULL)
+        fail("no memory");
+    WideCharToMultiByte(CP_UTF8, 0, text, -1, utf8, size, NULL, NULL);
+    return utf8;
+}
+
+/* main()'s arguments have lost what the user's code page has not: these are whole. */
+static char **utf8_arguments(int *count)
+{
+    wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), count);
+    char **arguments;
+    int i;
+
+    if (wide == NULL)
+        fail("no memory");
+    arguments = (char **)malloc((size_t)*count * sizeof *arguments);
+    if (arguments == NULL)
+        fail("no memory");
+    for (i = 0; i < *count; i++)
+        arguments[i] = utf8_of(wide[i]);
+    LocalFree(wide);
+    return arguments;
+}
+
+/* What the system says of its code. */
+static const char *system_reason(int32_t system_code)
+{
+    wchar_t text[512];
+    DWORD flags = FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS;
+    DWORD size = FormatMessageW(flags, NULL, (DWORD)system_code, 0, text, 511, NULL);
+
+    while (size > 0 && (text[size - 1] == L'\n' || text[size - 1] == L'\r' || text[size - 1] == L' '))
+        size--;
+    text[size] = L'\0';
+    return size > 0 ? utf8_of(text) : "the system has no words for it";
+}
+
+#else
+
+static const char *system_reason(int32_t system_code)
+{
+    return strerror(system_code);
+}
+
+#endif
+
 /* What the system says where it has a reason of its own, what the library says elsewhere. */
 static const char *reason(bbipc_result result, int32_t system_code)
 {
     if (result == BBIPC_ERROR_SYSTEM || result == BBIPC_ERROR_NO_LOCAL_SERVER)
-        return strerror(system_code);
+        return system_reason(system_code);
     return bbipc_error_message(result);
 }
 
@@ -100,7 +173,7 @@ static bbipc_handle start_to_connect(const char *address)
     } else if (strncmp(address, "tcp:", 4) == 0 && parse_tcp_address(address + 4, &host_address, &port)) {
         stream = bbipc_connect_to_ipv4_tcp_server(host_address, port, 0, 0, &code);
     } else {
-        fail("\"%s\" is no address: write tcp:HOST:PORT, with the host's IPv4 address, or local:PATH", address);
+        fail("\"%s\" is no address: write tcp:HOST:PORT, with the host's IPv4 address, or local:" LOCAL_NAME, address);
         return 0;
     }
     return check(stream, code, "connect to", address);
@@ -126,7 +199,7 @@ static bbipc_handle connect_to(const char *address)
     if (wait_for(stream, BBIPC_DETERMINED, address) == 0)
         fail("cannot connect to %s: no answer in ten seconds", address);
     if (check(bbipc_connection_error(stream, &code), code, "connect to", address) != 0)
-        fail("cannot connect to %s: %s", address, strerror(code));
+        fail("cannot connect to %s: %s", address, system_reason(code));
     return stream;
 }
 
@@ -164,14 +237,20 @@ static void echo(bbipc_handle stream, const char *data, uint64_t size, const cha
 
 int main(int argument_count, char **arguments)
 {
-    const char *text = argument_count > 1 ? arguments[1] : "Hello World";
-    const char *address = argument_count > 2 ? arguments[2] : DEFAULT_ADDRESS;
+    const char *text;
+    const char *address;
     bbipc_handle stream;
 
+#ifdef _WIN32
+    arguments = utf8_arguments(&argument_count);
+    SetConsoleOutputCP(CP_UTF8);
+#endif
+    text = argument_count > 1 ? arguments[1] : "Hello World";
+    address = argument_count > 2 ? arguments[2] : DEFAULT_ADDRESS;
     if (strcmp(bbipc_version(), BBIPC_VERSION) != 0)
         fail("compiled for version %s of the library, but found %s", BBIPC_VERSION, bbipc_version());
     if (argument_count > 3 || strcmp(text, "--help") == 0) {
-        printf("usage: echo_client [STRING [tcp:HOST:PORT | local:PATH]]\n");
+        printf("usage: echo_client [STRING [tcp:HOST:PORT | local:" LOCAL_NAME "]]\n");
         return argument_count > 3;
     }
     stream = connect_to(address);
