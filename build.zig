@@ -48,7 +48,7 @@ pub fn build(b: *std.Build) void {
         .root_module = testModule(b, "native/root.zig", header, target, optimize_asked orelse .debug, valgrind),
         .use_llvm = valgrind,
     });
-    const run_tests = b.addRunArtifact(tests);
+    const run_tests = addRun(b, tests);
     run_tests.has_side_effects = true;
     b.step("test", "Run the native tests").dependOn(&run_tests.step);
 
@@ -57,7 +57,7 @@ pub fn build(b: *std.Build) void {
         .root_module = testModule(b, "native/random_calls.zig", header, target, optimize, valgrind),
         .use_llvm = valgrind,
     });
-    const run_random_calls = b.addRunArtifact(random_calls);
+    const run_random_calls = addRun(b, random_calls);
     run_random_calls.addPassthruArgs();
     b.step("random-calls", "Call the C interface at random: -- CALLS SEED [THREADS]").dependOn(&run_random_calls.step);
 
@@ -65,6 +65,23 @@ pub fn build(b: *std.Build) void {
     for ([_]*std.Build.Step.Compile{ tests, random_calls }) |binary| {
         test_binaries.dependOn(&b.addInstallArtifact(binary, .{}).step);
     }
+}
+
+/// Runs a program that was built. One for Windows runs under Wine elsewhere, which Zig would only do if it was asked for
+/// with -fwine each time.
+fn addRun(b: *std.Build, program: *std.Build.Step.Compile) *std.Build.Step.Run {
+    const target = program.rootModuleTarget();
+    const host = b.graph.host.result;
+    if (target.os.tag != .windows or host.os.tag == .windows) return b.addRunArtifact(program);
+    // Zig then says that this machine can't run it.
+    if (target.cpu.arch != host.cpu.arch) return b.addRunArtifact(program);
+    const run = b.addSystemCommand(&.{"wine"});
+    run.setName(b.fmt("run {s} under Wine", .{program.name}));
+    run.addArtifactArg(program);
+    if (program.kind == .@"test") run.enableTestRunnerMode();
+    // It would report every call that it only pretends to know.
+    if (b.graph.environ_map.get("WINEDEBUG") == null) run.setEnvironmentVariable("WINEDEBUG", "-all");
+    return run;
 }
 
 fn addLibrary(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.builtin.Optimize) *std.Build.Step.Compile {

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import venv
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,8 @@ import pytest
 from packaging.tags import sys_tags
 from packaging.utils import parse_wheel_filename
 
+from bbipc import _library
+
 # The first build on a machine fills Zig's global cache, which takes more than a minute.
 pytestmark = pytest.mark.timeout(600)
 
@@ -31,7 +32,22 @@ HEADER = (ROOT / "native" / "bbipc.h").read_text(encoding="utf-8")
 TARGETS: list[dict[str, str]] = json.loads((ROOT / "native" / "targets.json").read_text(encoding="utf-8"))
 COMPILED = (".so", ".dylib", ".dll", ".pyd", ".o", ".a", ".lib")
 
+WINDOWS_TARGETS = [target["zig_target"] for target in TARGETS if target["library"].endswith(".dll")]
+
+#: The library of the package that all tests use.
+INSTALLED = Path(_library.releasing._name)
+
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("ziglang") is None, reason="ziglang, the compiler, is missing"
+)
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="checks how the library is built for Linux")
+
+
+def functions_of_the_header() -> set[str]:
+    code = re.sub(r"/\*.*?\*/|//[^\n]*|^\s*#[^\n]*(?:\\\n[^\n]*)*", "", HEADER, flags=re.DOTALL | re.MULTILINE)
+    declared = set(re.findall(r"\b(bbipc_\w+)\s*\(", code))
+    assert declared
+    return declared
 
 
 def run(command: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str] | None = None) -> str:
@@ -80,6 +96,8 @@ def unpack(sdist: Path, directory: Path) -> Path:
 
 def make_environment(directory: Path, wheel: Path) -> Path:
     """Makes a virtual environment that has this wheel and nothing else; returns its Python."""
+    import venv  # not part of Windows' embeddable Python
+
     venv.create(directory, symlinks=os.name != "nt", with_pip=False)
     python = directory / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", wheel]
@@ -127,11 +145,96 @@ def library(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The library in the wheel of every target, by the target's name for Zig."""
+    found = {}
+    for target in TARGETS:
+        name = target["zig_target"]
+        wheel = build("wheel", ROOT, tmp_path_factory.mktemp("wheel"), {"BBIPC_WHEEL_TARGET": target["wheel_platform"]})
+        assert wheel.name.endswith(f"-py3-none-{target['wheel_platform']}.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            (held,) = (held for held in archive.namelist() if held.endswith((*COMPILED, ".pdb")))
+            assert held == f"bbipc/{target['library']}"
+            found[name] = Path(archive.extract(held, tmp_path_factory.mktemp("library")))
+    return found
+
+
+@pytest.fixture(scope="module")
 def elf(library: Path) -> Any:
     lief = lief_module()
     return lief.ELF.parse(str(library))
 
 
+@needs_compiler
+class TestEveryTarget:
+    @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target["zig_target"])
+    def test_library_is_for_the_machine_that_the_wheel_names(
+        self, libraries: dict[str, Path], target: dict[str, str]
+    ) -> None:
+        machine = {"amd64": "x86_64", "arm64": "aarch64"}  # as Windows' format names them
+        found = lief_module().parse(str(libraries[target["zig_target"]])).header
+        name = (found.machine.name if target["library"].endswith(".dll") else found.machine_type.name).lower()
+        assert machine.get(name, name) == target["zig_target"].split("-")[0]
+        assert target["wheel_platform"].endswith(("_x86_64", "_amd64") if "x86_64" in machine.get(name, name) else "64")
+
+    def test_no_two_wheels_hold_the_same_library(self, libraries: dict[str, Path]) -> None:
+        assert len({library.read_bytes() for library in libraries.values()}) == len(TARGETS)
+
+    @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target["zig_target"])
+    def test_library_has_the_bytes_that_zig_build_makes(
+        self, libraries: dict[str, Path], target: dict[str, str], tmp_path: Path
+    ) -> None:
+        # The hook calls the compiler itself, which takes seconds where `zig build` takes minutes on a fresh machine.
+        name = target["zig_target"]
+        run([sys.executable, "-m", "ziglang", "build", f"-Dtarget={name}", "--prefix", tmp_path], cwd=ROOT)
+        folder = "bin" if target["library"].endswith(".dll") else "lib"
+        assert (tmp_path / folder / target["library"]).read_bytes() == libraries[name].read_bytes()
+
+    @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target["zig_target"])
+    def test_library_tells_nothing_of_the_machine_that_built_it(
+        self, libraries: dict[str, Path], target: dict[str, str]
+    ) -> None:
+        places = {str(ROOT), str(Path.home()), tempfile.gettempdir(), sys.prefix, sys.base_prefix} - {"/"}
+        contents = libraries[target["zig_target"]].read_bytes()
+        assert [place for place in places if os.fsencode(place) in contents] == []
+
+
+@needs_compiler
+@pytest.mark.parametrize("target", WINDOWS_TARGETS)
+class TestWindowsLibrary:
+    @pytest.fixture
+    def pe(self, libraries: dict[str, Path], target: str) -> Any:
+        return lief_module().PE.parse(str(libraries[target]))
+
+    def test_needs_no_library_but_those_of_the_system_and_no_c_run_time(self, pe: Any) -> None:
+        needed = {imported.name.lower() for imported in pe.imports}
+        assert "kernel32.dll" in needed
+        assert needed <= {"kernel32.dll", "ntdll.dll", "ws2_32.dll"}
+        assert list(pe.delay_imports) == []
+
+    def test_exports_the_functions_of_the_header_and_nothing_else(self, pe: Any) -> None:
+        assert {entry.name for entry in pe.get_export().entries} == functions_of_the_header()
+
+    def test_loads_on_windows_8_1(self, pe: Any) -> None:
+        header = pe.optional_header
+        assert (header.major_subsystem_version, header.minor_subsystem_version) <= (6, 3)
+        assert (header.major_operating_system_version, header.minor_operating_system_version) <= (6, 3)
+
+    def test_takes_every_protection_that_windows_offers(self, pe: Any) -> None:
+        protections = {flag.name for flag in pe.optional_header.dll_characteristics_lists}
+        assert protections >= {"DYNAMIC_BASE", "HIGH_ENTROPY_VA", "NX_COMPAT"}
+        writable_code = [
+            section.name
+            for section in pe.sections
+            if {"MEM_EXECUTE", "MEM_WRITE"} <= {flag.name for flag in section.characteristics_lists}
+        ]
+        assert writable_code == []
+
+    def test_is_small(self, libraries: dict[str, Path], target: str) -> None:
+        assert libraries[target].stat().st_size < 300_000
+
+
+@needs_compiler
 class TestWheel:
     def test_installs_on_this_machine_and_on_any_python_3(self, wheel: Path) -> None:
         name, version, build_number, tags = parse_wheel_filename(wheel.name)
@@ -139,16 +242,6 @@ class TestWheel:
         assert f'"{version}"' in HEADER
         assert {(tag.interpreter, tag.abi) for tag in tags} == {("py3", "none")}
         assert tags & set(sys_tags())
-
-    @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target["zig_target"])
-    def test_is_built_for_every_target_from_here(self, target: dict[str, str], tmp_path: Path) -> None:
-        wheel = build("wheel", ROOT, tmp_path, {"BBIPC_WHEEL_TARGET": target["wheel_platform"]})
-        assert wheel.name.endswith(f"-py3-none-{target['wheel_platform']}.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            library = archive.read(f"bbipc/{target['library']}")
-        lief = lief_module()
-        machine = lief.parse(library).header.machine_type.name
-        assert machine.lower() == target["zig_target"].split("-")[0]
 
     def test_holds_the_package_and_exactly_one_library(self, wheel: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
@@ -210,9 +303,12 @@ class TestSourceDistribution:
             assert (source_tree / name).stat().st_size > 0, name
 
     def test_holds_every_file_of_the_checkout_but_those_for_ci(self, source_tree: Path) -> None:
-        listing = run_unchecked(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT)
-        if listing.returncode != 0 or not (ROOT / ".git").exists():
+        if not (ROOT / ".git").exists():
             pytest.skip("compares with the files that git knows, and this is no git checkout")
+        if not shutil.which("git"):
+            pytest.skip("compares with the files that git knows, and git is not installed")
+        listing = run_unchecked(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT)
+        assert listing.returncode == 0, listing.stderr
         known = {name for name in listing.stdout.splitlines() if (ROOT / name).is_file()}
         expected = {name for name in known if not name.startswith((".ci/", ".github/"))}
         held = {path.relative_to(source_tree).as_posix() for path in source_tree.rglob("*") if path.is_file()}
@@ -223,12 +319,14 @@ class TestSourceDistribution:
         assert [path for path in source_tree.rglob("*") if path.name.endswith(compiled)] == []
 
 
+@needs_compiler
 class TestEditableInstall:
-    def test_uses_the_sources_in_place(self, source_tree: Path, tmp_path: Path) -> None:
+    def test_uses_the_sources_in_place(self, source_tree: Path, library: Path, tmp_path: Path) -> None:
         python = make_environment(tmp_path / "environment", build_editable(source_tree, tmp_path / "built"))
         file = run([python, "-I", "-c", "import bbipc; print(bbipc.__file__)"], cwd=tmp_path).strip()
         assert Path(file).samefile(source_tree / "bbipc" / "__init__.py")
-        assert [path.suffix for path in (source_tree / "bbipc").iterdir() if path.suffix in COMPILED] == [".so"]
+        held = [path.name for path in (source_tree / "bbipc").iterdir() if path.name.endswith(COMPILED)]
+        assert held == [library.name]
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows does not let a loaded library be replaced")
     def test_replaces_the_library_without_touching_the_file_that_is_loaded(
@@ -304,15 +402,26 @@ class TestBuildHook:
         for environment in ({}, {"HOME": "/nonexistent"}):
             assert Path(hook.zig_environment(environment, tmp_path)["ZIG_GLOBAL_CACHE_DIR"]).parent == tmp_path
 
+    @pytest.mark.skipif(os.name != "nt", reason="only Windows does not let a loaded library be replaced")
+    def test_library_that_is_loaded_is_an_error_that_says_so(self, hook: ModuleType, tmp_path: Path) -> None:
+        loaded = Path(shutil.copy(INSTALLED, tmp_path))
+        program = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); print(flush=True); sys.stdin.read()"
+        with subprocess.Popen(
+            [sys.executable, "-c", program, loaded], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == b""
+            with pytest.raises(hook.BuildError, match="a running program has loaded it"):
+                hook.replace_file(INSTALLED, loaded)
+            process.communicate()
+        assert list(tmp_path.iterdir()) == [loaded]
+        hook.replace_file(INSTALLED, loaded)
+        assert loaded.read_bytes() == INSTALLED.read_bytes()
+
 
 @on_linux
-class TestLibrary:
-    def test_has_the_bytes_that_zig_build_makes(self, library: Path, tmp_path: Path) -> None:
-        # The hook calls the compiler itself, which takes seconds where `zig build` takes minutes on a fresh machine.
-        (target,) = {entry["zig_target"] for entry in TARGETS if entry["zig_target"].startswith(os.uname().machine)}
-        run([sys.executable, "-m", "ziglang", "build", f"-Dtarget={target}", "--prefix", tmp_path], cwd=ROOT)
-        assert (tmp_path / "lib" / library.name).read_bytes() == library.read_bytes()
-
+@needs_compiler
+class TestLinuxLibrary:
     def test_needs_no_other_library(self, elf: Any) -> None:
         assert list(elf.libraries) == []
 
@@ -324,21 +433,13 @@ class TestLibrary:
         assert int(stack.flags) & 1 == 0
 
     def test_exports_the_functions_of_the_header_and_nothing_else(self, elf: Any) -> None:
-        code = re.sub(r"/\*.*?\*/|//[^\n]*|^\s*#[^\n]*(?:\\\n[^\n]*)*", "", HEADER, flags=re.DOTALL | re.MULTILINE)
-        declared = set(re.findall(r"\b(bbipc_\w+)\s*\(", code))
-        assert declared
-        assert {symbol.name for symbol in elf.exported_symbols} == declared
+        assert {symbol.name for symbol in elf.exported_symbols} == functions_of_the_header()
 
     def test_imports_nothing(self, elf: Any) -> None:
         assert {symbol.name for symbol in elf.imported_symbols if symbol.name} == set()
 
     def test_is_small(self, library: Path) -> None:
         assert library.stat().st_size < 200_000
-
-    def test_tells_nothing_of_the_machine_that_built_it(self, library: Path) -> None:
-        places = {str(ROOT), str(Path.home()), tempfile.gettempdir(), sys.prefix, sys.base_prefix} - {"/"}
-        contents = library.read_bytes()
-        assert [place for place in places if os.fsencode(place) in contents] == []
 
     def test_loads_in_a_program_of_musl(self, library: Path, tmp_path: Path) -> None:
         if not list(Path("/lib").glob("ld-musl-*.so.1")):
@@ -384,13 +485,10 @@ int main(int count, char **arguments) {
 
 
 @pytest.fixture
-def package(library: Path, tmp_path: Path) -> Path:
-    """A copy of the package, with its library, that a test may break."""
+def package(tmp_path: Path) -> Path:
+    """A copy of the installed package that a test may break."""
     copy = tmp_path / "site" / "bbipc"
-    shutil.copytree(
-        ROOT / "bbipc", copy, ignore=shutil.ignore_patterns("__pycache__", *(f"*{end}" for end in COMPILED))
-    )
-    shutil.copy(library, copy)
+    shutil.copytree(INSTALLED.parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
 
@@ -408,18 +506,18 @@ class TestImportError:
     def test_not_raised_for_a_whole_package(self, package: Path) -> None:
         assert import_error(package) == ""
 
-    def test_missing_library(self, package: Path, library: Path) -> None:
-        (package / library.name).unlink()
+    def test_missing_library(self, package: Path) -> None:
+        (package / INSTALLED.name).unlink()
         message = import_error(package)
         assert message.startswith("ImportError: ")
-        assert library.name in message
+        assert INSTALLED.name in message
         assert "pip install" in message
 
-    def test_file_that_is_no_library(self, package: Path, library: Path) -> None:
-        (package / library.name).write_bytes(b"of another system")
+    def test_file_that_is_no_library(self, package: Path) -> None:
+        (package / INSTALLED.name).write_bytes(b"of another system")
         message = import_error(package)
         assert message.startswith("ImportError: ")
-        assert library.name in message
+        assert INSTALLED.name in message
         assert "pip install" in message
 
     def test_library_of_another_version(self, package: Path) -> None:
