@@ -91,7 +91,8 @@ class Ipv4TcpServer(StreamServer):
     def _local_address(self) -> tuple[str, int]:
         result, host, port = _calls.ipv4_address(self._handle, remote=False)
         if result < 0:
-            raise self._error(result, "tell the address")
+            # Not by _error, whose message would describe the socket by its address.
+            raise failure_error(result, "tell the address", self)
         return _format_host_address(host), port
 
     def _describe(self) -> str:
@@ -130,7 +131,7 @@ class Ipv4TcpStream(StreamSocket):
     def _address(self, *, remote: bool) -> tuple[str, int]:
         result, host, port = _calls.ipv4_address(self._handle, remote)
         if result < 0:
-            raise self._error(result, "tell the address")
+            raise failure_error(result, "tell the address", self)
         return _format_host_address(host), port
 
     def _describe(self) -> str:

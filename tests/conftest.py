@@ -82,7 +82,7 @@ class Transport:
 
     def pair(self) -> tuple[StreamSocket, StreamSocket]:
         """The two ends of a connection that stands: the one that connected, and the accepted one."""
-        server = self.make_server()
+        server = self.make_server(backlog=1)
         connecting = self.connect(server)
         accepted = self.accept(server)
         assert bbipc.poll_socket(connecting, Events.CONNECTION_SUCCEEDED, PATIENCE)
@@ -91,7 +91,7 @@ class Transport:
 
     def python_peer(self) -> tuple[StreamSocket, PythonPeer]:
         """A stream, and a socket of Python's own at its other end, which can do what a stream can't."""
-        server = self.make_server()
+        server = self.make_server(backlog=1)
         peer = connect_with_python(server)
         self.on_close(peer.close)
         accepted = self.accept(server)
