@@ -180,8 +180,8 @@ bbipc_result bbipc_ipv4_remote_address(bbipc_handle stream, uint32_t *host_addre
 
 #define BBIPC_DELETE_ON_CLOSE 0x1u /* bbipc_close deletes the pathname */
 
-/* How long a local pathname can be on this system: 107 bytes on Linux (unix(7)); on Windows 256 UTF-16 code units, of the
- * pipe's whole name (CreateNamedPipe). */
+/* How long a local pathname can be on this system: 107 on Linux, in bytes (unix(7)); 256 on Windows, in UTF-16 code units of
+ * the pipe's whole name (CreateNamedPipe). */
 uint64_t bbipc_local_pathname_limit(void);
 
 /* Listens at a pathname, which must not exist (EADDRINUSE). [make-local-server]
