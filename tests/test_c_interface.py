@@ -19,7 +19,7 @@ import pytest
 
 import bbipc
 from bbipc import StreamServer, StreamSocket
-from conftest import PATIENCE, Transport
+from conftest import PATIENCE, WINDOWS, Transport
 from processes import Processes, ended
 
 pytestmark = [
@@ -29,7 +29,9 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
-LIBRARY = Path(bbipc.__file__).with_name("libbbipc.so")
+LIBRARY = Path(bbipc.__file__).with_name("bbipc.dll" if WINDOWS else "libbbipc.so")
+#: What the name of a program ends with.
+EXE = ".exe" if WINDOWS else ""
 
 FULL = os.environ.get("BBIPC_TESTS_FULL") == "1"
 RANDOM_CALLS = 10_000_000 if FULL else 200_000
@@ -52,6 +54,15 @@ def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZIG_LOCAL_CACHE_DIR", str(tmp_path_factory.mktemp("zig")))
         yield
+
+
+def linked(program: Path) -> list[object]:
+    """The compiler's options for a program that uses the library, and finds it when it runs."""
+    if WINDOWS:
+        # Which looks beside the program. The last is for the example's arguments.
+        shutil.copy(LIBRARY, program.parent)
+        return [LIBRARY, "-lshell32", "-o", program]
+    return [LIBRARY, f"-Wl,-rpath,{LIBRARY.parent}", "-o", program]
 
 
 def zig(*arguments: object) -> None:
@@ -87,8 +98,8 @@ def test_every_function_of_the_header_can_be_linked(tmp_path: Path, processes: P
         '    printf("%u\\n", count); return 0; }\n',
         encoding="ascii",
     )
-    program = tmp_path / "functions"
-    zig("cc", "-std=c99", *STRICT, source, LIBRARY, f"-Wl,-rpath,{LIBRARY.parent}", "-o", program)
+    program = tmp_path / f"functions{EXE}"
+    zig("cc", "-std=c99", *STRICT, source, *linked(program))
     assert processes.run([str(program)]).stdout == f"{len(names)}\n"
 
 
@@ -97,10 +108,9 @@ def test_every_function_of_the_header_can_be_linked(tmp_path: Path, processes: P
 
 @pytest.fixture(scope="module", params=LANGUAGES)
 def echo_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    program = tmp_path_factory.mktemp("echo_client") / "echo_client"
+    program = tmp_path_factory.mktemp("echo_client") / f"echo_client{EXE}"
     source = ROOT / "examples" / "c" / "echo_client.c"
-    options = [*LANGUAGES[request.param], *STRICT, source, "-x", "none"]
-    zig("cc", *options, LIBRARY, f"-Wl,-rpath,{LIBRARY.parent}", "-o", program)
+    zig("cc", *LANGUAGES[request.param], *STRICT, source, "-x", "none", *linked(program))
     return str(program)
 
 
@@ -118,7 +128,10 @@ def server(transport: Transport) -> StreamServer:
 
 
 @pytest.mark.parametrize(
-    "text", ["Hello World", "Grüße", "many " * 20_000, ""], ids=["short", "UTF-8", "long", "empty"]
+    "text",
+    # Windows' commands have 32,767 characters at the most.
+    ["Hello World", "Grüße", "many " * (6_000 if WINDOWS else 20_000), ""],
+    ids=["short", "UTF-8", "long", "empty"],
 )
 def test_client_prints_what_comes_back(
     echo_client: str, transport: Transport, server: StreamServer, processes: Processes, text: str
@@ -155,7 +168,13 @@ def test_client_without_a_server_says_why(
     failed = processes.run([echo_client, "Hello World", address])
     why = "Connection refused" if address.startswith("tcp:") else "No such file or directory"
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr == f"echo_client: cannot connect to {address}: {why}\n"
+    beginning = f"echo_client: cannot connect to {address}: "
+    if WINDOWS:
+        # In the user's language, and words of its own.
+        assert failed.stderr.startswith(beginning)
+        assert len(failed.stderr) > len(beginning) + 10
+    else:
+        assert failed.stderr == f"{beginning}{why}\n"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +201,7 @@ def test_client_explains_what_an_address_is(echo_client: str, processes: Process
 
 
 def test_client_says_that_a_pathname_is_too_long(echo_client: str, processes: Processes) -> None:
-    failed = processes.run([echo_client, "Hello World", "local:/" + "x" * 200])
+    failed = processes.run([echo_client, "Hello World", "local:/" + "x" * (400 if WINDOWS else 200)])
     assert failed.returncode == 1
     assert failed.stderr.endswith("the pathname is too long for a local socket\n")
 

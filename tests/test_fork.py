@@ -18,12 +18,15 @@ import pytest
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from bbipc._ffi import open_handles
-from conftest import BACKENDS, PATIENCE, Transport, open_descriptors
+from conftest import BACKENDS, PATIENCE, WINDOWS, Transport, open_descriptors
 from peer import Pattern, run_program, until_asleep
 
 # Since 3.12 Python warns of forking a process that has threads, as every process of these tests has (pytest-timeout's
 # alone). That bbipc can be used in such a child is what they are about.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = [
+    pytest.mark.skipif(WINDOWS, reason="Windows has no fork() and no exec()"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 
 #: Beside busy threads.
 FORKS = 1000 if os.environ.get("BBIPC_TESTS_FULL") == "1" else 60

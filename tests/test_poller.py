@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import random
-import resource
-import select
 import shutil
-import struct
+import sys
 import tempfile
-import termios
 import threading
 import time
 import weakref
@@ -26,7 +22,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
-from conftest import BACKENDS, PATIENCE, STREAM_EVENTS, Transport, fill
+from conftest import BACKENDS, PATIENCE, STREAM_EVENTS, WINDOWS, Transport, fill
+from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, Fact, arrives, half_closes, unread_bytes
+
+if sys.platform != "win32":
+    import resource
 
 DATA = Events.DATA_AVAILABLE
 
@@ -54,7 +54,13 @@ def test_a_backend_is_chosen_by_name(backend: str) -> None:
 
 def test_the_best_backend_is_the_default() -> None:
     with bbipc.make_poller() as one, bbipc.make_poller(None) as other:
-        assert one.backend == other.backend == "epoll"
+        assert one.backend == other.backend == ("iocp" if WINDOWS else "epoll")
+
+
+@pytest.mark.parametrize("name", ["epoll", "poll"] if WINDOWS else ["iocp"])
+def test_a_backend_that_other_systems_have_is_not_supported(name: str) -> None:
+    with pytest.raises(bbipc.UnsupportedOperationError, match=name):
+        bbipc.make_poller(name)
 
 
 @pytest.mark.parametrize("name", ["", "select", "EPOLL", "epoll ", "kqueue\0"])
@@ -187,7 +193,7 @@ def test_closing_a_socket_removes_it_from_every_poller(transport: Transport) -> 
         pollers = [stack.enter_context(bbipc.make_poller(name)) for name in BACKENDS * 3]
         for number, poller in enumerate(pollers):
             # Armed, standing and parked ones alike.
-            poller.monitor_socket(stream, [DATA, Events.DETERMINED, Events()][number // 2])
+            poller.monitor_socket(stream, [DATA, Events.DETERMINED, Events()][number // len(BACKENDS)])
             poller.monitor_socket(peer, Events())
         stream.close()
         for poller in pollers:
@@ -285,7 +291,8 @@ def test_an_empty_set_keeps_the_socket_and_reports_nothing(transport: Transport,
     poller.monitor_socket(stream, Events())
     peer.write_all(b"x")
     peer.close()
-    assert bbipc.poll_socket(stream, Events.REMOTE_DISCONNECTED, PATIENCE)
+    known = DATA if TELLS_ENDS_LATE and transport.name == "tcp" else Events.REMOTE_DISCONNECTED
+    assert bbipc.poll_socket(stream, known, PATIENCE)
     assert poller.wait_for_events(0.01) == []
     assert poller.monitored_sockets() == [stream]
     poller.set_monitored_events(stream, DATA)
@@ -306,12 +313,19 @@ def test_one_that_left_is_not_reported(transport: Transport, poller: Poller) -> 
 
 
 def test_a_new_socket_with_an_old_number_is_not_mistaken(transport: Transport, poller: Poller) -> None:
+    if WINDOWS and transport.name == "local":
+        pytest.skip("the number of a pipe can't be learnt")
     stream, peer = transport.pair()
     poller.monitor_socket(stream, DATA | Events.REMOTE_DISCONNECTED)
     number = stream.fileno()
     peer.write_all(b"x")
+    server = transport.make_server()
     stream.close()
-    again, other_peer = transport.pair()
+    # Windows gives numbers anew in an order of its own.
+    for _ in range(200 if WINDOWS else 1):
+        again, other_peer = transport.connect(server), transport.accept(server)
+        if number in (again.fileno(), other_peer.fileno()):
+            break
     numbers = {again.fileno(), other_peer.fileno()}
     assert number in numbers
     other_peer.write_all(b"x")
@@ -346,7 +360,7 @@ def test_two_kinds_of_readiness_do_not_hide_each_other(transport: Transport, pol
 def test_one_socket_is_in_several_pollers_and_polled_at_once(transport: Transport) -> None:
     stream, peer = transport.pair()
     with contextlib.ExitStack() as stack:
-        pollers = [stack.enter_context(bbipc.make_poller(name)) for name in BACKENDS * 2]
+        pollers = [stack.enter_context(bbipc.make_poller(name)) for name in (BACKENDS * 4)[:4]]
         results: dict[str, object] = {}
         waiting = [
             threading.Thread(target=lambda: results.update(one=bbipc.poll_socket(stream, DATA, PATIENCE))),
@@ -430,9 +444,9 @@ def test_a_wake_ends_the_wait_under_way(transport: Transport, poller: Poller) ->
     poller.monitor_socket(stream, DATA)
     timer = threading.Timer(0.01, poller.wake)
     timer.start()
-    begun = time.monotonic()
+    begun = time.perf_counter()
     assert poller.wait_for_events(PATIENCE) == []
-    assert time.monotonic() - begun < PATIENCE
+    assert time.perf_counter() - begun < PATIENCE
     timer.join()
 
 
@@ -440,10 +454,10 @@ def test_a_wake_ends_the_wait_under_way(transport: Transport, poller: Poller) ->
 def test_a_wake_before_the_wait_ends_one_wait(poller: Poller, times: int) -> None:
     for _ in range(times):
         poller.wake()
-    begun = time.monotonic()
+    begun = time.perf_counter()
     assert poller.wait_for_events(None) == []
     assert poller.wait_for_events(0.05) == []
-    assert time.monotonic() - begun >= 0.05
+    assert time.perf_counter() - begun >= 0.05
 
 
 def test_a_wake_hides_no_events(transport: Transport, poller: Poller) -> None:
@@ -462,10 +476,10 @@ def test_a_wake_is_its_pollers_alone(transport: Transport) -> None:
     stream, _ = transport.pair()
     with bbipc.make_poller() as one, bbipc.make_poller() as other:
         one.wake()
-        begun = time.monotonic()
+        begun = time.perf_counter()
         assert other.wait_for_events(0.02) == []
         assert not bbipc.poll_socket(stream, DATA, 0.02)
-        assert time.monotonic() - begun >= 0.04
+        assert time.perf_counter() - begun >= 0.04
         assert one.wait_for_events(PATIENCE) == []
 
 
@@ -475,19 +489,33 @@ def test_a_wake_is_its_pollers_alone(transport: Transport) -> None:
 @pytest.fixture
 def many_pairs(directory: Path) -> Iterator[list[StreamSocket]]:
     """So many connected streams that one wait can't report them all."""
+    with descriptors_for(3000), contextlib.ExitStack() as stack:
+        pairs = []
+        for name, count in {"tcp": 1040, "local": 260}.items() if WINDOWS else [("local", 1300)]:
+            transport = stack.enter_context(contextlib.closing(Transport(name, directory)))
+            server = transport.make_server()
+            made = [(transport.connect(server), transport.accept(server)) for _ in range(count)]
+            server.close()
+            for connecting, _ in made:
+                assert bbipc.poll_socket(connecting, Events.CONNECTION_SUCCEEDED, PATIENCE)
+            pairs += made
+        if WINDOWS:
+            # Which watches the two kinds in different ways.
+            random.Random(1).shuffle(pairs)
+        yield [stream for pair in pairs for stream in pair]
+
+
+@contextlib.contextmanager
+def descriptors_for(needed: int) -> Iterator[None]:
+    """Lets this process have so many, where the system has a limit."""
+    if sys.platform == "win32":
+        yield
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 3000
     if hard != resource.RLIM_INFINITY and hard < needed:
         pytest.skip(f"this user may have only {hard} descriptors (ulimit -Hn), and {needed} are needed")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-    transport = Transport("local", directory)
-    server = transport.make_server()
-    streams = []
-    for _ in range(1300):
-        streams += [transport.connect(server), transport.accept(server)]
-    server.close()
-    yield streams
-    transport.close()
+    yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
@@ -582,41 +610,42 @@ class ModelStream:
         self.reset = False
 
     @property
+    def gone(self) -> bool:
+        """Whether the system tells that the remote end has finished or closed."""
+        late = self.tcp and TELLS_ENDS_LATE and self.unread and not self.reset and not self.finished
+        return (self.peer_finished or self.peer_closed) and not late
+
+    @property
     def severed(self) -> bool:
         closed = self.peer_closed and not self.tcp
-        return self.reset or closed or (self.finished and (self.peer_finished or self.peer_closed))
+        return self.reset or closed or (self.finished and self.gone)
 
     def events(self) -> Events:
-        gone = self.peer_finished or self.peer_closed
-        events = GONE if gone else ESTABLISHED
+        events = GONE if self.gone else ESTABLISHED
         if self.unread:
             events |= DATA
-        elif gone:
+        elif self.gone:
             events |= Events.END_OF_DATA
         if self.severed:
             events |= Events.CONNECTION_SEVERED
         elif not self.finished:
             events |= Events.WRITE_SPACE
-            if not gone:
+            if not self.gone:
                 events |= Events.READY_TO_WRITE
         return events
 
     def settle(self) -> None:
         """Waits until the kernel has delivered what the remote end did. Without bbipc, which has yet to find out."""
-        expected = 0
-        if self.peer_finished or self.peer_closed:
-            expected |= select.POLLRDHUP
+        if WINDOWS and not self.tcp:
+            # A pipe's other end knows at once.
+            return
+        if self.gone:
+            arrives(self.stream, Fact.FINISHED)
         if self.severed:
-            expected |= select.POLLHUP
-        waiting = select.poll()
-        waiting.register(self.stream, expected)
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            unread = struct.unpack("i", fcntl.ioctl(self.stream, termios.FIONREAD, bytes(4)))[0]
-            seen = dict(waiting.poll(0)).get(self.stream.fileno(), 0)
-            if unread == self.unread and seen & expected == expected:
-                return
-        pytest.fail("the kernel did not deliver")
+            arrives(self.stream, Fact.SEVERED)
+        deadline = time.perf_counter() + PATIENCE
+        while unread_bytes(self.stream) != self.unread:
+            assert time.perf_counter() < deadline, "the kernel did not deliver"
 
 
 class PollerModel(RuleBasedStateMachine):
@@ -655,9 +684,7 @@ class PollerModel(RuleBasedStateMachine):
         for model in self.models:
             model.settle()
         if self.clients:
-            waiting = select.poll()
-            waiting.register(self.server, select.POLLIN)
-            assert waiting.poll(PATIENCE * 1000)
+            arrives(self.server, Fact.DATA)
         holds: dict[Socket, Events] = {model.stream: model.events() for model in self.models}
         holds[self.server] = Events.CONNECTION_AVAILABLE if self.clients else Events()
         return holds
@@ -687,7 +714,7 @@ class PollerModel(RuleBasedStateMachine):
     @rule(which=which_stream)
     def finishes(self, which: int) -> None:
         model = self.models[which]
-        if not model.finished and not model.severed:
+        if half_closes(self.transport) and not model.finished and not model.severed:
             model.settle()
             model.stream.finish_writing()
             model.finished = True
@@ -695,7 +722,7 @@ class PollerModel(RuleBasedStateMachine):
     @rule(which=which_stream)
     def peer_finishes(self, which: int) -> None:
         model = self.models[which]
-        if not model.peer_finished and not model.peer_closed:
+        if half_closes(self.transport) and not model.peer_finished and not model.peer_closed:
             model.peer.finish_writing()
             model.peer_finished = True
 
@@ -707,6 +734,8 @@ class PollerModel(RuleBasedStateMachine):
         if unread:
             # Where both have finished, TCP no longer resets.
             model.reset = not (model.tcp and model.severed)
+            if model.tcp and RESETS_DISCARD and model.reset:
+                model.unread = 0
         else:
             model.peer.read_exactly(1, PATIENCE)
         model.peer.close()

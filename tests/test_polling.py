@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
-import resource
-import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +17,21 @@ import pytest
 
 import bbipc
 from bbipc import Events, Socket, StreamSocket
-from conftest import PATIENCE, STREAM_EVENTS, Transport, fill, reset
+from bbipc._ffi import pending_operations
+from conftest import BACKENDS, PATIENCE, STREAM_EVENTS, WINDOWS, Transport, fill, reset
+from processes import eventually
+from readiness import (
+    RESETS_DISCARD,
+    TELLS_ENDS_LATE,
+    WINE,
+    Fact,
+    arrives,
+    half_closes,
+    needs_half_close,
+)
+
+if sys.platform != "win32":
+    import resource
 
 # ---- The states of a stream ----
 
@@ -32,16 +46,9 @@ SEVERED = GONE | Events.CONNECTION_SEVERED
 Made = tuple[StreamSocket, Events]
 
 
-def arrives(stream: StreamSocket, condition: int) -> None:
-    """Waits until the kernel knows of something."""
-    waiting = select.poll()
-    waiting.register(stream, condition)
-    assert waiting.poll(PATIENCE * 1000)
-
-
 def write(stream: StreamSocket, peer: socket.socket, data: bytes = b"unread") -> None:
     peer.sendall(data)
-    arrives(stream, select.POLLIN)
+    arrives(stream, Fact.DATA)
 
 
 def fresh(transport: Transport) -> Made:
@@ -68,48 +75,61 @@ def full_with_data(transport: Transport) -> Made:
 
 
 def peer_finished(transport: Transport) -> Made:
+    needs_half_close(transport)
     stream, peer = transport.python_peer()
     peer.shutdown(socket.SHUT_WR)
-    arrives(stream, select.POLLRDHUP)
+    arrives(stream, Fact.FINISHED)
     return stream, OVER | Events.WRITE_SPACE
 
 
+def end_with_data(transport: Transport, stream: StreamSocket, otherwise: Events) -> Made:
+    """A stream with bytes unread whose peer has finished or closed, and what else there is then."""
+    if transport.name == "tcp" and TELLS_ENDS_LATE:
+        return stream, ESTABLISHED | WRITABLE | Events.DATA_AVAILABLE
+    arrives(stream, Fact.FINISHED)
+    return stream, GONE | Events.DATA_AVAILABLE | otherwise
+
+
 def peer_finished_with_data(transport: Transport) -> Made:
+    needs_half_close(transport)
     stream, peer = transport.python_peer()
     write(stream, peer)
     peer.shutdown(socket.SHUT_WR)
-    arrives(stream, select.POLLRDHUP)
-    return stream, GONE | Events.DATA_AVAILABLE | Events.WRITE_SPACE
+    return end_with_data(transport, stream, Events.WRITE_SPACE)
 
 
 def peer_finished_while_full(transport: Transport) -> Made:
+    needs_half_close(transport)
     stream, peer = transport.python_peer()
     fill(stream)
     peer.shutdown(socket.SHUT_WR)
-    arrives(stream, select.POLLRDHUP)
+    arrives(stream, Fact.FINISHED)
     return stream, OVER
 
 
 def finished(transport: Transport) -> Made:
+    needs_half_close(transport)
     stream, _ = transport.python_peer()
     stream.finish_writing()
     return stream, ESTABLISHED
 
 
 def both_finished(transport: Transport) -> Made:
+    needs_half_close(transport)
     stream, peer = transport.python_peer()
     stream.finish_writing()
     peer.shutdown(socket.SHUT_WR)
-    arrives(stream, select.POLLHUP)
+    arrives(stream, Fact.SEVERED)
     return stream, SEVERED | Events.END_OF_DATA
 
 
 def both_finished_with_data(transport: Transport) -> Made:
+    needs_half_close(transport)
     stream, peer = transport.python_peer()
     write(stream, peer)
     stream.finish_writing()
     peer.shutdown(socket.SHUT_WR)
-    arrives(stream, select.POLLHUP)
+    arrives(stream, Fact.SEVERED)
     return stream, SEVERED | Events.DATA_AVAILABLE
 
 
@@ -121,7 +141,7 @@ def after_close(transport: Transport) -> Events:
 def peer_closed(transport: Transport) -> Made:
     stream, peer = transport.python_peer()
     peer.close()
-    arrives(stream, select.POLLRDHUP)
+    arrives(stream, Fact.FINISHED)
     return stream, OVER | after_close(transport)
 
 
@@ -129,23 +149,26 @@ def peer_closed_with_data(transport: Transport) -> Made:
     stream, peer = transport.python_peer()
     write(stream, peer)
     peer.close()
-    arrives(stream, select.POLLRDHUP)
-    return stream, GONE | Events.DATA_AVAILABLE | after_close(transport)
+    return end_with_data(transport, stream, after_close(transport))
 
 
 def peer_closed_while_full(transport: Transport) -> Made:
     stream, peer = transport.python_peer()
     fill(stream)
+    under_way = pending_operations()
     # With bytes unread, which severs the connection.
     peer.close()
-    arrives(stream, select.POLLHUP)
+    arrives(stream, Fact.SEVERED)
+    if under_way and transport.name == "local":
+        # Windows tells what became of the write, and so what the end is, a moment later.
+        eventually(lambda: pending_operations() < under_way, "the end of the write")
     return stream, SEVERED | Events.END_OF_DATA
 
 
 def severed(transport: Transport) -> Made:
     stream, peer = transport.python_peer()
     reset(peer, stream)
-    arrives(stream, select.POLLHUP)
+    arrives(stream, Fact.SEVERED)
     return stream, SEVERED | Events.END_OF_DATA
 
 
@@ -153,30 +176,38 @@ def severed_with_data(transport: Transport) -> Made:
     stream, peer = transport.python_peer()
     write(stream, peer)
     reset(peer, stream)
-    arrives(stream, select.POLLHUP)
+    arrives(stream, Fact.SEVERED)
+    if transport.name == "tcp" and RESETS_DISCARD:
+        return stream, SEVERED | Events.END_OF_DATA
     return stream, SEVERED | Events.DATA_AVAILABLE
+
+
+def connect_in_vain(transport: Transport) -> StreamSocket:
+    server = transport.make_server()
+    assert isinstance(server, bbipc.Ipv4TcpServer)
+    port = server.port
+    server.close()
+    return transport.keep(bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, port))
 
 
 def refused(transport: Transport) -> Made:
     if transport.name == "local":
         # A local stream connects at once or not at all.
         return severed(transport)
-    server = transport.make_server()
-    assert isinstance(server, bbipc.Ipv4TcpServer)
-    port = server.port
-    server.close()
-    stream = bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, port)
-    transport.keep(stream)
-    arrives(stream, select.POLLHUP)
+    stream = connect_in_vain(transport)
+    arrives(stream, Fact.SEVERED)
     return stream, SEVERED | Events.END_OF_DATA
 
 
 def under_way(transport: Transport) -> Made:
     if transport.name == "local":
         return fresh(transport)
+    if WINDOWS and not WINE:
+        # Which believes a refusal, also that of a full server, only after two more attempts, half a second apart.
+        return connect_in_vain(transport), Events()
     server = transport.make_server(backlog=0)
     first, second = transport.connect(server), transport.connect(server)
-    arrives(first, select.POLLOUT)
+    arrives(first, Fact.ROOM)
     return second, Events()
 
 
@@ -198,6 +229,16 @@ STATES = [
     severed_with_data,
     refused,
     under_way,
+]
+
+#: Those that named pipes never come to.
+HALF_CLOSED = [
+    peer_finished,
+    peer_finished_with_data,
+    peer_finished_while_full,
+    finished,
+    both_finished,
+    both_finished_with_data,
 ]
 
 # ---- The ways of waiting ----
@@ -223,8 +264,7 @@ def by_poller(backend: str) -> Way:
 WAYS: dict[str, Way] = {
     "poll_socket": bbipc.poll_socket,
     "poll_sockets": lambda one, events, timeout: bbipc.poll_sockets([one], events, timeout)[0],
-    "epoll": by_poller("epoll"),
-    "poll": by_poller("poll"),
+    **{name: by_poller(name) for name in BACKENDS},
 }
 
 PREDICATES: dict[Events, Callable[[StreamSocket], bool]] = {
@@ -280,14 +320,17 @@ def test_an_event_that_holds_ends_the_wait_at_once(transport: Transport, way: Wa
 
 
 #: Seconds. How long the waits below last, and how much of it a processor may be busy for all of them together: some
-#: hundred threads, of which one that spins would take most of the time alone.
+#: hundred threads, of which one that spins would take most of the time alone. Windows counts in ticks of 16 ms, which
+#: some threads are charged for less.
 QUIET = 0.3
-QUIET_CPU_MAX = 0.08
+QUIET_CPU_MAX = 0.2 if WINDOWS else 0.08
 
 
 def quiet_cases(transport: Transport) -> Iterator[tuple[str, StreamSocket, Events]]:
     """Every state with every event that does not hold of it, alone and all together."""
     for state in STATES:
+        if state in HALF_CLOSED and not half_closes(transport):
+            continue
         stream, expected = state(transport)
         missing = STREAM_EVENTS - expected
         for asked in [*missing, missing, Events()]:
@@ -328,12 +371,16 @@ def soon(action: Callable[[], object]) -> threading.Timer:
     return timer
 
 
+def finishes(_stream: StreamSocket, peer: socket.socket) -> None:
+    peer.shutdown(socket.SHUT_WR)
+
+
 @pytest.mark.parametrize(
     ("asked", "act"),
     [
         (Events.DATA_AVAILABLE, lambda stream, peer: peer.send(b"x")),
         (Events.REMOTE_DISCONNECTED, lambda stream, peer: peer.close()),
-        (Events.REMOTE_DISCONNECTED, lambda stream, peer: peer.shutdown(socket.SHUT_WR)),
+        (Events.REMOTE_DISCONNECTED, finishes),
         (Events.REMOTE_DISCONNECTED, lambda stream, peer: reset(peer, stream)),
         (Events.CONNECTION_FAILED, lambda stream, peer: peer.close()),
         (Events.CONNECTION_FAILED, lambda stream, peer: reset(peer, stream)),
@@ -347,6 +394,8 @@ def soon(action: Callable[[], object]) -> threading.Timer:
 def test_a_wait_ends_when_its_event_comes(
     transport: Transport, way: Way, asked: Events, act: Callable[[StreamSocket, socket.socket], object]
 ) -> None:
+    if act is finishes:
+        needs_half_close(transport)
     stream, peer = transport.python_peer()
     timer = soon(lambda: act(stream, peer))
     happened = way(stream, asked, PATIENCE)
@@ -379,7 +428,8 @@ def test_a_wait_ends_when_a_client_comes(transport: Transport, way: Way) -> None
 
 
 def test_a_wait_for_the_end_ends_when_somebody_else_reads_the_last_byte(transport: Transport, way: Way) -> None:
-    stream, expected = peer_finished_with_data(transport)
+    make = peer_finished_with_data if half_closes(transport) else peer_closed_with_data
+    stream, expected = make(transport)
     assert expected.data_available
     timer = soon(stream.read)
     assert way(stream, Events.END_OF_DATA, PATIENCE) is Events.END_OF_DATA
@@ -397,12 +447,16 @@ def test_events_follow_the_stream_through_its_life(transport: Transport, way: Wa
     stream.read(1)
     assert way(stream, asked, 0) is Events()
     write(stream, peer)
-    peer.shutdown(socket.SHUT_WR)
-    arrives(stream, select.POLLRDHUP)
-    assert way(stream, asked, PATIENCE) is Events.DATA_AVAILABLE | Events.REMOTE_DISCONNECTED
+    if half_closes(transport):
+        peer.shutdown(socket.SHUT_WR)
+    else:
+        peer.close()
+    _, expected = end_with_data(transport, stream, Events())
+    assert way(stream, asked, PATIENCE) is asked & expected
     stream.read(5)
-    assert way(stream, asked, PATIENCE) is Events.DATA_AVAILABLE | Events.REMOTE_DISCONNECTED
+    assert way(stream, asked, PATIENCE) is asked & expected
     stream.read(1)
+    arrives(stream, Fact.FINISHED)
     assert way(stream, asked, PATIENCE) is Events.END_OF_DATA | Events.REMOTE_DISCONNECTED
     assert stream.read() == b""
     assert way(stream, asked, PATIENCE) is Events.END_OF_DATA | Events.REMOTE_DISCONNECTED
@@ -439,7 +493,7 @@ def test_what_is_no_socket_is_refused(way: Way, bad: Any) -> None:
 
 def test_the_sockets_of_others_are_refused(transport: Transport, way: Way) -> None:
     _, peer = transport.python_peer()
-    with pytest.raises(TypeError, match="socket"):
+    with pytest.raises(TypeError, match=type(peer).__name__):
         way(peer, Events.DATA_AVAILABLE, 0)  # type: ignore[arg-type]
     with bbipc.make_poller() as poller, pytest.raises(TypeError, match="Poller"):
         way(poller, Events.DATA_AVAILABLE, 0)  # type: ignore[arg-type]
@@ -453,9 +507,10 @@ def test_the_sockets_of_others_are_refused(transport: Transport, way: Way) -> No
 def test_no_sockets_are_polled_for_a_time_only() -> None:
     assert bbipc.poll_sockets([], Events(), 0) == []
     assert bbipc.poll_sockets([], [], 0) == []
-    begun = time.monotonic()
+    # The clock that has no ticks of 16 ms on Windows.
+    begun = time.perf_counter()
     assert bbipc.poll_sockets([], Events.DATA_AVAILABLE, 0.02) == []
-    assert time.monotonic() - begun >= 0.02
+    assert time.perf_counter() - begun >= 0.02
     with pytest.raises(ValueError, match="for ever"):
         bbipc.poll_sockets([], Events(), None)
 
@@ -463,7 +518,7 @@ def test_no_sockets_are_polled_for_a_time_only() -> None:
 def test_results_stand_in_the_order_of_the_arguments(transport: Transport) -> None:
     quiet, _ = fresh(transport)
     talking, _ = with_data(transport)
-    gone, _ = peer_finished(transport)
+    gone, _ = peer_finished(transport) if half_closes(transport) else peer_closed(transport)
     server = transport.make_server()
     transport.connect(server)
     assert bbipc.poll_socket(server, Events.CONNECTION_AVAILABLE, PATIENCE)
@@ -526,7 +581,8 @@ def test_thousands_of_sockets_of_every_kind(directory: Path) -> None:
     transports = [Transport(name, directory) for name in ("tcp", "local")]
     sockets: list[Any] = []
     for transport in transports:
-        sockets += [transport.make_server() for _ in range(100)]
+        # On Windows a local server has as many pipes as its backlog allows clients.
+        sockets += [transport.make_server(backlog=1) for _ in range(100)]
         for _ in range(450):
             sockets += transport.pair()
     assert len(sockets) == 2000
@@ -536,12 +592,16 @@ def test_thousands_of_sockets_of_every_kind(directory: Path) -> None:
     ready = [Events.WRITE_SPACE | Events.END_OF_DATA if asked.data_available else asked for asked in quiet]
     assert bbipc.poll_sockets(sockets, ready, PATIENCE) == [asked & Events.WRITE_SPACE for asked in ready]
 
-    streams = [index for index, one in enumerate(sockets) if isinstance(one, StreamSocket)]
+    finishing = bbipc.Ipv4TcpStream if WINDOWS else StreamSocket
+    streams = [index for index, one in enumerate(sockets) if isinstance(one, finishing)]
     for index in (streams[0], streams[len(streams) // 2], streams[-1]):
         sockets[index].finish_writing()
     happened = bbipc.poll_sockets(sockets, quiet, 0)
     assert not any(happened)
     ends = [Events.END_OF_DATA & ~Events.CONNECTION_AVAILABLE if asked.data_available else asked for asked in quiet]
+    if WINDOWS:
+        # Whose loopback takes its time.
+        eventually(lambda: sum(map(bool, bbipc.poll_sockets(sockets, ends, PATIENCE))) == 3, "three ends")
     assert sum(map(bool, bbipc.poll_sockets(sockets, ends, PATIENCE))) == 3
 
     closed = sockets[1234]
@@ -553,6 +613,7 @@ def test_thousands_of_sockets_of_every_kind(directory: Path) -> None:
         transport.close()
 
 
+@pytest.mark.skipif(WINDOWS, reason="select() of Windows limits how many sockets it takes, not their numbers")
 def test_descriptors_beyond_fd_setsize_are_polled(transport: Transport) -> None:
     # select(2) stops at 1024; nothing here may.
     taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
@@ -564,17 +625,27 @@ def test_descriptors_beyond_fd_setsize_are_polled(transport: Transport) -> None:
         os.close(number)
 
 
-def test_more_entries_than_the_limit_of_descriptors(transport: Transport) -> None:
-    """poll(2) refuses more than RLIMIT_NOFILE, and the same socket may be listed many times."""
-    server = transport.make_server()
+@contextlib.contextmanager
+def few_descriptors() -> Iterator[None]:
+    """The system allows this process 256, where it has such a limit."""
+    if sys.platform == "win32":
+        yield
+        return
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
     try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_more_entries_than_the_limit_of_descriptors(transport: Transport) -> None:
+    """poll(2) refuses more than RLIMIT_NOFILE, and the same socket may be listed many times."""
+    server = transport.make_server()
+    with few_descriptors():
         many = [server] * 1000
         assert not any(bbipc.poll_sockets(many, Events.CONNECTION_AVAILABLE, 0))
         assert not any(bbipc.poll_sockets(many, Events.CONNECTION_AVAILABLE, 0.05))
         transport.connect(server)
         assert all(bbipc.poll_sockets(many, Events.CONNECTION_AVAILABLE, PATIENCE))
         assert all(bbipc.poll_sockets(many, Events.CONNECTION_AVAILABLE, 0))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)

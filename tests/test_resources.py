@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
+import subprocess
+import sys
 import textwrap
 import threading
 import time
@@ -20,8 +23,61 @@ import pytest
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from bbipc._ffi import open_handles
-from conftest import BACKENDS, PATIENCE, Transport, fill, open_descriptors, reset
-from peer import run_program
+from conftest import BACKENDS, PATIENCE, WINDOWS, Transport, fill, open_descriptors, reset
+from peer import WAITS, command, run_program, until_asleep
+from processes import Processes, eventually, processor_seconds
+from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, needs_half_close, sever
+
+if sys.platform == "win32":
+    import windows
+
+#: Types of handles that Windows' libraries open for themselves.
+SYSTEMS_OWN = ("ALPC", "Desktop", "Directory", "EtwRegistration", "Key", "Mutant", "Section", "WindowStation")
+
+
+class Descriptors:
+    """What this process has open now."""
+
+    def __init__(self) -> None:
+        self._open = open_descriptors()
+
+    def check_the_same(self) -> None:
+        if not WINDOWS:
+            assert open_descriptors() == self._open
+            return
+        # Handles take each other's numbers, and Windows closes some a moment later.
+        most = len(self._open)
+        eventually(lambda: len(open_descriptors()) <= most, f"{most} handles at the most")
+
+
+#: What a program that runs by itself counts: its descriptors, or handles, once they are as many as before.
+COUNTING = (
+    """
+import sys, time
+sys.path.insert(0, {tests!r})
+if sys.platform == "win32":
+    import windows
+
+def count():
+    return len(windows.open_handles())
+
+def check_count(expected):
+    until = time.perf_counter() + 10
+    while count() > expected and time.perf_counter() < until:
+        time.sleep(0.01)
+    assert count() <= expected, (windows.open_handles(), expected)
+"""
+    if WINDOWS
+    else """
+import os
+
+def count():
+    return os.listdir("/proc/self/fd")
+
+def check_count(expected):
+    assert count() == expected
+"""
+).format(tests=os.path.dirname(os.path.abspath(__file__)))
 
 
 def unkept_pair(transport: Transport) -> tuple[StreamServer, StreamSocket, StreamSocket]:
@@ -42,14 +98,14 @@ def unkept_pair(transport: Transport) -> tuple[StreamServer, StreamSocket, Strea
 
 
 def test_a_dropped_socket_warns_and_is_closed(transport: Transport) -> None:
-    before = open_descriptors()
+    before = Descriptors()
     sockets: list[Socket] = list(unkept_pair(transport))
     names = [repr(socket) for socket in sockets]
     while sockets:
         with pytest.warns(ResourceWarning) as caught:
             sockets.pop()
         assert [str(warning.message) for warning in caught] == [f"unclosed {names.pop()}"]
-    assert open_descriptors() == before
+    before.check_the_same()
 
 
 def test_the_remote_end_learns_that_a_stream_was_dropped(transport: Transport) -> None:
@@ -66,16 +122,18 @@ def test_a_dropped_local_server_deletes_its_pathname(directory: Path) -> None:
     with pytest.warns(ResourceWarning, match="unclosed <LocalServer"):
         del server
     assert os.listdir(directory) == []
+    with pytest.raises(bbipc.NoLocalServerError):
+        bbipc.connect_to_local_server(directory / "server")
 
 
 def test_a_dropped_poller_warns_and_is_closed(transport: Transport, backend: str) -> None:
     stream, remote = transport.pair()
-    before = open_descriptors()
+    before = Descriptors()
     poller = bbipc.make_poller(backend)
     poller.monitor_socket(stream, Events.DATA_AVAILABLE)
     with pytest.warns(ResourceWarning, match=f"unclosed <Poller {backend}, 1 socket"):
         del poller
-    assert open_descriptors() == before
+    before.check_the_same()
     remote.write(b"!")
     assert bbipc.poll_socket(stream, Events.DATA_AVAILABLE, PATIENCE)
 
@@ -85,7 +143,7 @@ def test_sockets_in_cycles_are_closed_by_a_collection(transport: Transport, back
         itself: Cycle
         held: list[Socket | Poller]
 
-    before = open_descriptors()
+    before = Descriptors()
     handles_before = open_handles()
     cycle = Cycle()
     cycle.itself = cycle
@@ -98,24 +156,28 @@ def test_sockets_in_cycles_are_closed_by_a_collection(transport: Transport, back
         warnings.simplefilter("always")
         gc.collect()
     assert [warning.category for warning in caught] == [ResourceWarning] * 4
-    assert open_descriptors() == before
+    before.check_the_same()
     assert open_handles() == handles_before
 
 
 def test_a_dropped_socket_is_closed_where_warnings_are_errors(directory: Path) -> None:
     """The warning was raised out of the finalizer before it closed."""
     output = run_program(
-        """
+        COUNTING
+        + textwrap.dedent("""
         import os, sys
         import bbipc
         sys.unraisablehook = lambda unraisable: print(unraisable.exc_type.__name__)
-        before = os.listdir("/proc/self/fd")
+        # What is opened but once, by the first of its kind.
+        bbipc.make_local_server(sys.argv[1]).close()
+        bbipc.make_poller().close()
+        before = count()
         server = bbipc.make_local_server(sys.argv[1])
         poller = bbipc.make_poller()
         del server, poller
-        assert os.listdir("/proc/self/fd") == before
+        check_count(before)
         assert not os.path.exists(sys.argv[1])
-        """,
+        """),
         directory / "server",
         options=("-W", "error"),
     )
@@ -125,7 +187,7 @@ def test_a_dropped_socket_is_closed_where_warnings_are_errors(directory: Path) -
 def test_a_poller_keeps_its_sockets_alive(transport: Transport, backend: str) -> None:
     server, connecting, accepted = unkept_pair(transport)
     server.close()
-    number = connecting.fileno()
+    kept = weakref.ref(connecting)
     with bbipc.make_poller(backend) as poller:
         poller.monitor_socket(connecting, Events.DATA_AVAILABLE)
         del connecting
@@ -133,7 +195,7 @@ def test_a_poller_keeps_its_sockets_alive(transport: Transport, backend: str) ->
         accepted.write(b"!")
         [(stream, events)] = poller.wait_for_events(PATIENCE)
         assert events == Events.DATA_AVAILABLE
-        assert stream.fileno() == number
+        assert stream is kept()
         accepted.close()
         stream.close()
 
@@ -242,7 +304,7 @@ ENDINGS = {
         def call():
             while True:
                 poller.wait_for_events(0.0001)
-                with bbipc.make_poller("poll") as own:
+                with bbipc.make_poller(sys.argv[2]) as own:
                     own.monitor_socket(accepted, Events.WRITE_SPACE)
                     own.wait_for_events()
                 stream.write(b"!")
@@ -262,10 +324,11 @@ def test_a_program_ends_well_whatever_is_open(directory: Path, name: str) -> Non
     """No crash, no hang, and not a word: these warnings are off by default."""
     ending, leaves_open = ENDINGS[name]
     for number in range(3 if "threads" in name else 1):
-        run_program(OPEN_EVERYTHING + textwrap.dedent(ending), directory / str(number))
+        run_program(OPEN_EVERYTHING + textwrap.dedent(ending), directory / str(number), BACKENDS[-1])
     if not leaves_open:
         # Nor anything to warn of.
-        run_program(OPEN_EVERYTHING + textwrap.dedent(ending), directory / "server", options=("-X", "dev"))
+        arguments = (directory / "server", BACKENDS[-1])
+        run_program(OPEN_EVERYTHING + textwrap.dedent(ending), *arguments, options=("-X", "dev"))
         assert not (directory / "server").exists()
 
 
@@ -273,11 +336,14 @@ def test_a_program_ends_well_whatever_is_open(directory: Path, name: str) -> Non
 
 
 def resident_kib() -> int:
+    if sys.platform == "win32":
+        return windows.resident_bytes() // 1024
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 def refused_connection(transport: Transport) -> None:
-    server = transport.make_server()
+    # On Windows a local server has as many pipes as its backlog allows clients.
+    server = transport.make_server(backlog=1)
     if isinstance(server, bbipc.Ipv4TcpServer):
         address = server.host_address, server.port
         server.close()
@@ -294,7 +360,7 @@ def refused_connection(transport: Transport) -> None:
 
 
 def address_in_use(transport: Transport) -> None:
-    server = transport.make_server()
+    server = transport.make_server(backlog=1)
     again: Callable[[], object]
     if isinstance(server, bbipc.Ipv4TcpServer):
         again = partial(bbipc.make_ipv4_tcp_server, server.host_address, server.port)
@@ -311,7 +377,7 @@ def address_in_use(transport: Transport) -> None:
 
 def severed_connection(transport: Transport) -> None:
     stream, peer = transport.python_peer()
-    reset(peer, stream)
+    sever(peer, stream)
     assert bbipc.poll_socket(stream, Events.CONNECTION_SEVERED, PATIENCE)
     for use in (partial(stream.write, b"!"), stream.read):
         with pytest.raises(bbipc.SocketError):
@@ -339,7 +405,9 @@ def pollers(transport: Transport) -> None:
 
 def waits(transport: Transport) -> None:
     stream, remote = transport.pair()
-    assert not any(bbipc.poll_sockets([stream] * 100, Events.DATA_AVAILABLE, 0.00001))
+    # Windows begins an operation for each and takes it back, which Wine is slow at.
+    many = 20 if WINDOWS else 100
+    assert not any(bbipc.poll_sockets([stream] * many, Events.DATA_AVAILABLE, 0.00001))
     with pytest.raises(bbipc.TimeoutError):
         stream.read_exactly(100_000, 0)
     assert stream.read(1 << 20) == b""
@@ -347,55 +415,90 @@ def waits(transport: Transport) -> None:
     remote.close()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "repeated", [refused_connection, address_in_use, severed_connection, pollers, waits], ids=lambda each: each.__name__
 )
 def test_nothing_is_left_of_what_fails_or_ends(transport: Transport, repeated: Callable[[Transport], None]) -> None:
-    def repeat(count: int) -> tuple[dict[int, str], int, int]:
-        for _ in range(count):
+    # Real Windows believes a refusal only after two seconds: one in fifty has to do.
+    share = 50 if RESETS_DISCARD and repeated is refused_connection and transport.name == "tcp" else 1
+
+    def repeat(count: int) -> tuple[Descriptors, int, int]:
+        for _ in range(count // share):
             repeated(transport)
             # It would keep everything alive that it closes in the end.
             transport.let_go()
         gc.collect()
-        return open_descriptors(), open_handles(), resident_kib()
+        return Descriptors(), open_handles(), resident_kib()
 
     repeat(100)
-    *counted_before, memory_before = repeat(200)
-    *counted_after, memory_after = repeat(1000)
-    assert counted_after == counted_before
+    descriptors, handles_before, memory_before = repeat(200)
+    _, handles_after, memory_after = repeat(1000)
+    descriptors.check_the_same()
+    assert handles_after == handles_before
     # A page lost each time would be 4,000.
-    assert memory_after - memory_before < 400
+    assert memory_after - memory_before < 400 / share
 
 
-def test_a_descriptor_closed_behind_the_librarys_back_crashes_nothing(directory: Path) -> None:
-    """As by socket.socket(fileno=stream.fileno()), whose end closes it. The library said «internal error» and died."""
+#: Those whose sockets have a descriptor that can be learnt.
+WITH_DESCRIPTORS = ["tcp"] if WINDOWS else ["tcp", "local"]
+
+
+@pytest.mark.parametrize("namespace", WITH_DESCRIPTORS)
+def test_a_descriptor_closed_behind_the_librarys_back_crashes_nothing(directory: Path, namespace: str) -> None:
+    """As by socket.socket(fileno=stream.fileno()), whose end closes it. The library said «internal error» and died.
+
+    And errors of TCP sockets recursed for ever: to tell which socket it is, its address was asked, which is an error.
+    """
     run_program(
         """
-        import os, sys
+        import socket, sys
         import bbipc
         from bbipc import Events
 
-        for number, backend in enumerate(["epoll", "poll"]):
-            server = bbipc.make_local_server(sys.argv[1] + str(number))
-            stream = bbipc.connect_to_local_server(sys.argv[1] + str(number))
+        namespace, pathname, *backends = sys.argv[1:]
+        for number, backend in enumerate(backends):
+            if namespace == "tcp":
+                server = bbipc.make_ipv4_tcp_server("127.0.0.1", 0)
+                stream = bbipc.connect_to_ipv4_tcp_server("127.0.0.1", server.port)
+            else:
+                server = bbipc.make_local_server(pathname + str(number))
+                stream = bbipc.connect_to_local_server(pathname + str(number))
             poller = bbipc.make_poller(backend)
             poller.monitor_socket(server, Events.CONNECTION_AVAILABLE)
             poller.monitor_socket(stream, Events.DATA_AVAILABLE)
-            os.close(server.fileno())
-            os.close(stream.fileno())
+            if number % 2 or len(backends) == 1:
+                # So that Windows has an operation of each.
+                assert poller.wait_for_events(10)
+            socket.close(server.fileno())
+            socket.close(stream.fileno())
             poller.wait_for_events(0)
             try:
                 stream.write(b"!")
                 raise AssertionError("a closed descriptor took bytes")
             except bbipc.SocketError:
                 pass
-            poller.set_monitored_events(stream, Events.DATA_AVAILABLE | Events.READY_TO_WRITE)
+            for use in (
+                stream.read,
+                server.accept_connection,
+                lambda: bbipc.poll_socket(stream, Events.DATA_AVAILABLE, 0),
+                lambda: bbipc.poll_sockets([server, stream], [Events.CONNECTION_AVAILABLE, Events.READY_TO_WRITE], 0),
+                lambda: poller.set_monitored_events(stream, Events.DATA_AVAILABLE | Events.READY_TO_WRITE),
+                lambda: poller.wait_for_events(0),
+            ):
+                try:
+                    use()
+                except bbipc.SocketError:
+                    pass
+            assert namespace in repr(stream).lower() and namespace in repr(server).lower()
             poller.unmonitor_socket(stream)
             server.close()
             stream.close()
             poller.close()
         """,
+        namespace,
         directory / "server",
+        *BACKENDS,
     )
 
 
@@ -420,6 +523,7 @@ def with_unread_bytes(transport: Transport) -> StreamSocket:
 
 
 def half_closed(transport: Transport) -> StreamSocket:
+    needs_half_close(transport)
     stream, remote = transport.pair()
     remote.finish_writing()
     assert bbipc.poll_socket(stream, Events.END_OF_DATA, PATIENCE)
@@ -433,20 +537,24 @@ def half_closed_and_full(transport: Transport) -> StreamSocket:
 
 
 def half_closed_and_unread(transport: Transport) -> StreamSocket:
+    needs_half_close(transport)
     stream, remote = transport.pair()
     remote.write(b"unread")
     remote.finish_writing()
-    assert bbipc.poll_socket(stream, Events.REMOTE_DISCONNECTED, PATIENCE)
+    known = Events.DATA_AVAILABLE if TELLS_ENDS_LATE else Events.REMOTE_DISCONNECTED
+    assert bbipc.poll_socket(stream, known, PATIENCE)
     return stream
 
 
 def finished_writing(transport: Transport) -> StreamSocket:
+    needs_half_close(transport)
     stream, _ = transport.pair()
     stream.finish_writing()
     return stream
 
 
 def finished_at_both_ends(transport: Transport) -> StreamSocket:
+    needs_half_close(transport)
     stream, remote = transport.pair()
     remote.finish_writing()
     stream.finish_writing()
@@ -456,7 +564,7 @@ def finished_at_both_ends(transport: Transport) -> StreamSocket:
 
 def severed(transport: Transport) -> StreamSocket:
     stream, peer = transport.python_peer()
-    reset(peer, stream)
+    sever(peer, stream)
     assert bbipc.poll_socket(stream, Events.CONNECTION_SEVERED, PATIENCE)
     return stream
 
@@ -485,7 +593,7 @@ IDLE: list[tuple[Callable[[Transport], StreamSocket], Events]] = [
     (half_closed, Events.CONNECTION_SEVERED),
     (half_closed_and_full, Events.WRITE_SPACE | Events.CONNECTION_SEVERED),
     (half_closed_and_unread, Events.END_OF_DATA),
-    (half_closed_and_unread, Events.READY_TO_WRITE | Events.CONNECTION_SEVERED),
+    (half_closed_and_unread, Events.CONNECTION_SEVERED | (Events() if TELLS_ENDS_LATE else Events.READY_TO_WRITE)),
     (finished_writing, WRITING | Events.DATA_AVAILABLE | GONE),
     (finished_at_both_ends, WRITING | Events.DATA_AVAILABLE | Events.CONNECTION_SUCCEEDED),
     (severed, WRITING | Events.DATA_AVAILABLE | Events.CONNECTION_SUCCEEDED),
@@ -512,25 +620,26 @@ def test_a_wait_for_a_server_costs_no_processor_time(transport: Transport) -> No
 
 def check_idle(socket: Socket, events: Events) -> None:
     """Waits in every way at once, each of which lasts as long as it shall and takes no time of the processor."""
-    lasts = 0.15
+    # Windows counts processor time in steps of 16 ms.
+    lasts = 0.6 if WINDOWS else 0.15
     failures: list[str] = []
 
     def measure(name: str, wait: Callable[[float], object]) -> None:
-        began, worked = time.monotonic(), time.thread_time()
+        began, worked = time.perf_counter(), time.thread_time()
         result = wait(lasts)
-        elapsed, worked = time.monotonic() - began, time.thread_time() - worked
+        elapsed, worked = time.perf_counter() - began, time.thread_time() - worked
         if result or elapsed < lasts or worked > lasts / 10:
             failures.append(f"{name}: {result!r} after {elapsed} s, {worked} s of them working")
 
-    with bbipc.make_poller("epoll") as first, bbipc.make_poller("poll") as second:
+    with contextlib.ExitStack() as stack:
         waits: dict[str, Callable[[float], object]] = {
             "poll_socket": partial(bbipc.poll_socket, socket, events),
             "poll_sockets": lambda timeout: any(bbipc.poll_sockets([socket] * 20, events, timeout)),
-            "epoll": first.wait_for_events,
-            "poll": second.wait_for_events,
         }
-        for poller in (first, second):
+        for backend in BACKENDS:
+            poller = stack.enter_context(bbipc.make_poller(backend))
             poller.monitor_socket(socket, events)
+            waits[backend] = poller.wait_for_events
         first_named, *others = waits.items()
         threads = [threading.Thread(target=measure, args=named) for named in others]
         for thread in threads:
@@ -542,20 +651,56 @@ def check_idle(socket: Socket, events: Events) -> None:
     assert not failures
 
 
+@pytest.mark.parametrize("name", WAITS)
+def test_a_program_that_only_waits_uses_no_processor(transport: Transport, name: str) -> None:
+    """Nor do threads that the library may have."""
+    server = transport.make_server(backlog=1)
+    with Processes() as processes:
+        process = processes.start(command("wait", "connect", transport.address(server), name, None))
+        transport.accept(server)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        until_asleep(process.pid)
+        worked = processor_seconds(process)
+        # Systems count in steps of 10 or 16 ms.
+        assert not bbipc.poll_sockets([], [], 1.5 if WINDOWS else 0.5)
+        worked = processor_seconds(process) - worked
+        assert process.poll() is None
+    assert worked < 0.04
+
+
+@pytest.mark.parametrize("events", [Events.REMOTE_DISCONNECTED, Events.CONNECTION_SEVERED, Events.END_OF_DATA])
+def test_a_wait_for_the_end_beside_unread_bytes_hardly_uses_the_processor(
+    transport: Transport, backend: str, events: Events
+) -> None:
+    """Of all the process's threads: where no system call waits for the one and not the other, somebody has to look."""
+    stream = with_unread_bytes(transport)
+    # Windows counts in steps of 16 ms.
+    lasts = 3.0 if WINDOWS else 0.5
+    with bbipc.make_poller(backend) as poller:
+        poller.monitor_socket(stream, events)
+        assert not poller.wait_for_events(0)
+        worked = time.process_time()
+        assert not poller.wait_for_events(lasts)
+        worked = time.process_time() - worked
+    assert worked < 0.02 * lasts
+
+
 # ---- Importing ----
 
 MEASURE_IMPORT = """
 import sys, time
 import ctypes
 before = set(sys.modules)
-# Of the processor: it waits for nothing, but on a busy machine for its turn.
-began = time.process_time()
+# Of the processor: it waits for nothing, but on a busy machine for its turn. Windows counts that in steps of 16 ms.
+clock = time.perf_counter if sys.platform == "win32" else time.process_time
+began = clock()
 import bbipc
-print(time.process_time() - began, *(set(sys.modules) - before))
+print(clock() - began, *(set(sys.modules) - before))
 """
 
-#: Seconds.
-IMPORT_MAX = 0.015
+#: Seconds. Windows, and Wine more so, takes long to open a file.
+IMPORT_MAX = 0.25 if WINDOWS else 0.015
 
 
 @pytest.fixture
@@ -581,6 +726,7 @@ def test_the_import_brings_no_large_modules() -> None:
     assert "bbipc.polling" in modules
 
 
+@pytest.mark.skipif(WINDOWS, reason="Windows counts them otherwise: the next test")
 def test_the_import_opens_one_descriptor_and_no_thread() -> None:
     output = run_program(
         """
@@ -591,3 +737,103 @@ def test_the_import_opens_one_descriptor_and_no_thread() -> None:
         """
     )
     assert output.split() == ["1", "1"]
+
+
+# ---- What Windows has besides ----
+
+THREADS = """
+import os
+
+def thread_count():
+    return sum(1 for _ in windows._threads(os.getpid()))
+"""
+
+
+@pytest.mark.skipif(not WINDOWS, reason="on Linux the test before does it")
+def test_the_import_opens_a_completion_port_and_no_thread() -> None:
+    output = run_program(
+        COUNTING
+        + THREADS
+        + textwrap.dedent("""
+        # The system's own libraries, which open some for themselves.
+        import ctypes, socket
+        socket.socket().close()
+        handles, threads = windows.open_handles(), thread_count()
+        import bbipc
+        assert thread_count() == threads
+        new = [what for number, what in windows.open_handles().items() if number not in handles]
+        print(*(what.split()[0] for what in new))
+        """)
+    )
+    opened = [name for name in output.split() if not name.startswith(SYSTEMS_OWN)]
+    assert opened == ["IoCompletion"]
+
+
+@pytest.mark.skipif(not WINDOWS, reason="only Windows' pipes need a thread")
+def test_the_first_pipe_starts_the_only_thread(directory: Path) -> None:
+    output = run_program(
+        COUNTING
+        + THREADS
+        + textwrap.dedent("""
+        import bbipc
+        from bbipc import Events
+
+        def use(server, connect):
+            with server, connect() as stream, bbipc.make_poller() as poller:
+                assert bbipc.poll_socket(server, Events.CONNECTION_AVAILABLE, 10)
+                with server.accept_connection() as accepted:
+                    poller.monitor_socket(accepted, Events.DATA_AVAILABLE)
+                    assert not any(bbipc.poll_sockets([stream, accepted], Events.DATA_AVAILABLE, 0.01))
+                    stream.write_all(b"!", 10)
+                    assert poller.wait_for_events(10) == [(accepted, Events.DATA_AVAILABLE)]
+                    print(thread_count() - before)
+
+        def tcp():
+            server = bbipc.make_ipv4_tcp_server("127.0.0.1", 0)
+            use(server, lambda: bbipc.connect_to_ipv4_tcp_server("127.0.0.1", server.port))
+
+        def local(number):
+            name = sys.argv[1] + number
+            use(bbipc.make_local_server(name), lambda: bbipc.connect_to_local_server(name))
+
+        # The system's own libraries start some for themselves.
+        before = 0
+        tcp()
+        before = thread_count()
+        tcp()
+        local("1")
+        local("2")
+        tcp()
+        """),
+        directory / "server",
+    )
+    # The first says what there was before "before".
+    assert output.split()[1:] == ["0", "1", "1", "1"]
+
+
+@pytest.mark.skipif(not WINDOWS, reason="test_fork.py does it where there are fork() and exec()")
+def test_no_process_inherits_what_is_open(transport: Transport) -> None:
+    """Not even one that gets every handle that can be inherited: what is closed here is closed for its remote end."""
+    server = transport.make_server()
+    connect: Callable[[], StreamSocket]
+    if isinstance(server, bbipc.Ipv4TcpServer):
+        connect = partial(bbipc.connect_to_ipv4_tcp_server, server.host_address, server.port)
+    else:
+        assert isinstance(server, bbipc.LocalServer)
+        connect = partial(bbipc.connect_to_local_server, server.local_pathname)
+    connecting = transport.connect(server)
+    accepted = transport.accept(server)
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "close_fds": False}
+    with subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], **options) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        server.close()
+        connecting.close()
+        assert bbipc.poll_socket(accepted, Events.END_OF_DATA, PATIENCE)
+        accepted.close()
+        # Nor does anybody listen any more.
+        with contextlib.suppress(bbipc.NoLocalServerError), connect() as refused:
+            assert bbipc.poll_socket(refused, Events.DETERMINED, PATIENCE)
+            assert refused.connection_failed()
+        process.communicate(b"\n", timeout=PATIENCE)
+    assert process.returncode == 0

@@ -19,8 +19,9 @@ import pytest
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from bbipc._ffi import open_handles
-from conftest import BACKENDS, PATIENCE, Transport, fill
+from conftest import BACKENDS, PATIENCE, WINDOWS, Transport, fill
 from peer import MANY, WAITS, Pattern, eager_threads, read_piece, until_asleep, write_piece
+from readiness import TELLS_ENDS_LATE, needs_half_close
 
 #: Seconds. A wait that is ended ends within this time, on a machine that has other work too.
 PROMPTLY = 2.0
@@ -43,7 +44,7 @@ class Waiting:
             self._result = self._wait()
         except BaseException as error:
             self._error = error
-        self._ended_at = time.monotonic()
+        self._ended_at = time.perf_counter()
 
     @property
     def waits(self) -> bool:
@@ -156,7 +157,7 @@ def test_closing_another_socket_disturbs_no_wait(transport: Transport) -> None:
     assert time.process_time() - began < 0.1
     delays = []
     for (_, remote), waiting in zip(streams, waits):
-        written_at = time.monotonic()
+        written_at = time.perf_counter()
         remote.write(b"!")
         assert waiting.result() == Events.DATA_AVAILABLE
         delays.append(waiting.ended_at - written_at)
@@ -179,6 +180,7 @@ def test_a_descriptor_outlives_the_waits_for_it(transport: Transport) -> None:
 
 def test_finishing_to_write_ends_another_threads_write_all(transport: Transport) -> None:
     """It can't write the rest any more (a write says EPIPE), but waited for as long as the remote end lived."""
+    needs_half_close(transport)
     stream, _ = transport.pair()
     waiting = Waiting(lambda: stream.write_all(bytes(64 << 20)))
     stream.finish_writing()
@@ -247,7 +249,8 @@ def test_an_end_that_another_thread_reads_to_is_reported(transport: Transport, b
     stream, remote = transport.pair()
     remote.write(b"unread")
     remote.close()
-    assert bbipc.poll_socket(stream, Events.REMOTE_DISCONNECTED, PATIENCE)
+    known = Events.DATA_AVAILABLE if TELLS_ENDS_LATE else Events.REMOTE_DISCONNECTED
+    assert bbipc.poll_socket(stream, known, PATIENCE)
     with monitoring(stream, events=Events.END_OF_DATA, backend=backend) as poller:
         waits = [
             Waiting(poller.wait_for_events),
@@ -302,9 +305,9 @@ def test_a_wake_before_the_wait_ends_the_next_and_no_other(backend: str) -> None
         poller.wake()
         poller.wake()
         assert poller.wait_for_events(PATIENCE) == []
-        began = time.monotonic()
+        began = time.perf_counter()
         assert poller.wait_for_events(0.05) == []
-        assert time.monotonic() - began >= 0.05
+        assert time.perf_counter() - began >= 0.05
 
 
 def test_a_wake_ends_one_of_several_waits(backend: str) -> None:
@@ -312,9 +315,9 @@ def test_a_wake_ends_one_of_several_waits(backend: str) -> None:
         waits = [Waiting(poller.wait_for_events) for _ in range(4)]
         for still_waiting in (3, 2, 1, 0):
             poller.wake()
-            give_up_at = time.monotonic() + PROMPTLY
+            give_up_at = time.perf_counter() + PROMPTLY
             while sum(waiting.waits for waiting in waits) > still_waiting:
-                assert time.monotonic() < give_up_at, "the wake ended no wait"
+                assert time.perf_counter() < give_up_at, "the wake ended no wait"
                 time.sleep(0.001)
             assert sum(waiting.waits for waiting in waits) == still_waiting
         assert [waiting.result() for waiting in waits] == [[]] * 4
@@ -393,7 +396,8 @@ def test_no_wait_reports_a_socket_twice(backend: str, directory: Path) -> None:
         seen: set[Socket] = set()
 
         def wait() -> None:
-            for _ in range(200):
+            # Windows asks each pipe that it reports, and Wine takes long to answer.
+            for _ in range(50 if WINDOWS else 200):
                 reported = [stream for stream, _ in poller.wait_for_events(PATIENCE)]
                 assert len(reported) == len(set(reported)), "a socket is reported twice"
                 seen.update(reported)
@@ -739,7 +743,7 @@ def test_a_call_that_is_interrupted_can_be_made_again(
 def test_no_bytes_arrive_at_another_stream(transport: Transport) -> None:
     """Streams that threads use are closed under them, and their descriptors' numbers taken by others at once."""
     server = transport.make_server(backlog=1024)
-    over = time.monotonic() + 2.0
+    over = time.perf_counter() + 2.0
     numbers = iter(range(1, 1 << 22))
     pairing = threading.Lock()
     in_use: dict[int, tuple[StreamSocket, StreamSocket]] = {}
@@ -755,13 +759,13 @@ def test_no_bytes_arrive_at_another_stream(transport: Transport) -> None:
     def transfer() -> None:
         nonlocal transferred
         slot = threading.get_ident()
-        while time.monotonic() < over:
+        while time.perf_counter() < over:
             number, sender, receiver = new_pair()
             pattern = Pattern(number)
             written = read = 0
             in_use[slot] = sender, receiver
             try:
-                while time.monotonic() < over:
+                while time.perf_counter() < over:
                     written = write_piece(sender, pattern, written)
                     bbipc.poll_socket(receiver, Events.DATA_AVAILABLE | Events.END_OF_DATA, 0.1)
                     read = read_piece(receiver, pattern, read)
@@ -775,7 +779,7 @@ def test_no_bytes_arrive_at_another_stream(transport: Transport) -> None:
 
     def close_others() -> None:
         nonlocal closed
-        while time.monotonic() < over:
+        while time.perf_counter() < over:
             for pair in list(in_use.values()):
                 pair[closed % 2].close()
                 closed += 1
@@ -784,7 +788,7 @@ def test_no_bytes_arrive_at_another_stream(transport: Transport) -> None:
 
     def take_numbers() -> None:
         """Opens and closes, and puts its own pattern where others' bytes must not be."""
-        while time.monotonic() < over:
+        while time.perf_counter() < over:
             number, sender, receiver = new_pair()
             sender.write(Pattern(number).at(0, 800))
             with bbipc.make_poller() as poller:
@@ -883,9 +887,9 @@ def test_no_wait_ends_early_whatever_other_threads_do(transport: Transport) -> N
 
     def wait_often(wait: Callable[[float], object]) -> None:
         for timeout in (0.0001, 0.000999999, 0.0010001, 0.0123456789, 0.1, 0.25):
-            began = time.monotonic()
+            began = time.perf_counter()
             result = wait(timeout)
-            elapsed = time.monotonic() - began
+            elapsed = time.perf_counter() - began
             assert not result
             assert elapsed >= timeout
             assert elapsed < timeout + PROMPTLY
