@@ -88,16 +88,12 @@ fn fullName(buffer: *[name_max]u16, name: []const u8) [*:0]const u16 {
 
 // ---- What this process has ----
 
-/// How many handles this process has open.
+/// How many handles this process has open, of those that are none of AFD's helpers: the library keeps some selectors for
+/// threads that wait, each with a helper or without, and which these are changes. Looked for among the handles of all
+/// processes; the function that counts those of one says on Wine that there are none.
 pub fn openDescriptors(_: std.Io) !usize {
-    var count: u32 = 0;
-    if (!GetProcessHandleCount(GetCurrentProcess(), &count).toBool()) return error.Unexpected;
-    // Wine says that it is none.
-    return if (count > 0) count else countHandles();
-}
-
-/// Out of the handles of all processes.
-fn countHandles() !usize {
+    // What a helper is opened for, and nothing else here.
+    const synchronize = 0x00100000;
     const all_handles = 64;
     const too_small = 0xc0000004;
     const Entry = extern struct {
@@ -121,7 +117,9 @@ fn countHandles() !usize {
         const header: *const Header = @ptrCast(buffer.ptr);
         const entries: [*]const Entry = @ptrCast(@alignCast(buffer.ptr + @sizeOf(Header)));
         var count: usize = 0;
-        for (entries[0..header.count]) |entry| count += @intFromBool(entry.process_id == GetCurrentProcessId());
+        for (entries[0..header.count]) |entry| {
+            if (entry.process_id == GetCurrentProcessId() and entry.access != synchronize) count += 1;
+        }
         return count;
     }
     return error.Unexpected;
@@ -339,12 +337,10 @@ extern "kernel32" fn CreateNamedPipeW(
     u32,
     ?*anyopaque,
 ) callconv(.winapi) HANDLE;
-extern "kernel32" fn GetCurrentProcess() callconv(.winapi) HANDLE;
 extern "kernel32" fn GetCurrentProcessId() callconv(.winapi) u32;
 extern "kernel32" fn GetCurrentThread() callconv(.winapi) HANDLE;
 extern "kernel32" fn GetModuleHandleW([*:0]const u16) callconv(.winapi) ?HANDLE;
 extern "kernel32" fn GetProcAddress(HANDLE, [*:0]const u8) callconv(.winapi) ?*const anyopaque;
-extern "kernel32" fn GetProcessHandleCount(HANDLE, *u32) callconv(.winapi) BOOL;
 extern "kernel32" fn ReadFile(HANDLE, [*]u8, u32, *u32, ?*anyopaque) callconv(.winapi) BOOL;
 extern "kernel32" fn SetThreadPriority(HANDLE, c_int) callconv(.winapi) BOOL;
 extern "kernel32" fn VirtualQuery(?*const anyopaque, *MemoryInformation, usize) callconv(.winapi) usize;
