@@ -129,9 +129,10 @@ void bbipc_before_fork(void);
 void bbipc_after_fork_in_parent(void);
 void bbipc_after_fork_in_child(void);
 
-/* Makes now the descriptors (an eventfd on Linux, a completion port on Windows) that bbipc_poll_socket and
- * bbipc_poll_sockets share for being woken and that the first wait would make otherwise. A program that counts its
- * descriptors calls this first. */
+/* Makes now the descriptor (an eventfd on Linux) that bbipc_poll_socket and bbipc_poll_sockets share for being woken and
+ * that the first wait would make otherwise. A program that counts its descriptors calls this first. On Windows every thread
+ * that waits at the same time has a completion port, and a handle more for TCP; this makes the first, and up to sixteen are
+ * kept. */
 bbipc_result bbipc_prepare_to_wait(int32_t *system_code);
 
 /* How many operations of this process the system still has: overlapped ones on Windows, those of closed streams included.

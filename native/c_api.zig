@@ -68,6 +68,7 @@ pub export fn bbipc_prepare_to_wait(system_code: ?*i32) callconv(.c) Result {
 }
 
 fn prepareToWait(failure: *status.Failure) status.Error!Result {
+    platform.sys.prepareToWait();
     table.lock.lock();
     defer table.lock.unlock();
     const sleeper: platform.poll.Sleeper = try .take(failure);

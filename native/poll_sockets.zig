@@ -59,6 +59,7 @@ const Wait = struct {
     finished_before: ?usize = null,
 
     fn run(self: *Wait, deadline: deadlines.Deadline) status.Error!usize {
+        if (deadline != .now) platform.sys.prepareToWait();
         const lock = &handles.table.lock;
         var backoff: deadlines.Backoff = .{};
         var finished = false;

@@ -146,6 +146,7 @@ pub const Poller = struct {
     closing: bool = false,
 
     pub fn create(backend: platform.Backend, failure: *status.Failure) status.Error!*Poller {
+        sys.prepareToWait();
         const poller = try sys.allocator.create(Poller);
         errdefer sys.allocator.destroy(poller);
         const waker: sys.Waker = try .open(failure);
@@ -384,6 +385,7 @@ pub const Poller = struct {
         var backoff: deadlines.Backoff = .{};
         var shot: platform.Selector.Snapshot = undefined;
         var standing_first: ?bool = null;
+        var first_turn = true;
         var took_signal = false;
         var hears: enum { not_yet, now, done } = .not_yet;
         while (true) {
@@ -405,7 +407,7 @@ pub const Poller = struct {
                     standing_first = poller.standing_first;
                     poller.standing_first = !poller.standing_first;
                 }
-                if (standing_first.?) poller.collectStanding(results);
+                if (standing_first.?) poller.collectStanding(results, first_turn);
                 woken = poller.takeWake();
                 rechecks = poller.lists.get(.recheck).first != null;
                 const stands = !standing_first.? and (rechecks or poller.lists.get(.standing).first != null);
@@ -431,7 +433,8 @@ pub const Poller = struct {
             if (waited) |_| poller.collect(&shot, results) else |err| {
                 if (results.count == 0) return if (woken) error.Woken else err;
             }
-            if (!standing_first.?) poller.collectStanding(results);
+            if (!standing_first.?) poller.collectStanding(results, first_turn);
+            first_turn = false;
             if (poller.takeWake()) woken = true;
             if (results.count == 0) {
                 if (woken) return error.Woken;
@@ -464,13 +467,14 @@ pub const Poller = struct {
     }
 
     /// Asks the sockets themselves that no selector would tell of.
-    fn collectStanding(poller: *Poller, results: *Results) void {
-        poller.collectList(.recheck, results);
-        poller.collectList(.standing, results);
+    fn collectStanding(poller: *Poller, results: *Results, revive: bool) void {
+        poller.collectList(.recheck, results, revive);
+        poller.collectList(.standing, results, false);
     }
 
-    /// Those that are reported go to the end, for the others' sake.
-    fn collectList(poller: *Poller, state: State, results: *Results) void {
+    /// Those that are reported go to the end, for the others' sake. With `revive`, those whose reports came to nothing are the
+    /// selector's again: once in each wait, so that they can't spin the processor.
+    fn collectList(poller: *Poller, state: State, results: *Results, revive: bool) void {
         const list = poller.lists.getPtr(state);
         const last = list.last;
         var next = list.first;
@@ -481,7 +485,7 @@ pub const Poller = struct {
             if (results.has(registration)) continue;
             const happened = eventsOf(registration.socket, null, registration.asked);
             if (happened == 0) {
-                if (state == .standing) _ = poller.settle(registration);
+                if (state == .standing or (revive and registration.plan() == .armed)) _ = poller.settle(registration);
                 continue;
             }
             results.add(registration, happened);

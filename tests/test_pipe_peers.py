@@ -9,6 +9,7 @@ import random
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from multiprocessing import connection
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import bbipc
-from bbipc import Events, LocalServer, LocalStream, SocketError, poll_socket
+from bbipc import Events, LocalServer, LocalStream, SocketError, _ffi, poll_socket
 from conftest import PATIENCE, fill
 from processes import LOOK_AGAIN_S, Processes, ended
 
@@ -25,6 +26,7 @@ if sys.platform != "win32":
 
 import _winapi
 
+import windows
 from named_pipes import pipe_name
 
 MEBIBYTE = 1 << 20
@@ -263,7 +265,17 @@ class Peer:
     def expect(self, line: str) -> None:
         """Reads the line that it prints next."""
         assert self.process.stdout is not None
-        printed = self.process.stdout.readline()
+        lines: list[str] = []
+        reading = threading.Thread(target=lambda: lines.append(self.process.stdout.readline()))
+        reading.start()
+        reading.join(PATIENCE)
+        if reading.is_alive():
+            # Tells whether what it waits for is with us: a write under way, or a pipe that is not closed.
+            ours = _ffi.finish_writes(0), _ffi.pending_operations(), Counter(windows.open_handles().values())
+            self.process.kill()
+            reading.join()
+            raise AssertionError(f"the peer prints nothing; writes are done, operations, our handles: {ours}")
+        (printed,) = lines
         if printed != line + "\n":
             self.process.kill()
             raise AssertionError((printed, line, ended(self.process)))

@@ -13,6 +13,7 @@ import select
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections import Counter
@@ -954,6 +955,33 @@ def test_a_process_does_not_wait_for_a_peer_that_has_gone(processes: Processes, 
     assert time.perf_counter() - began < PROMPT
 
 
+def test_a_peer_that_is_busy_with_one_large_write_gets_what_was_written_before_close(
+    processes: Processes, name: str
+) -> None:
+    program = """
+        import _winapi, sys
+        access = _winapi.GENERIC_READ | _winapi.GENERIC_WRITE
+        pipe = _winapi.CreateFile(sys.argv[1], access, 0, 0, _winapi.OPEN_EXISTING, 0, 0)
+        # It does not return before all of it is read.
+        written, _ = _winapi.WriteFile(pipe, bytes(int(sys.argv[2])))
+        received = 0
+        try:
+            while True:
+                received += len(_winapi.ReadFile(pipe, 65536)[0])
+        except BrokenPipeError:
+            print(written, received)
+    """
+    size = 16 << 20
+    with bbipc.make_local_server(name) as server:
+        peer = processes.start([sys.executable, "-c", textwrap.dedent(program), PIPES + name, str(size)])
+        stream = accept(server)
+        assert poll_socket(stream, DATA, PATIENCE)
+        written = fill(stream)
+        stream.close()
+        assert ended(peer) == (0, f"{size} {written}\n", "")
+    eventually(lambda: _ffi.pending_operations() == 0, "nothing is under way")
+
+
 # ---- Writes of nothing ----
 
 MODES = {"bytes": 0, "messages": _winapi.PIPE_TYPE_MESSAGE | _winapi.PIPE_READMODE_MESSAGE}
@@ -1365,6 +1393,16 @@ def test_writing_after_finish_writing(directory: Path) -> None:
         transport.close()
 
 
+@pytest.mark.parametrize("rest", ["..", "../COM1", ".", "a.", "a ", "a/../b"])
+def test_whole_names_of_pipes_are_taken_to_the_letter(name: str, rest: str) -> None:
+    # Windows makes something else of such paths: a device, or another name.
+    with bbipc.make_local_server(PIPES + name + rest):
+        check_taken(PIPES + name + rest)
+        for other in (name, name + "a", name + "b"):
+            with pytest.raises(bbipc.NoLocalServerError):
+                bbipc.connect_to_local_server(PIPES + other)
+
+
 def test_what_bbipc_itself_refuses_has_no_code_of_the_system(transport: Transport) -> None:
     server = transport.make_server()
     with pytest.raises(bbipc.NoConnectionAvailableError) as none_waits:
@@ -1477,6 +1515,30 @@ def test_data_that_come_and_go_do_not_stop_a_poller(transport: Transport, poller
         peer.write(b"y")
         assert poller.wait_for_events(PATIENCE) == [(stream, DATA)]
         assert stream.read_exactly(1, PATIENCE) == b"y"
+
+
+def test_news_that_comes_too_late_leaves_the_poller_asleep(transport: Transport, poller: Poller) -> None:
+    stream, peer = transport.pair()
+    poller.monitor_socket(stream, DATA)
+    for _ in range(20):
+        assert poller.wait_for_events(0) == []
+        peer.write_all(b"x")
+        # By the next wait it is read.
+        assert stream.read_exactly(1, PATIENCE) == b"x"
+        assert poller.wait_for_events(0) == []
+    began = time.process_time()
+    assert poller.wait_for_events(1) == []
+    assert time.process_time() - began < 0.1
+    delays = []
+    for _ in range(10):
+        timer = threading.Timer(0.12, lambda: delays.append(-time.perf_counter()) or peer.write_all(b"x"))
+        timer.start()
+        assert poller.wait_for_events(PATIENCE)
+        delays[-1] += time.perf_counter()
+        timer.join()
+        assert stream.read_exactly(1, PATIENCE) == b"x"
+    # Were it looked at now and then, it would be some tens of milliseconds.
+    assert sorted(delays)[len(delays) // 2] < 0.015
 
 
 def test_room_that_is_used_up_is_not_reported(transport: Transport, poller: Poller) -> None:

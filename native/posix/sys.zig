@@ -214,6 +214,9 @@ pub fn yield() void {
     _ = linux.sched_yield();
 }
 
+/// Signals interrupt waits by themselves.
+pub fn prepareToWait() void {}
+
 /// What the system still has of this process's operations: nothing, for POSIX systems do theirs at once.
 pub fn pendingOperations() u64 {
     return 0;

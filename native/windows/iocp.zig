@@ -285,7 +285,7 @@ pub const Selector = struct {
     }
 
     /// Returns when that has been told. Without the library's lock.
-    pub const hear = pipes.settle;
+    pub const hear = pipes.waitForReaper;
 
     /// After a wait: what was dequeued and not looked at is watched anew.
     pub fn discard(_: *Selector, shot: *Snapshot) void {

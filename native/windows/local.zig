@@ -6,7 +6,9 @@ const pipes = @import("pipes.zig");
 const status = @import("../status.zig");
 const sockets = @import("stream.zig");
 
-const prefix = "\\\\.\\pipe\\";
+/// With the question mark the rest is taken to the letter. With a dot, Windows would take "..", and dots and spaces at the end,
+/// for what they mean in paths.
+const prefix = "\\\\?\\pipe\\";
 
 /// UTF-16 code units of a whole name (CreateNamedPipe).
 pub const pathname_limit = 256;
@@ -47,7 +49,7 @@ fn startsLikePipe(pathname: []const u8) bool {
     for (pathname[0..prefix.len], prefix) |given, wanted| {
         const same = switch (wanted) {
             '\\' => given == '\\' or given == '/',
-            '.' => given == '.' or given == '?',
+            '?' => given == '.' or given == '?',
             else => std.ascii.toLower(given) == wanted,
         };
         if (!same) return false;
@@ -150,10 +152,10 @@ fn expectName(expected: []const u8, pathname: []const u8) !void {
 }
 
 test "names: plain, paths, and whole names of pipes" {
-    try expectName("\\\\.\\pipe\\build-server", "build-server");
-    try expectName("\\\\.\\pipe\\C:\\run\\d.sock", "C:\\run/d.sock");
-    for ([_][]const u8{ "\\\\.\\pipe\\x", "//./pipe/x", "\\\\?\\PIPE\\x" }) |whole| try expectName("\\\\.\\pipe\\x", whole);
-    try expectName("\\\\.\\pipe\\\\\\.\\pipeline", "\\\\.\\pipeline");
+    try expectName("\\\\?\\pipe\\build-server", "build-server");
+    try expectName("\\\\?\\pipe\\C:\\run\\d.sock", "C:\\run/d.sock");
+    for ([_][]const u8{ "\\\\.\\pipe\\x", "//./pipe/x", "\\\\?\\PIPE\\x" }) |whole| try expectName("\\\\?\\pipe\\x", whole);
+    try expectName("\\\\?\\pipe\\\\\\.\\pipeline", "\\\\.\\pipeline");
 }
 
 test "names: what can't be one" {

@@ -57,6 +57,14 @@ const fsctl_listen = 0x00110008;
 
 const no_offset: i64 = 0;
 
+/// Whether the system's code says that the remote end has gone. Others say that a call could not be made.
+pub fn isEnd(code: i32) bool {
+    return switch (code) {
+        sys.code.broken_pipe, sys.code.bad_pipe, sys.code.no_data, sys.code.pipe_not_connected => true,
+        else => false,
+    };
+}
+
 /// What the system says of one end of a pipe.
 fn localInformation(handle: sys.HANDLE) ?sys.FILE_PIPE_LOCAL_INFORMATION {
     var block: sys.IO_STATUS_BLOCK = .{};
@@ -72,7 +80,7 @@ fn localInformation(handle: sys.HANDLE) ?sys.FILE_PIPE_LOCAL_INFORMATION {
 /// One operation that the system has, or has had. Its packet's context is its address.
 const Operation = struct {
     block: sys.IO_STATUS_BLOCK = .{},
-    kind: enum { hint, write, discard, connect },
+    kind: enum { hint, write, sink, connect },
 
     fn fromContext(context: *anyopaque) *Operation {
         return @ptrCast(@alignCast(context));
@@ -84,6 +92,8 @@ const Reaper = struct {
     /// Pipes with bytes unread whose end somebody waits for.
     looked_at: std.DoublyLinkedList = .{},
     looked_at_count: u32 = 0,
+    /// When to look at them next.
+    look_at_ns: u64 = 0,
 
     const look_interval_ns = 25 * std.time.ns_per_ms;
     /// With many pipes it looks less often, so as not to take a processor's time.
@@ -95,8 +105,7 @@ const Reaper = struct {
         while (true) {
             var room: [64]sys.OVERLAPPED_ENTRY = undefined;
             var failure: status.Failure = .{};
-            const interval_ns = self.lookInterval();
-            const packets = sys.dequeue(self.port, &room, interval_ns, &failure) catch {
+            const packets = sys.dequeue(self.port, &room, self.untilLook(), &failure) catch {
                 // Only for want of the system's memory.
                 sys.Sleep(1);
                 continue;
@@ -106,14 +115,15 @@ const Reaper = struct {
             defer lock.unlock();
             for (packets) |packet| {
                 const context = packet.context orelse {
-                    // A mark: what came before it is done.
+                    // A mark: what came before it is done, and what is to be looked at is looked at.
+                    self.look_at_ns = 0;
                     _ = marks_passed.fetchAdd(1, .acq_rel);
                     sys.RtlWakeAddressAll(&marks_passed.raw);
                     continue;
                 };
                 finish(.fromContext(context));
             }
-            if (interval_ns != null) self.look();
+            if (self.looked_at_count > 0 and sys.monotonicNs() >= self.look_at_ns) self.look();
         }
     }
 
@@ -122,7 +132,7 @@ const Reaper = struct {
         switch (operation.kind) {
             .hint => Pipe.ofHint(operation).hintEnded(),
             .write => Write.of(operation).pipe.writeEnded(),
-            .discard => Discard.of(operation).pipe.discardEnded(),
+            .sink => Sink.of(operation).pipe.sinkEnded(),
             .connect => Instance.of(operation).connectEnded(),
         }
     }
@@ -134,15 +144,15 @@ const Reaper = struct {
         return number;
     }
 
-    fn lookInterval(self: *Reaper) ?u64 {
+    fn untilLook(self: *Reaper) ?u64 {
         const lock = &handles.table.lock;
         lock.lock();
         defer lock.unlock();
-        if (self.looked_at_count == 0) return null;
-        return @max(look_interval_ns, self.looked_at_count * look_share_ns);
+        return if (self.looked_at_count == 0) null else self.look_at_ns -| sys.monotonicNs();
     }
 
     fn look(self: *Reaper) void {
+        self.look_at_ns = sys.monotonicNs() + @max(look_interval_ns, self.looked_at_count * look_share_ns);
         var next = self.looked_at.first;
         while (next) |node| {
             next = node.next;
@@ -173,7 +183,7 @@ var marks_made: std.atomic.Value(u32) = .init(0);
 var marks_passed: std.atomic.Value(u32) = .init(0);
 
 /// Returns when the reaper has done with all packets that are there now. Without the library's lock, which it needs.
-pub fn settle() void {
+pub fn waitForReaper() void {
     const number = reaper.?.mark();
     while (true) {
         const passed = marks_passed.load(.acquire);
@@ -244,15 +254,15 @@ const Write = struct {
 
 /// The reading, and throwing away, of what still comes to a pipe that is closed and whose last write is under way. Were the
 /// remote end closed in the same way, each would wait for the other's reading for ever.
-const Discard = struct {
-    operation: Operation = .{ .kind = .discard },
+const Sink = struct {
+    operation: Operation = .{ .kind = .sink },
     pipe: *Pipe,
-    /// So many bytes, for which a full pipe and the write behind it are enough. A remote end that is there and goes on writing
-    /// shall not take this for a reader.
-    remaining: usize = 4 * buffer_size,
+    /// So many bytes, more than any reasonable write that the remote end does not come back from before it is read. One that
+    /// never stops shall not take this for a reader: after so many, the write is given up.
+    remaining: usize = 64 * 1024 * 1024,
     bytes: [buffer_size]u8 = undefined,
 
-    fn of(operation: *Operation) *Discard {
+    fn of(operation: *Operation) *Sink {
         return @fieldParentPtr("operation", operation);
     }
 };
@@ -272,7 +282,7 @@ pub const Pipe = struct {
     is_looked_at: bool = false,
     in_looked_at: std.DoublyLinkedList.Node = .{},
     closed: bool = false,
-    discard: ?*Discard = null,
+    sink: ?*Sink = null,
 
     // Under this lock.
     lock: sys.Lock = .{},
@@ -300,19 +310,22 @@ pub const Pipe = struct {
         self.lock.lock();
         defer self.lock.unlock();
         const room: u32 = @intCast(@min(buffer.len, std.math.maxInt(i32)));
-        var available: u32 = 0;
-        var count: u32 = 0;
-        const target: ?[*]u8 = if (peek) buffer.ptr else null;
-        if (sys.PeekNamedPipe(self.handle, target, if (peek) room else 0, &count, &available, null) == 0) {
-            const why = sys.lastCode();
+        const available = switch (self.look()) {
+            .unread => |count| count,
+            .failed => |why| return .{ .failed = why },
             // Whether a write was lost decides what this end is.
-            return if (self.write_pending == null) .{ .failed = why } else .nothing;
-        }
+            .gone => |why| return if (self.write_pending == null) .{ .failed = why } else .nothing,
+        };
         if (available == 0) return .nothing;
-        if (peek) return .{ .count = count };
+        // Not more than is there: the system sets aside as much memory as is asked for.
+        const size = @min(room, available);
+        if (peek) {
+            var count: u32 = 0;
+            if (sys.PeekNamedPipe(self.handle, buffer.ptr, size, &count, null, null) == 0) return .{ .failed = sys.lastCode() };
+            return .{ .count = count };
+        }
 
         var block: sys.IO_STATUS_BLOCK = .{};
-        const size = @min(room, available);
         const result = sys.NtReadFile(self.handle, null, null, null, &block, buffer.ptr, size, &no_offset, null);
         if (result == .pending) self.finishNow(&block);
         const outcome = if (result == .pending) block.now() else result;
@@ -320,6 +333,22 @@ pub const Pipe = struct {
             return if (outcome == .cancelled) .nothing else .{ .failed = outcome.toCode() };
         }
         return if (block.information == 0) .nothing else .{ .count = block.information };
+    }
+
+    const Look = union(enum) {
+        /// How many bytes.
+        unread: u32,
+        /// Nothing is to be read any more; the system's code says so.
+        gone: i32,
+        /// The system could not tell, for want of memory for example.
+        failed: i32,
+    };
+
+    fn look(self: *Pipe) Look {
+        var available: u32 = 0;
+        if (sys.PeekNamedPipe(self.handle, null, 0, null, &available, null) != 0) return .{ .unread = available };
+        const why = sys.lastCode();
+        return if (isEnd(why)) .{ .gone = why } else .{ .failed = why };
     }
 
     /// The bytes were there, so this does not happen; but the buffer is the caller's after the call in any case.
@@ -366,26 +395,26 @@ pub const Pipe = struct {
     // ---- Events. With the library's lock held ----
 
     pub fn conditionsNow(self: *Pipe) events.Conditions {
-        var available: u32 = 0;
-        const peeked = sys.PeekNamedPipe(self.handle, null, 0, null, &available, null) != 0;
+        const looked = self.look();
         const room = room: {
             self.lock.lock();
             defer self.lock.unlock();
             break :room self.write_pending == null;
         };
         // A write that is under way ends with the pipe. How it ended decides what the pipe's end is, so that is waited for.
-        const gone = room and (!peeked or !self.isConnected());
-        return .{ .readable = available > 0 or gone, .writable = room and !gone, .ended = gone, .severed = gone };
+        const gone = room and (looked == .gone or self.remoteHasClosed());
+        const unread = looked == .unread and looked.unread > 0;
+        return .{ .readable = unread or gone, .writable = room and !gone, .ended = gone, .severed = gone };
     }
 
-    fn isConnected(self: *Pipe) bool {
+    fn remoteHasClosed(self: *Pipe) bool {
         const information = localInformation(self.handle) orelse return false;
-        return information.state == sys.FILE_PIPE_LOCAL_INFORMATION.state_connected;
+        return information.state != sys.FILE_PIPE_LOCAL_INFORMATION.state_connected;
     }
 
     fn hasUnread(self: *Pipe) bool {
-        var available: u32 = 0;
-        return sys.PeekNamedPipe(self.handle, null, 0, null, &available, null) != 0 and available > 0;
+        const looked = self.look();
+        return looked == .unread and looked.unread > 0;
     }
 
     /// Whether the remote end has gone without reading a write that was under way.
@@ -475,7 +504,7 @@ pub const Pipe = struct {
         }
         _ = pending_writes.fetchSub(1, .acq_rel);
         if (!self.closed) return self.tellWatchers();
-        if (self.discard) |discard| sys.cancel(self.handle, &discard.operation.block);
+        if (self.sink) |sink| sys.cancel(self.handle, &sink.operation.block);
         _ = sys.CloseHandle(self.handle);
         self.freeIfDone();
     }
@@ -493,32 +522,40 @@ pub const Pipe = struct {
         if (self.write_pending == null) {
             _ = sys.CloseHandle(self.handle);
         } else {
-            self.startDiscard();
+            self.startSink();
         }
         self.freeIfDone();
     }
 
-    fn startDiscard(self: *Pipe) void {
-        const discard = allocator.create(Discard) catch return;
-        discard.* = .{ .pipe = self };
-        self.discard = discard;
-        self.goOnDiscarding();
+    fn startSink(self: *Pipe) void {
+        const sink = allocator.create(Sink) catch return;
+        sink.* = .{ .pipe = self };
+        self.sink = sink;
+        self.goOnSinking();
     }
 
-    fn goOnDiscarding(self: *Pipe) void {
-        const discard = self.discard.?;
-        const operation = &discard.operation;
-        while (discard.remaining > 0) {
+    /// The library's lock is not held for longer: a packet of our own has the reaper go on after others' turns.
+    const reads_per_turn_max = 4;
+
+    fn goOnSinking(self: *Pipe) void {
+        const sink = self.sink.?;
+        const operation = &sink.operation;
+        var reads: u32 = 0;
+        while (sink.remaining > 0) : (reads += 1) {
             operation.block = .{};
             _ = sys.pending_operations.fetchAdd(1, .acq_rel);
+            if (reads == reads_per_turn_max) {
+                operation.block = .{ .status = .{ .value = .success } };
+                return sys.post(reaper.?.port, operation);
+            }
             const result = sys.NtReadFile(
                 self.handle,
                 null,
                 null,
                 operation,
                 &operation.block,
-                &discard.bytes,
-                @intCast(@min(discard.bytes.len, discard.remaining)),
+                &sink.bytes,
+                @intCast(@min(sink.bytes.len, sink.remaining)),
                 &no_offset,
                 null,
             );
@@ -526,25 +563,32 @@ pub const Pipe = struct {
             if (!result.isError() and !(result == .success and self.skips)) return;
             _ = sys.pending_operations.fetchSub(1, .acq_rel);
             if (result.isError()) break;
-            discard.remaining -|= operation.block.information;
+            sink.remaining -|= operation.block.information;
         }
-        self.discard = null;
-        allocator.destroy(discard);
+        // The remote end only writes. Like one that is reset, it will not get the rest.
+        if (sink.remaining == 0) {
+            if (self.write_pending) |write_given_up| sys.cancel(self.handle, &write_given_up.operation.block);
+        }
+        self.sink = null;
+        allocator.destroy(sink);
     }
 
-    fn discardEnded(self: *Pipe) void {
-        const discard = self.discard.?;
-        const block = &discard.operation.block;
-        // The handle is closed with the end of the write.
-        const over = self.write_pending == null or block.now().isError();
-        discard.remaining = if (over) 0 else discard.remaining -| block.information;
-        self.goOnDiscarding();
-        self.freeIfDone();
+    fn sinkEnded(self: *Pipe) void {
+        const sink = self.sink.?;
+        const block = &sink.operation.block;
+        // After the end of the write the handle is closed.
+        if (self.write_pending == null or block.now().isError()) {
+            self.sink = null;
+            allocator.destroy(sink);
+            return self.freeIfDone();
+        }
+        sink.remaining -|= block.information;
+        self.goOnSinking();
     }
 
     /// Closed, and nothing of it is with the system.
     fn freeIfDone(self: *Pipe) void {
-        if (self.hint_pending or self.write_pending != null or self.discard != null) return;
+        if (self.hint_pending or self.write_pending != null or self.sink != null) return;
         allocator.destroy(self);
     }
 };
@@ -587,7 +631,8 @@ const Instance = struct {
             listener.listening.remove(&self.node);
             _ = sys.CloseHandle(handle);
             allocator.destroy(self);
-            listener.addLostInstance();
+            listener.lost_count += 1;
+            listener.replaceLost();
         } else {
             listener.listening.remove(&self.node);
             self.has_client = true;
@@ -700,9 +745,8 @@ pub const Listener = struct {
         return information.current_instances <= 1;
     }
 
-    fn addLostInstance(self: *Listener) void {
+    fn replaceLost(self: *Listener) void {
         var failure: status.Failure = .{};
-        self.lost_count += 1;
         while (self.lost_count > 0) : (self.lost_count -= 1) self.addInstance(false, &failure) catch return;
     }
 
@@ -725,6 +769,7 @@ pub const Listener = struct {
     /// A client that has connected is here, also while the reaper is still on its way to the packet. The system gives a
     /// client the instance that has listened longest.
     fn findClients(self: *Listener) void {
+        if (self.lost_count > 0) self.replaceLost();
         while (self.listening.first) |node| {
             const instance: *Instance = .fromNode(node);
             const information = localInformation(instance.handle.?) orelse return;

@@ -106,12 +106,10 @@ pub const Stream = struct {
         switch (stream.receive(buffer, peek)) {
             .count => |count| if (count > 0) return count else stream.tellReset(),
             .nothing => return 0,
-            .failed => |code| switch (code) {
-                sys.code.wsa_efault, sys.code.wsa_enobufs, sys.code.wsa_enotsock => return failure.system(code),
-                else => {
-                    stream.broke(code);
-                    stream.tellReset();
-                },
+            .failed => |code| {
+                if (!stream.isEnd(code)) return failure.system(code);
+                stream.broke(code);
+                stream.tellReset();
             },
         }
         // The system gives unread bytes first: this is the end of them.
@@ -199,27 +197,28 @@ pub const Stream = struct {
             .count => |count| if (count > 0) return true,
             // The end has been reported, but this is not it: nothing is certain.
             .nothing => return false,
-            .failed => |code| switch (code) {
-                sys.code.wsa_enobufs => return false,
-                else => stream.broke(code),
-            },
+            .failed => |code| if (stream.isEnd(code)) stream.broke(code) else return false,
         }
         stream.connection.known.add(.{ .drained = true });
         return false;
     }
 
+    /// Whether a failure to read is the end of the connection, and not of the call alone.
+    fn isEnd(stream: *const Stream, code: i32) bool {
+        return switch (stream.transport) {
+            .pipe => pipes.isEnd(code),
+            .tcp => switch (code) {
+                sys.code.wsa_efault, sys.code.wsa_enobufs, sys.code.wsa_enotsock => false,
+                else => true,
+            },
+        };
+    }
+
     /// Reading has failed for good.
     fn broke(stream: *Stream, code: i32) void {
-        switch (code) {
-            // A pipe says so of every end, a socket of an attempt to connect that has failed for a reason of its own.
-            sys.code.broken_pipe,
-            sys.code.bad_pipe,
-            sys.code.no_data,
-            sys.code.pipe_not_connected,
-            sys.code.wsa_enotconn,
-            => {},
-            else => stream.connection.keepError(code),
-        }
+        // A pipe says so of every end, a socket of an attempt to connect that has failed for a reason of its own.
+        const tells_nothing = pipes.isEnd(code) or code == sys.code.wsa_enotconn;
+        if (!tells_nothing) stream.connection.keepError(code);
         stream.connection.known.add(.{ .ended = true, .severed = true });
     }
 

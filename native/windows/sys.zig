@@ -387,7 +387,7 @@ var heeds_console: std.atomic.Value(bool) = .init(false);
 
 /// Nothing interrupts a thread that waits for a completion port, so Ctrl-C has to be heard of (SetConsoleCtrlHandler). For the
 /// process's life, from the first thing that can be waited with.
-fn heedConsole() void {
+pub fn prepareToWait() void {
     if (heeds_console.swap(true, .acq_rel)) return;
     stayLoaded();
     // A process that refuses is one without a console, and without Ctrl-C.
@@ -461,7 +461,6 @@ pub const Waker = struct {
     pub const lasts = false;
 
     pub fn open(failure: *status.Failure) status.Error!Waker {
-        heedConsole();
         return .{ .port = try createPort(failure) };
     }
 
