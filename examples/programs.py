@@ -52,6 +52,10 @@ def run(main: Callable[[], None]) -> NoReturn:
         sys.exit(128 + signal.SIGINT)
     except (ProgramError, BbipcError, OSError) as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: {description(error)}")
+    finally:
+        # The program is at its end. Another signal would only make Python complain amid it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGBREAK if sys.platform == "win32" else signal.SIGTERM, signal.SIG_IGN)
     sys.exit()
 
 
