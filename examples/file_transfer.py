@@ -43,7 +43,7 @@ TIMEOUT_S = 30.0
 #: How long it may take the receiver to bring the file onto its disk.
 CONFIRMATION_TIMEOUT_S = 300.0
 #: How long a receiver may take to end by Ctrl-C.
-MOMENT_S = 1.0
+MOMENT_S = 5.0
 MEGABYTE = 1_000_000
 
 
