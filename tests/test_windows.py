@@ -848,21 +848,31 @@ def test_what_nobody_reads_is_given_back_when_the_peer_goes(name: str, goes: str
 
 
 def test_what_is_written_to_a_closed_stream_loses_nothing_of_what_it_wrote(name: str) -> None:
-    """It throws away what comes while its own write is under way, but not for ever: that would look like a reader."""
+    """It throws away what comes while its own write is under way, or who writes first would wait for ever."""
     data = random.Random(11).randbytes(2 * BUFFER)
     with pipe_pair(name) as (stream, peer):
         assert write_until_pending(stream, data) == len(data)
         stream.close()
-        written = 0
-        while written < 100 * BUFFER and poll_socket(peer, SPACE, 0.2):
-            written += peer.write(bytes(BUFFER))
-        assert written < 100 * BUFFER
+        peer.write_all(bytes(100 * BUFFER), PATIENCE)
         received = bytearray()
         while len(received) < len(data):
             received += peer.read_exactly(1024, PATIENCE)
         assert bytes(received) == data
         assert poll_socket(peer, SEVERED, PATIENCE)
         assert refusal(partial(peer.write, b"x")).errno == errno.EPIPE
+
+
+def test_who_writes_to_a_closed_stream_and_never_reads_learns_of_the_end(name: str) -> None:
+    """It does not throw away for ever: that would look like a reader."""
+    with pipe_pair(name) as (stream, peer):
+        write_until_pending(stream, bytes(2 * BUFFER))
+        stream.close()
+        with pytest.raises(bbipc.EndOfStreamError) as caught:
+            peer.write_all(bytes(80 << 20), PATIENCE)
+        assert 64 << 20 <= caught.value.bytes_written < 65 << 20
+        # What the pipe had taken can be read all the same.
+        assert len(peer.read_exactly(BUFFER, PATIENCE)) == BUFFER
+    eventually(lambda: _ffi.pending_operations() == 0, "nothing is under way")
 
 
 #: Writes so many bytes as a pipe takes of SIZE, at once, and ends in one of the ways.
