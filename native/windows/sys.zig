@@ -42,8 +42,6 @@ pub const code = struct {
     pub const access_denied = 5;
     pub const not_enough_memory = 8;
     pub const broken_pipe = 109;
-    pub const bad_pathname = 161;
-    pub const invalid_name = 123;
     pub const bad_pipe = 230;
     pub const pipe_busy = 231;
     pub const no_data = 232;
@@ -55,13 +53,11 @@ pub const code = struct {
     pub const wsa_ewouldblock = 10035;
     pub const wsa_einprogress = 10036;
     pub const wsa_enotsock = 10038;
-    pub const wsa_eopnotsupp = 10045;
     pub const wsa_eaddrinuse = 10048;
     pub const wsa_econnaborted = 10053;
     pub const wsa_econnreset = 10054;
     pub const wsa_enobufs = 10055;
     pub const wsa_enotconn = 10057;
-    pub const wsa_eshutdown = 10058;
     pub const wsa_econnrefused = 10061;
 };
 
