@@ -19,12 +19,24 @@ pub fn build(b: *std.Build) void {
     // Only LLVM's code tells Valgrind which memory is undefined; without, there is little for it to find.
     const valgrind = b.option(bool, "valgrind", "Make the native tests for Valgrind; it may need -Dcpu=baseline");
 
-    const library = addLibrary(b, target, optimize);
+    const libkqueue = b.option(bool, "libkqueue", "Linux: watch with an installed libkqueue instead of epoll") orelse false;
+    const polls_by_kqueue = b.option(
+        bool,
+        "polls-by-kqueue",
+        "Wait with a kqueue, as macOS has to, where poll would do",
+    ) orelse false;
+    const options = optionsModule(b, libkqueue, polls_by_kqueue);
+    if (libkqueue) {
+        options.link_libc = true;
+        options.linkSystemLibrary("kqueue", .{});
+    }
+
+    const library = addLibrary(b, target, optimize, options);
     b.installArtifact(library);
 
     const check = b.step("check", "Compile the library for every target in native/targets.json");
     for (everyTarget(b)) |one| {
-        const compiled = addLibrary(b, one, optimize);
+        const compiled = addLibrary(b, one, optimize, optionsModule(b, false, false));
         _ = compiled.getEmittedBin(); // or it would only be analysed
         check.dependOn(&compiled.step);
     }
@@ -45,7 +57,7 @@ pub fn build(b: *std.Build) void {
     // One executable that needs nothing beside it: the tests of every file, and those of the C interface end to end.
     const tests = b.addTest(.{
         .name = "bbipc-tests",
-        .root_module = testModule(b, "native/root.zig", header, target, optimize_asked orelse .debug, valgrind),
+        .root_module = testModule(b, "native/root.zig", header, options, target, optimize_asked orelse .debug, valgrind),
         .use_llvm = valgrind,
     });
     const run_tests = addRun(b, tests);
@@ -54,16 +66,16 @@ pub fn build(b: *std.Build) void {
 
     const random_calls = b.addExecutable(.{
         .name = "random-calls",
-        .root_module = testModule(b, "native/random_calls.zig", header, target, optimize, valgrind),
+        .root_module = testModule(b, "native/random_calls.zig", header, options, target, optimize, valgrind),
         .use_llvm = valgrind,
     });
     const run_random_calls = addRun(b, random_calls);
     run_random_calls.addPassthruArgs();
     b.step("random-calls", "Call the C interface at random: -- CALLS SEED [THREADS]").dependOn(&run_random_calls.step);
 
-    const test_binaries = b.step("test-binaries", "Install the native tests, to run them elsewhere or under tools");
+    const test_binary = b.step("test-binary", "Install bbipc-tests and random-calls, to copy and run where there is no Zig");
     for ([_]*std.Build.Step.Compile{ tests, random_calls }) |binary| {
-        test_binaries.dependOn(&b.addInstallArtifact(binary, .{}).step);
+        test_binary.dependOn(&b.addInstallArtifact(binary, .{}).step);
     }
 }
 
@@ -84,15 +96,38 @@ fn addRun(b: *std.Build, program: *std.Build.Step.Compile) *std.Build.Step.Run {
     return run;
 }
 
-fn addLibrary(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.builtin.Optimize) *std.Build.Step.Compile {
+/// native/options.zig, or what the command line says instead.
+fn optionsModule(b: *std.Build, libkqueue: bool, polls_by_kqueue: bool) *std.Build.Module {
+    if (!libkqueue and !polls_by_kqueue) return b.createModule(.{ .root_source_file = b.path("native/options.zig") });
+    const options = b.addOptions();
+    options.addOption(bool, "libkqueue", libkqueue);
+    options.addOption(bool, "polls_by_kqueue", polls_by_kqueue);
+    return options.createModule();
+}
+
+/// Linux is called without libc, Windows by its own libraries; the system calls of the others are no stable interface.
+fn needsLibc(target: std.Build.ResolvedTarget) bool {
+    return switch (target.result.os.tag) {
+        .linux, .windows => false,
+        else => true,
+    };
+}
+
+fn addLibrary(
+    b: *std.Build,
+    target: std.Build.ResolvedTarget,
+    optimize: std.builtin.Optimize,
+    options: *std.Build.Module,
+) *std.Build.Step.Compile {
     return b.addLibrary(.{
         .name = "bbipc",
         .linkage = .dynamic,
         .root_module = b.createModule(.{
             .root_source_file = b.path("native/root.zig"),
+            .imports = &.{.{ .name = "options", .module = options }},
             .target = target,
             .optimize = optimize,
-            .link_libc = false,
+            .link_libc = needsLibc(target),
             .strip = true,
             .unwind_tables = .none,
         }),
@@ -118,16 +153,17 @@ fn testModule(
     b: *std.Build,
     root_source_file: []const u8,
     header: *std.Build.Module,
+    options: *std.Build.Module,
     target: std.Build.ResolvedTarget,
     optimize: std.builtin.Optimize,
     valgrind: ?bool,
 ) *std.Build.Module {
     return b.createModule(.{
         .root_source_file = b.path(root_source_file),
-        .imports = &.{.{ .name = "bbipc_h", .module = header }},
+        .imports = &.{ .{ .name = "bbipc_h", .module = header }, .{ .name = "options", .module = options } },
         .target = target,
         .optimize = optimize,
-        .link_libc = false,
+        .link_libc = needsLibc(target),
         .valgrind = valgrind,
     });
 }

@@ -39,7 +39,7 @@ FOREVER = -1
 #: What connection_error returns for a connection that could not be established.
 CONNECTION_NOT_ESTABLISHED = 2
 
-BACKENDS = {"epoll": 1, "poll": 2, "iocp": 3}
+BACKENDS = {"epoll": 1, "poll": 2, "iocp": 3, "kqueue": 4}
 BACKEND_DEFAULT = 0
 
 

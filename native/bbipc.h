@@ -252,10 +252,12 @@ bbipc_result bbipc_poll_sockets(const bbipc_handle *sockets, const uint32_t *eve
 
 /* ---- Pollers ---- */
 
-#define BBIPC_BACKEND_DEFAULT 0 /* the best of the system: epoll on Linux, a completion port on Windows */
+#define BBIPC_BACKEND_DEFAULT 0 /* the best of the system: epoll on Linux, kqueue on macOS and FreeBSD, a
+                                  * completion port on Windows */
 #define BBIPC_BACKEND_EPOLL 1
 #define BBIPC_BACKEND_POLL 2
 #define BBIPC_BACKEND_IOCP 3
+#define BBIPC_BACKEND_KQUEUE 4
 
 /* Makes a poller. [make-poller] Its results do not depend on the backend. BBIPC_ERROR_UNSUPPORTED for a backend that the
  * system lacks. Returns the poller's handle. */

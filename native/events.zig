@@ -97,6 +97,15 @@ pub const Conditions = packed struct(u8) {
     }
 };
 
+/// What a selector tells of one socket.
+pub const Report = struct {
+    handle: i64,
+    /// Null if the selector knows only in part what holds: the socket itself must be asked.
+    conditions: ?Conditions,
+    /// Whether the next wait brings it again if nothing changes.
+    repeats: bool = true,
+};
+
 /// How the asked-for events of a stream are learnt. At most one of the three applies.
 pub const Plan = union(enum) {
     /// One of them holds already, whatever the selector would say: ask the stream itself at every wait.

@@ -97,7 +97,7 @@ pub const Table = struct {
     poll_waiters_process: i32 = 0,
     /// The thread that is about to fork, and how many handlers of it have come: they may be registered more than once,
     /// by two copies of the Python package for example.
-    forking_thread: std.atomic.Value(i32) = .init(0),
+    forking_thread: std.atomic.Value(sys.ThreadId) = .init(0),
     forking_depth: u32 = 0,
 
     const first_segment_slots = 64;

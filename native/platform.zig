@@ -2,7 +2,7 @@
 //!
 //! What a platform supplies, under the same names on every system:
 //!
-//!   sys        Lock, Waker, Descriptor, allocator, monotonicNs, processId, threadId, forks, yield, prepareToWait,
+//!   sys        Lock, Waker, Descriptor, ThreadId, allocator, monotonicNs, processId, threadId, forks, yield, prepareToWait,
 //!              pendingOperations, finishWrites, abort
 //!   tcp        listen, connect: IPv4 servers and streams
 //!   local      listen, connect, pathname_max, pathname_limit: local servers and streams
@@ -20,9 +20,9 @@
 const builtin = @import("builtin");
 
 const implementation = switch (builtin.os.tag) {
-    .linux => @import("posix/posix.zig"),
+    .linux, .macos, .freebsd => @import("posix/posix.zig"),
     .windows => @import("windows/windows.zig"),
-    else => @compileError("bbipc does not support this operating system yet"),
+    else => @compileError("bbipc does not support this operating system"),
 };
 
 pub const sys = implementation.sys;

@@ -362,12 +362,9 @@ pub const Poller = struct {
             results.count += 1;
         }
 
-        fn has(results: *const Results, registration: *const Registration) bool {
-            return std.mem.indexOfScalar(
-                handles.Handle,
-                results.sockets[0..results.count],
-                registration.key.handle,
-            ) != null;
+        fn find(results: *const Results, registration: *const Registration) ?usize {
+            const reported = results.sockets[0..results.count];
+            return std.mem.indexOfScalar(handles.Handle, reported, registration.key.handle);
         }
     };
 
@@ -482,7 +479,7 @@ pub const Poller = struct {
             if (results.room() == 0) return;
             next = if (node == last) null else node.next;
             const registration: *Registration = .fromPoller(node);
-            if (results.has(registration)) continue;
+            if (results.find(registration) != null) continue;
             const happened = eventsOf(registration.socket, null, registration.asked);
             if (happened == 0) {
                 if (state == .standing or (revive and registration.plan() == .armed)) _ = poller.settle(registration);
@@ -503,16 +500,24 @@ pub const Poller = struct {
             const socket = handles.table.find(report.handle) orelse continue;
             const registration = poller.find(socket) orelse continue;
             // It may have moved since the selector was asked.
-            if (registration.state != .armed or results.has(registration)) continue;
+            if (registration.state != .armed) continue;
             const interest = registration.interest;
             const happened = eventsOf(socket, report.conditions, registration.asked);
             if (happened != 0) {
-                results.add(registration, happened);
+                // Some selectors tell of each condition by itself.
+                if (results.find(registration)) |index| {
+                    results.events[index] |= happened;
+                } else {
+                    results.add(registration, happened);
+                }
+                // What won't come again, and holds for good, stands from now on.
+                if (!report.repeats) _ = poller.settle(registration);
                 continue;
             }
             // The selector would report it for ever. Something that makes it of no more interest is known now; if not,
             // it is a state of the system that nobody foresaw, and must not spin the processor.
-            if (!poller.settle(registration) and registration.state == .armed and registration.interest == interest) {
+            const settled = poller.settle(registration) or registration.state != .armed or registration.interest != interest;
+            if (!settled and report.repeats) {
                 poller.disarm(registration);
                 poller.move(registration, .recheck);
             }

@@ -225,7 +225,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the native test programs."""
     prefix = tmp_path_factory.mktemp("native")
     # For any processor: Valgrind does not know all that the latest can do.
-    zig("build", "test-binaries", *(["-Dvalgrind", "-Dcpu=baseline"] if FOR_VALGRIND else []), "--prefix", prefix)
+    zig("build", "test-binary", *(["-Dvalgrind", "-Dcpu=baseline"] if FOR_VALGRIND else []), "--prefix", prefix)
     return prefix / "bin"
 
 

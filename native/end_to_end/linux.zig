@@ -7,7 +7,7 @@ const linux = std.os.linux;
 const c = support.c;
 
 pub const backends = [_]i32{ c.BBIPC_BACKEND_EPOLL, c.BBIPC_BACKEND_POLL };
-pub const backends_lacking = [_]i32{c.BBIPC_BACKEND_IOCP};
+pub const backends_lacking = [_]i32{ c.BBIPC_BACKEND_IOCP, c.BBIPC_BACKEND_KQUEUE };
 
 /// Local streams are Unix domain sockets.
 pub const has_pipes = false;

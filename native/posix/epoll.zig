@@ -27,24 +27,32 @@ const status = @import("../status.zig");
 /// What one epoll_wait takes at the most. More wait for the next.
 const reports_per_wait_max = 512;
 
-pub const Epoll = struct {
+/// The numbers are those of bbipc.h.
+pub const Backend = enum(i32) {
+    epoll = 1,
+    poll = 2,
+
+    pub const default: Backend = .epoll;
+};
+
+pub const Selector = struct {
     fd: sys.Descriptor,
 
-    pub fn open(waker: sys.Waker, failure: *status.Failure) status.Error!Epoll {
+    pub fn open(waker: sys.Waker, failure: *status.Failure) status.Error!Selector {
         const result: isize = @bitCast(linux.epoll_create1(linux.EPOLL.CLOEXEC));
         if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
-        var self: Epoll = .{ .fd = @intCast(result) };
+        var self: Selector = .{ .fd = @intCast(result) };
         errdefer self.close();
         try self.control(linux.EPOLL.CTL_ADD, waker.fd, 0, .{ .readable = true }, failure);
         return self;
     }
 
-    pub fn close(self: *Epoll) void {
+    pub fn close(self: *Selector) void {
         sys.close(self.fd);
     }
 
     pub fn arm(
-        self: *Epoll,
+        self: *Selector,
         key: *posix.Selector.Key,
         interest: events.Interest,
         failure: *status.Failure,
@@ -52,20 +60,20 @@ pub const Epoll = struct {
         try self.control(linux.EPOLL.CTL_ADD, key.descriptor, key.handle, interest, failure);
     }
 
-    pub fn rearm(self: *Epoll, key: *posix.Selector.Key, interest: events.Interest) bool {
+    pub fn rearm(self: *Selector, key: *posix.Selector.Key, interest: events.Interest) bool {
         var failure: status.Failure = .{};
         self.control(linux.EPOLL.CTL_MOD, key.descriptor, key.handle, interest, &failure) catch return false;
         return true;
     }
 
-    pub fn disarm(self: *Epoll, key: *posix.Selector.Key) void {
+    pub fn disarm(self: *Selector, key: *posix.Selector.Key) void {
         var failure: status.Failure = .{};
         // It fails only where somebody closed the descriptor behind our back, and the kernel has forgotten it.
         self.control(linux.EPOLL.CTL_DEL, key.descriptor, key.handle, .{}, &failure) catch {};
     }
 
     fn control(
-        self: *Epoll,
+        self: *Selector,
         operation: u32,
         fd: sys.Descriptor,
         handle: i64,
@@ -110,7 +118,7 @@ pub const Snapshot = struct {
         shot.count = @intCast(result);
     }
 
-    pub fn next(shot: *Snapshot) ?posix.Selector.Report {
+    pub fn next(shot: *Snapshot) ?events.Report {
         if (shot.cursor == shot.count) return null;
         const event = &shot.reports[shot.cursor];
         shot.cursor += 1;

@@ -101,13 +101,11 @@ pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!sock
     errdefer sys.close(descriptor);
     const result = sys.connect(descriptor, &name.address, name.size);
     // Unix sockets connect at once or not at all.
-    if (result < 0) switch (sys.failureOf(result)) {
-        .NOENT, .CONNREFUSED, .NOTDIR => |e| {
-            failure.system_code = sys.codeOf(e);
-            return error.NoLocalServer;
-        },
-        else => |e| return failure.system(sys.codeOf(e)),
-    };
+    if (result < 0) {
+        const e = sys.failureOf(result);
+        failure.system_code = sys.codeOf(e);
+        return if (sys.nobodyListens(e)) error.NoLocalServer else error.System;
+    }
     var stream: sockets.Stream = .{ .descriptor = descriptor, .remote_address = null };
     stream.connection.establish();
     return stream;

@@ -43,9 +43,8 @@ pub fn conditionsOf(entry: sys.pollfd) events.Conditions {
 
 /// What the kernel says of one socket now.
 pub fn conditionsNow(descriptor: sys.Descriptor) events.Conditions {
-    var entry = [_]sys.pollfd{entryOf(descriptor, .{ .readable = true, .writable = true, .ended = true })};
-    const result = sys.poll(&entry, 0);
-    return if (result <= 0) .{} else conditionsOf(entry[0]);
+    var entry = entryOf(descriptor, .{ .readable = true, .writable = true, .ended = true });
+    return if (sys.pollNow(&entry) <= 0) .{} else conditionsOf(entry);
 }
 
 /// What wakes the threads in poll_sockets: one eventfd for all of them. Its functions are called with the library's lock
@@ -211,7 +210,7 @@ pub const Snapshot = struct {
         shot.reports_max = reports_max;
     }
 
-    pub fn next(shot: *Snapshot) ?posix.Selector.Report {
+    pub fn next(shot: *Snapshot) ?events.Report {
         const entries = shot.memory.entries.items;
         while (shot.unseen > 0 and shot.ready_count > 0 and shot.reports_max > 0) {
             const index = shot.cursor;

@@ -1,6 +1,8 @@
 //! The POSIX platform: what platform.zig asks for, and the choice of selector.
 
 const std = @import("std");
+const builtin = @import("builtin");
+const options = @import("options");
 const events = @import("../events.zig");
 const status = @import("../status.zig");
 
@@ -8,7 +10,11 @@ pub const sys = @import("sys.zig");
 pub const tcp = @import("tcp.zig");
 pub const local = @import("local.zig");
 pub const poll = @import("poll.zig");
-const epoll = @import("epoll.zig");
+/// The kernel's own selector for many sockets.
+const scalable = switch (builtin.os.tag) {
+    .linux => if (options.libkqueue) @import("kqueue.zig") else @import("epoll.zig"),
+    else => @import("kqueue.zig"),
+};
 const sockets = @import("stream.zig");
 
 pub const Server = sockets.Server;
@@ -17,25 +23,19 @@ pub const Stream = sockets.Stream;
 /// Libraries have none here.
 pub const entryPoint = {};
 
-/// The numbers are those of bbipc.h.
-pub const Backend = enum(i32) {
-    epoll = 1,
-    poll = 2,
-
-    pub const default: Backend = .epoll;
-};
+pub const Backend = scalable.Backend;
 
 /// A watch over many sockets. `wait` is called without the library's lock, all else with it; so what `wait` needs of the
 /// selector's state is copied into a `Snapshot` before.
-pub const Selector = union(Backend) {
-    epoll: epoll.Epoll,
+pub const Selector = union(enum) {
+    scalable: scalable.Selector,
     poll: poll.Poll,
 
     /// Reports the waker like a socket whose handle is 0.
     pub fn open(backend: Backend, waker: sys.Waker, failure: *status.Failure) status.Error!Selector {
         return switch (backend) {
-            .epoll => .{ .epoll = try .open(waker, failure) },
             .poll => .{ .poll = try .open(waker) },
+            else => .{ .scalable = try .open(waker, failure) },
         };
     }
 
@@ -80,7 +80,7 @@ pub const Selector = union(Backend) {
     /// Whether a thread that waits already must be told of a change, because its kernel does not know.
     pub fn changesNeedNotice(selector: *const Selector) bool {
         return switch (selector.*) {
-            .epoll => false,
+            .scalable => false,
             .poll => true,
         };
     }
@@ -88,21 +88,21 @@ pub const Selector = union(Backend) {
     /// Made in place: it is too large to be copied with every wait.
     pub fn snapshot(selector: *Selector, shot: *Snapshot) status.Error!void {
         switch (selector.*) {
-            .epoll => |*one| shot.* = .{ .epoll = .{ .fd = one.fd } },
+            .scalable => |*one| shot.* = .{ .scalable = .{ .fd = one.fd } },
             .poll => |*one| shot.* = .{ .poll = try one.snapshot() },
         }
     }
 
     pub fn discard(selector: *Selector, shot: *Snapshot) void {
         switch (selector.*) {
-            .epoll => {},
+            .scalable => {},
             .poll => |*one| one.discard(&shot.poll),
         }
     }
 
     /// One wait's own memory, and its reports.
-    pub const Snapshot = union(Backend) {
-        epoll: epoll.Snapshot,
+    pub const Snapshot = union(enum) {
+        scalable: scalable.Snapshot,
         poll: poll.Snapshot,
 
         /// Waits for reports, at most `reports_max` of them, and at most that long (null: for ever).
@@ -127,7 +127,7 @@ pub const Selector = union(Backend) {
             return false;
         }
 
-        pub fn next(shot: *Snapshot) ?Report {
+        pub fn next(shot: *Snapshot) ?events.Report {
             return switch (shot.*) {
                 inline else => |*one| one.next(),
             };
@@ -140,10 +140,5 @@ pub const Selector = union(Backend) {
         descriptor: sys.Descriptor,
         /// The selector's own: where it keeps the socket.
         position: u32 = 0,
-    };
-
-    pub const Report = struct {
-        handle: i64,
-        conditions: events.Conditions,
     };
 };

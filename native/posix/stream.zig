@@ -36,12 +36,9 @@ pub const Server = struct {
                 },
                 .connection = .established,
             };
-            switch (sys.failureOf(result)) {
-                // accept(2): what went wrong with one client is no error of the server.
-                .INTR, .CONNABORTED, .PROTO, .NETDOWN, .NOPROTOOPT, .HOSTDOWN, .NONET, .HOSTUNREACH, .NETUNREACH => {},
-                .AGAIN => break,
-                else => |e| return failure.system(sys.codeOf(e)),
-            }
+            const e = sys.failureOf(result);
+            if (e == .AGAIN) break;
+            if (!sys.clientVanished(e)) return failure.system(sys.codeOf(e));
         }
         failure.system_code = sys.codeOf(.AGAIN);
         return error.NoConnection;

@@ -1,35 +1,37 @@
 //! The system calls that the POSIX side needs, in one form: a result below zero is the negated error code.
 //!
-//! On Linux they are made without libc (see architecture.md): the same library then loads under glibc and musl. Calls
-//! are repeated here where a signal may cut short what can't be told from doing nothing; waits are not, their callers
-//! must let signal handlers run.
+//! What the kernels do differently lives in linux.zig and bsd.zig, which have the same names. Calls are repeated where a
+//! signal may cut short what can't be told from doing nothing; waits are not, their callers must let signal handlers
+//! run.
 
 const std = @import("std");
 const builtin = @import("builtin");
-const linux = std.os.linux;
 const status = @import("../status.zig");
 
-/// What small objects are made with. The library has no libc to ask.
+const kernel = switch (builtin.os.tag) {
+    .linux => @import("linux.zig"),
+    .macos, .freebsd => @import("bsd.zig"),
+    else => unreachable, // platform.zig knows better
+};
+
+/// What small objects are made with. On Linux the library has no libc to ask.
 pub const allocator = std.heap.page_allocator;
 
-comptime {
-    // macOS and FreeBSD come with their selector; until then nothing pretends to serve them.
-    if (builtin.os.tag != .linux) @compileError("bbipc does not support this operating system yet");
-}
-
-pub const Descriptor = linux.fd_t;
+pub const Descriptor = kernel.Descriptor;
 pub const none: Descriptor = -1;
 
 /// The system's error codes.
-pub const E = linux.E;
-pub const AF = linux.AF;
-pub const sockaddr = linux.sockaddr;
-pub const socklen_t = linux.socklen_t;
-pub const pollfd = linux.pollfd;
-pub const POLL = linux.POLL;
-
-/// poll.h has it, Zig's POLL has not.
-pub const POLLRDHUP = if (builtin.cpu.arch.isSPARC()) 0x800 else 0x2000;
+pub const E = kernel.E;
+pub const AF = kernel.AF;
+pub const SOL = kernel.SOL;
+pub const SO = kernel.SO;
+pub const IPPROTO = kernel.IPPROTO;
+pub const TCP = kernel.TCP;
+pub const sockaddr = kernel.sockaddr;
+pub const socklen_t = kernel.socklen_t;
+pub const pollfd = kernel.pollfd;
+pub const POLL = kernel.POLL;
+pub const POLLRDHUP = kernel.POLLRDHUP;
 
 /// The error in a result below zero.
 pub fn failureOf(result: isize) E {
@@ -41,41 +43,29 @@ pub fn codeOf(e: E) i32 {
     return @backingInt(e);
 }
 
-fn signed(result: usize) isize {
-    return @bitCast(result);
-}
-
 // ---- Sockets ----
 
-pub fn streamSocket(family: u32) isize {
-    return signed(linux.socket(family, linux.SOCK.STREAM | linux.SOCK.CLOEXEC | linux.SOCK.NONBLOCK, 0));
-}
+/// Non-blocking and closed by exec, as are those that `accept` makes. Writing to it raises no signal.
+pub const streamSocket = kernel.streamSocket;
+pub const bind = kernel.bind;
+pub const listen = kernel.listen;
+pub const connect = kernel.connect;
+pub const accept = kernel.accept;
+pub const localName = kernel.localName;
+pub const choosePortLate = kernel.choosePortLate;
+pub const setOption = kernel.setOption;
+pub const close = kernel.close;
 
-pub fn bind(fd: Descriptor, address: *const anyopaque, size: socklen_t) isize {
-    return signed(linux.bind(fd, @ptrCast(@alignCast(address)), size));
-}
+/// Whether an error of accept is about one client and no error of the server.
+pub const clientVanished = kernel.clientVanished;
 
-pub fn listen(fd: Descriptor, backlog: i32) isize {
-    return signed(linux.listen(fd, @intCast(backlog)));
-}
-
-pub fn connect(fd: Descriptor, address: *const anyopaque, size: socklen_t) isize {
-    return signed(linux.connect(fd, address, size));
-}
-
-pub fn accept(fd: Descriptor, address: ?*sockaddr, size: ?*socklen_t) isize {
-    return signed(linux.accept4(fd, address, size, linux.SOCK.CLOEXEC | linux.SOCK.NONBLOCK));
-}
-
-pub fn localName(fd: Descriptor, address: *sockaddr, size: *socklen_t) isize {
-    return signed(linux.getsockname(fd, address, size));
-}
+/// Whether an error of connect says that nobody listens at a pathname.
+pub const nobodyListens = kernel.nobodyListens;
 
 /// MSG_DONTWAIT besides O_NONBLOCK: whoever shares the description, a child for example, can switch O_NONBLOCK off.
 pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {
-    const flags: u32 = linux.MSG.DONTWAIT | (if (peek) @as(u32, linux.MSG.PEEK) else 0);
     while (true) {
-        const result = signed(linux.recvfrom(fd, buffer, size, flags, null, null));
+        const result = kernel.receive(fd, buffer, size, peek);
         if (result < 0 and failureOf(result) == .INTR) continue;
         return result;
     }
@@ -83,136 +73,56 @@ pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {
 
 pub fn send(fd: Descriptor, data: [*]const u8, size: usize) isize {
     while (true) {
-        const result = signed(linux.sendto(fd, data, size, linux.MSG.DONTWAIT | linux.MSG.NOSIGNAL, null, 0));
+        const result = kernel.send(fd, data, size);
         if (result < 0 and failureOf(result) == .INTR) continue;
         return result;
     }
 }
 
-pub fn shutdownWriting(fd: Descriptor) isize {
-    return signed(linux.shutdown(fd, linux.SHUT.WR));
-}
-
-pub fn setOption(fd: Descriptor, level: i32, option: u32, value: c_int) isize {
-    return signed(linux.setsockopt(fd, level, option, std.mem.asBytes(&value), @sizeOf(c_int)));
-}
+pub const shutdownWriting = kernel.shutdownWriting;
 
 /// SO_ERROR, which the system forgets once it has told it: the caller must keep it.
 pub fn takeSocketError(fd: Descriptor) i32 {
     var code: c_int = 0;
-    var size: socklen_t = @sizeOf(c_int);
-    const result = signed(linux.getsockopt(fd, linux.SOL.SOCKET, linux.SO.ERROR, std.mem.asBytes(&code), &size));
+    const result = kernel.getOption(fd, SOL.SOCKET, SO.ERROR, &code);
     return if (result < 0) codeOf(failureOf(result)) else code;
-}
-
-/// The kernel frees the number even where it reports an error (close(2)), so there is nothing to repeat.
-pub fn close(fd: Descriptor) void {
-    _ = linux.close(fd);
 }
 
 // ---- Files ----
 
 /// What tells one file from another for as long as somebody has it open.
-pub const FileIdentity = struct {
-    device_major: u32,
-    device_minor: u32,
-    inode: u64,
-
-    pub fn eql(a: FileIdentity, b: FileIdentity) bool {
-        return std.meta.eql(a, b);
-    }
-};
-
-/// Null where there is no such file, or on kernels before statx (4.11).
-pub fn fileIdentity(pathname: [*:0]const u8) ?FileIdentity {
-    var information: linux.Statx = undefined;
-    const flags = linux.AT.SYMLINK_NOFOLLOW | linux.AT.STATX_DONT_SYNC;
-    if (signed(linux.statx(linux.AT.FDCWD, pathname, flags, .{ .INO = true }, &information)) < 0) return null;
-    return .{
-        .device_major = information.dev_major,
-        .device_minor = information.dev_minor,
-        .inode = information.ino,
-    };
-}
-
-pub fn unlink(pathname: [*:0]const u8) isize {
-    return signed(linux.unlink(pathname));
-}
+pub const FileIdentity = kernel.FileIdentity;
+pub const fileIdentity = kernel.fileIdentity;
+pub const unlink = kernel.unlink;
 
 /// The working directory's absolute name with its closing NUL, in the buffer. Null if it is too long or unreachable.
-pub fn workingDirectory(buffer: []u8) ?[]u8 {
-    const result = signed(linux.getcwd(buffer.ptr, buffer.len));
-    if (result <= 1 or buffer[0] != '/') return null;
-    return buffer[0..@intCast(result - 1)];
-}
+pub const workingDirectory = kernel.workingDirectory;
 
 // ---- Waiting ----
 
-pub const Waker = struct {
-    fd: Descriptor,
+pub const Waker = kernel.Waker;
 
-    /// A signal stays until it is taken down, and wakes everybody who waits for this waker.
-    pub const lasts = true;
-
-    pub fn open(failure: *status.Failure) status.Error!Waker {
-        const result = signed(linux.eventfd(0, linux.EFD.CLOEXEC | linux.EFD.NONBLOCK));
-        if (result < 0) return failure.system(codeOf(failureOf(result)));
-        return .{ .fd = @intCast(result) };
-    }
-
-    pub fn close(waker: Waker) void {
-        _ = linux.close(waker.fd);
-    }
-
-    /// Readable from here on, until `drain`. Full (EAGAIN) is readable too.
-    pub fn signal(waker: Waker) void {
-        const one: u64 = 1;
-        _ = linux.write(waker.fd, std.mem.asBytes(&one), @sizeOf(u64));
-    }
-
-    pub fn drain(waker: Waker) void {
-        var count: u64 = 0;
-        _ = linux.read(waker.fd, std.mem.asBytes(&count), @sizeOf(u64));
-    }
-};
+/// kqueue(2), where the system has it.
+pub const kevents = kernel.kevents;
 
 /// Waits for poll(2) conditions. timeout_ns null is for ever.
-pub fn poll(descriptors: []pollfd, timeout_ns: ?u64) isize {
-    if (timeout_ns) |ns| {
-        if (ns == 0) return signed(linux.poll(descriptors.ptr, @intCast(descriptors.len), 0));
-        var time: linux.timespec = .{
-            .sec = @intCast(@min(ns / std.time.ns_per_s, std.math.maxInt(i32))),
-            .nsec = @intCast(ns % std.time.ns_per_s),
-        };
-        return signed(linux.ppoll(descriptors.ptr, @intCast(descriptors.len), &time, null));
-    }
-    return signed(linux.ppoll(descriptors.ptr, @intCast(descriptors.len), null, null));
-}
+pub const poll = kernel.poll;
 
-pub fn monotonicNs() u64 {
-    var time: linux.timespec = undefined;
-    // Not linux.clock_gettime: it looks for the vDSO with libc's getauxval, which the library must not need.
-    const number = if (@hasField(linux.SYS, "clock_gettime")) .clock_gettime else .clock_gettime64;
-    const result = signed(linux.syscall2(number, @backingInt(linux.CLOCK.MONOTONIC), @intFromPtr(&time)));
-    std.debug.assert(result == 0); // there is no Linux without it
-    return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
-}
+/// The conditions of one descriptor now.
+pub const pollNow = kernel.pollNow;
 
-pub fn threadId() i32 {
-    return linux.gettid();
-}
+pub const monotonicNs = kernel.monotonicNs;
 
-pub fn processId() i32 {
-    return linux.getpid();
-}
+/// No two threads of a process have the same at the same time, and none has 0.
+pub const ThreadId = kernel.ThreadId;
+pub const threadId = kernel.threadId;
+pub const processId = kernel.processId;
 
 /// Whether processes are made by fork().
 pub const forks = true;
 
 /// Lets others run who may be waiting for what this thread gave up.
-pub fn yield() void {
-    _ = linux.sched_yield();
-}
+pub const yield = kernel.yield;
 
 /// Signals interrupt waits by themselves.
 pub fn prepareToWait() void {}
@@ -229,9 +139,7 @@ pub fn finishWrites(_: ?u64) bool {
 
 /// Says something last and ends the process: for the library's own panics, where nothing may be unwound.
 pub fn abort(text: []const u8) noreturn {
-    for ([_][]const u8{ "bbipc: internal error: ", text, "\n" }) |part| {
-        _ = linux.write(2, part.ptr, part.len);
-    }
+    for ([_][]const u8{ "bbipc: internal error: ", text, "\n" }) |part| kernel.writeError(part);
     // Not SIGABRT by kill(2): a handler for it could return.
     @trap();
 }
@@ -259,17 +167,13 @@ pub const Lock = struct {
             }
             std.atomic.spinLoopHint();
         }
-        while (self.state.swap(contended, .acquire) != unlocked) {
-            _ = linux.futex_4arg(&self.state.raw, .{ .cmd = .WAIT, .private = true }, contended, null);
-        }
+        while (self.state.swap(contended, .acquire) != unlocked) kernel.sleepWhile(&self.state.raw, contended);
     }
 
     pub fn unlock(self: *Lock) void {
         const before = self.state.swap(unlocked, .release);
         std.debug.assert(before != unlocked);
-        if (before == contended) {
-            _ = linux.futex_3arg(&self.state.raw, .{ .cmd = .WAKE, .private = true }, 1);
-        }
+        if (before == contended) kernel.wakeOne(&self.state.raw);
     }
 
     /// In a forked child, for the only thread there is: it took the lock before the fork, the sleepers stayed behind.

@@ -2,7 +2,6 @@
 
 const std = @import("std");
 const sys = @import("sys.zig");
-const linux = std.os.linux;
 const status = @import("../status.zig");
 const sockets = @import("stream.zig");
 
@@ -70,9 +69,9 @@ pub fn listen(
 ) status.Error!sockets.Server {
     const descriptor = try open(failure);
     errdefer sys.close(descriptor);
-    if (reuse_address) try set(descriptor, linux.SOL.SOCKET, linux.SO.REUSEADDR, failure);
+    if (reuse_address) try set(descriptor, sys.SOL.SOCKET, sys.SO.REUSEADDR, failure);
     // Accepted streams inherit it, which saves a call for each.
-    try set(descriptor, linux.IPPROTO.TCP, linux.TCP.NODELAY, failure);
+    try set(descriptor, sys.IPPROTO.TCP, sys.TCP.NODELAY, failure);
     try address.bind(descriptor, failure);
     const result = sys.listen(descriptor, backlog);
     if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
@@ -98,10 +97,9 @@ pub fn connect(remote: Address, local: Address, failure: *status.Failure) status
 fn connectOnce(remote: Address, local: Address, failure: *status.Failure) status.Error!sockets.Stream {
     const descriptor = try open(failure);
     errdefer sys.close(descriptor);
-    try set(descriptor, linux.IPPROTO.TCP, linux.TCP.NODELAY, failure);
+    try set(descriptor, sys.IPPROTO.TCP, sys.TCP.NODELAY, failure);
     if (!std.meta.eql(local, Address.unspecified)) {
-        // The port is chosen when the remote end is known: many streams can then share one. Linux 4.2 and later.
-        if (local.port == 0) _ = sys.setOption(descriptor, linux.IPPROTO.IP, linux.IP.BIND_ADDRESS_NO_PORT, 1);
+        if (local.port == 0) sys.choosePortLate(descriptor);
         try local.bind(descriptor, failure);
     }
 

@@ -300,11 +300,6 @@ pub const Selector = struct {
         watch: ?*Watch = null,
     };
 
-    pub const Report = struct {
-        handle: i64,
-        conditions: events.Conditions,
-    };
-
     /// So often a packet may come in vain before the poller is told that something is amiss.
     const idle_packets_max = 3;
 
@@ -334,7 +329,7 @@ pub const Selector = struct {
             );
         }
 
-        pub fn next(shot: *Snapshot) ?Report {
+        pub fn next(shot: *Snapshot) ?events.Report {
             while (shot.cursor < shot.packets.len) {
                 const watch = shot.take() orelse continue;
                 var conditions = sockets.conditionsNow(watch.descriptor);

@@ -343,7 +343,9 @@ pub fn milliseconds(timeout_ns: ?u64) u32 {
     return @intCast(@min(ms, infinite - 1));
 }
 
-pub fn threadId() i32 {
+pub const ThreadId = i32;
+
+pub fn threadId() ThreadId {
     return @bitCast(GetCurrentThreadId());
 }
 

@@ -1,0 +1,354 @@
+//! The part of sys.zig for macOS and FreeBSD, through their libc: their system calls are no stable interface.
+//!
+//! Where they differ from Linux, and from one another (their manual pages; XNU's and FreeBSD's sources):
+//!
+//! - macOS has no accept4, no SOCK_CLOEXEC and no SOCK_NONBLOCK: a process that another thread starts in that very moment
+//!   inherits the descriptor.
+//! - macOS has no MSG_NOSIGNAL that its oldest supported version knows: SO_NOSIGPIPE, which accepted sockets inherit. Nor
+//!   does its send know MSG_DONTWAIT: there O_NONBLOCK alone keeps a write from blocking.
+//! - macOS's poll can't tell the end of a stream while bytes before it are unread (see kqueue.zig).
+//! - A kqueue is not inherited by fork(): in the child its number means nothing, or another file.
+//! - A connection that was reset before accept took it may be told as an address of no size.
+//! - A local server's full backlog is ECONNREFUSED, as if nobody listened.
+//! - A send may fail for want of memory (ENOBUFS), which passes like a full buffer; and on macOS with EPROTOTYPE in the
+//!   moment in which the connection breaks, where the next send tells the truth (libuv knows it too).
+
+const std = @import("std");
+const builtin = @import("builtin");
+const c = std.c;
+const kqueue = @import("kqueue.zig");
+const options = @import("options");
+const status = @import("../status.zig");
+
+const is_macos = builtin.os.tag == .macos;
+
+pub const Descriptor = c.fd_t;
+pub const E = c.E;
+pub const AF = c.AF;
+pub const SOL = c.SOL;
+pub const SO = c.SO;
+pub const IPPROTO = c.IPPROTO;
+pub const TCP = c.TCP;
+pub const sockaddr = c.sockaddr;
+pub const socklen_t = c.socklen_t;
+pub const pollfd = c.pollfd;
+pub const POLL = c.POLL;
+
+/// FreeBSD's poll.h has it (13.1 and later), Zig's POLL has not. On macOS it is ours: see `poll`.
+pub const POLLRDHUP = 0x4000;
+
+/// FreeBSD's poll.h.
+const INFTIM = -1;
+
+/// What FreeBSD takes for a timeout at the most is 100,000,000 seconds; whoever waits longer waits again.
+const timeout_seconds_max = 100_000_000;
+
+// The kernels' own headers: if Zig's declarations drift from them, this must not compile.
+comptime {
+    std.debug.assert(@sizeOf(sockaddr.in) == 16);
+    std.debug.assert(@offsetOf(sockaddr.in, "len") == 0);
+    std.debug.assert(@offsetOf(sockaddr.in, "port") == 2);
+    std.debug.assert(@sizeOf(sockaddr.un) == 106);
+    std.debug.assert(@offsetOf(sockaddr.un, "len") == 0);
+    std.debug.assert(@offsetOf(sockaddr.un, "path") == 2);
+    std.debug.assert(@sizeOf(pollfd) == 8);
+    std.debug.assert(SOL.SOCKET == 0xffff);
+    std.debug.assert(SO.ERROR == 0x1007);
+    std.debug.assert(SO.REUSEADDR == 0x4);
+    std.debug.assert(AF.UNIX == 1);
+    std.debug.assert(AF.INET == 2);
+    std.debug.assert(IPPROTO.TCP == 6);
+    std.debug.assert(TCP.NODELAY == 1);
+    std.debug.assert(POLL.IN == 1);
+    std.debug.assert(POLL.OUT == 4);
+    std.debug.assert(POLL.HUP == 0x10);
+    std.debug.assert(c.MSG.PEEK == 2);
+    std.debug.assert(c.MSG.DONTWAIT == 0x80);
+    std.debug.assert(codeOf(.AGAIN) == 35);
+    std.debug.assert(codeOf(.INPROGRESS) == 36);
+    std.debug.assert(codeOf(.CONNREFUSED) == 61);
+    if (is_macos) {
+        std.debug.assert(SO.NOSIGPIPE == 0x1022);
+        std.debug.assert(@sizeOf(c.Stat) == 144);
+    } else {
+        std.debug.assert(c.MSG.NOSIGNAL == 0x20000);
+        std.debug.assert(c.SOCK.CLOEXEC == 0x10000000);
+        std.debug.assert(c.SOCK.NONBLOCK == 0x20000000);
+        std.debug.assert(@sizeOf(c.Stat) == 224);
+    }
+}
+
+fn codeOf(e: E) i32 {
+    return @backingInt(e);
+}
+
+/// The form that sys.zig promises.
+pub fn signed(result: anytype) isize {
+    return if (result >= 0) @intCast(result) else -@as(isize, c._errno().*);
+}
+
+fn failed(e: E) isize {
+    return -@as(isize, codeOf(e));
+}
+
+// ---- Sockets ----
+
+pub fn streamSocket(family: u32) isize {
+    if (!is_macos) return signed(c.socket(family, c.SOCK.STREAM | c.SOCK.CLOEXEC | c.SOCK.NONBLOCK, 0));
+    const result = signed(c.socket(family, c.SOCK.STREAM, 0));
+    return if (result < 0) result else prepared(@intCast(result));
+}
+
+/// macOS: gives a new socket what it could not be made with.
+fn prepared(fd: Descriptor) isize {
+    const nonblocking: u32 = @bitCast(c.O{ .NONBLOCK = true });
+    for ([_]isize{
+        closeOnExec(fd),
+        signed(c.fcntl(fd, c.F.SETFL, nonblocking)),
+    }) |result| {
+        if (result >= 0) continue;
+        close(fd);
+        return result;
+    }
+    // Refused only where the peer has gone already (EINVAL), and accepted sockets have it from their server.
+    _ = setOption(fd, SOL.SOCKET, SO.NOSIGPIPE, 1);
+    return fd;
+}
+
+pub fn closeOnExec(fd: Descriptor) isize {
+    return signed(c.fcntl(fd, c.F.SETFD, @as(c_int, c.FD_CLOEXEC)));
+}
+
+pub fn bind(fd: Descriptor, address: *const anyopaque, size: socklen_t) isize {
+    return signed(c.bind(fd, @ptrCast(@alignCast(address)), size));
+}
+
+pub fn listen(fd: Descriptor, backlog: i32) isize {
+    return signed(c.listen(fd, @intCast(backlog)));
+}
+
+pub fn connect(fd: Descriptor, address: *const anyopaque, size: socklen_t) isize {
+    return signed(c.connect(fd, @ptrCast(@alignCast(address)), size));
+}
+
+pub fn accept(fd: Descriptor, address: ?*sockaddr, size: ?*socklen_t) isize {
+    const result = signed(if (is_macos)
+        c.accept(fd, address, size)
+    else
+        c.accept4(fd, address, size, c.SOCK.CLOEXEC | c.SOCK.NONBLOCK));
+    if (result < 0) return result;
+    if (size) |one| if (one.* == 0) {
+        close(@intCast(result));
+        return failed(.CONNABORTED);
+    };
+    return if (is_macos) prepared(@intCast(result)) else result;
+}
+
+pub fn clientVanished(e: E) bool {
+    return switch (e) {
+        .INTR, .CONNABORTED, .PROTO, .NETDOWN, .HOSTDOWN, .HOSTUNREACH, .NETUNREACH => true,
+        else => false,
+    };
+}
+
+pub fn nobodyListens(e: E) bool {
+    return switch (e) {
+        // The last is a file that is no socket.
+        .NOENT, .CONNREFUSED, .NOTDIR, .NOTSOCK => true,
+        else => false,
+    };
+}
+
+/// Linux alone has a way to.
+pub fn choosePortLate(_: Descriptor) void {}
+
+pub fn localName(fd: Descriptor, address: *sockaddr, size: *socklen_t) isize {
+    return signed(c.getsockname(fd, address, size));
+}
+
+pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {
+    const flags: u32 = c.MSG.DONTWAIT | (if (peek) @as(u32, c.MSG.PEEK) else 0);
+    return signed(c.recvfrom(fd, buffer, size, flags, null, null));
+}
+
+/// macOS: EPROTOTYPE is told once, then comes what it stands for.
+const sends_max = 4;
+
+pub fn send(fd: Descriptor, data: [*]const u8, size: usize) isize {
+    const flags: u32 = if (is_macos) 0 else c.MSG.DONTWAIT | c.MSG.NOSIGNAL;
+    for (0..sends_max) |_| {
+        const result = signed(c.sendto(fd, data, size, flags, null, 0));
+        if (result == failed(.NOBUFS)) return failed(.AGAIN);
+        if (!is_macos or result != failed(.PROTOTYPE)) return result;
+    }
+    return failed(.PIPE);
+}
+
+pub fn shutdownWriting(fd: Descriptor) isize {
+    return signed(c.shutdown(fd, c.SHUT.WR));
+}
+
+pub fn setOption(fd: Descriptor, level: i32, option: u32, value: c_int) isize {
+    return signed(c.setsockopt(fd, level, option, std.mem.asBytes(&value), @sizeOf(c_int)));
+}
+
+pub fn getOption(fd: Descriptor, level: i32, option: u32, value: *c_int) isize {
+    var size: socklen_t = @sizeOf(c_int);
+    return signed(c.getsockopt(fd, level, option, std.mem.asBytes(value), &size));
+}
+
+/// The kernel frees the number even where it reports an error (close(2)), so there is nothing to repeat.
+pub fn close(fd: Descriptor) void {
+    _ = c.close(fd);
+}
+
+// ---- Files ----
+
+pub const FileIdentity = struct {
+    device: c.dev_t,
+    inode: c.ino_t,
+
+    pub fn eql(a: FileIdentity, b: FileIdentity) bool {
+        return std.meta.eql(a, b);
+    }
+};
+
+/// Null where there is no such file.
+pub fn fileIdentity(pathname: [*:0]const u8) ?FileIdentity {
+    var information: c.Stat = undefined;
+    if (c.fstatat(c.AT.FDCWD, pathname, &information, c.AT.SYMLINK_NOFOLLOW) < 0) return null;
+    return .{ .device = information.dev, .inode = information.ino };
+}
+
+pub fn unlink(pathname: [*:0]const u8) isize {
+    return signed(c.unlink(pathname));
+}
+
+pub fn workingDirectory(buffer: []u8) ?[]u8 {
+    _ = c.getcwd(buffer.ptr, buffer.len) orelse return null;
+    const name = std.mem.sliceTo(buffer, 0);
+    return if (name.len > 0 and name[0] == '/') name else null;
+}
+
+// ---- Waiting ----
+
+pub const Waker = kqueue.Waker;
+
+/// What kqueue.zig calls.
+pub const kevents = struct {
+    pub const filter_user = if (is_macos) -10 else -11;
+    pub const size = if (is_macos) 32 else 64;
+
+    pub const Kevent = c.Kevent;
+    pub const EVFILT = c.EVFILT;
+    pub const EV = c.EV;
+    pub const NOTE = c.NOTE;
+
+    pub fn make() isize {
+        const result = signed(c.kqueue());
+        if (result >= 0) _ = closeOnExec(@intCast(result));
+        return result;
+    }
+
+    pub fn call(fd: Descriptor, changes: []const Kevent, reports: []Kevent, timeout_ns: ?u64) isize {
+        var time = timeOf(timeout_ns orelse 0);
+        return signed(c.kevent(
+            fd,
+            changes.ptr,
+            @intCast(changes.len),
+            reports.ptr,
+            @intCast(reports.len),
+            if (timeout_ns == null) null else &time,
+        ));
+    }
+};
+
+fn timeOf(ns: u64) c.timespec {
+    const seconds = ns / std.time.ns_per_s;
+    if (seconds >= timeout_seconds_max) return .{ .sec = timeout_seconds_max, .nsec = 0 };
+    return .{ .sec = @intCast(seconds), .nsec = @intCast(ns % std.time.ns_per_s) };
+}
+
+/// Whether what poll(2) can't tell has to be learnt from a kqueue.
+const polls_by_kqueue = is_macos or options.polls_by_kqueue;
+
+pub fn poll(entries: []pollfd, timeout_ns: ?u64) isize {
+    if (polls_by_kqueue) return kqueue.poll(entries, timeout_ns);
+    var time = timeOf(timeout_ns orelse 0);
+    return signed(c.ppoll(entries.ptr, @intCast(entries.len), if (timeout_ns == null) null else &time, null));
+}
+
+pub fn pollNow(entry: *pollfd) isize {
+    if (!polls_by_kqueue) return poll(entry[0..1], 0);
+    if (!is_macos) return kqueue.look(entry);
+
+    // As long as there is no end to tell of, macOS's own poll will do. It always sees the end of what arrives.
+    const asked = entry.events;
+    entry.events = (asked & (POLL.IN | POLL.OUT)) | POLL.HUP;
+    defer entry.events = asked;
+    const result = c.poll(entry[0..1], 1, 0);
+    if (result <= 0 or entry.revents & POLL.HUP == 0) return signed(result);
+    var looked: pollfd = .{ .fd = entry.fd, .events = asked, .revents = 0 };
+    const answer = kqueue.look(&looked);
+    if (answer >= 0) {
+        entry.revents = looked.revents;
+        return answer;
+    }
+    // No descriptor is left for a kqueue. Which end it is can be learnt without, whether it is both can't.
+    entry.events = POLL.IN;
+    const told = c.poll(entry[0..1], 1, 0);
+    if (told < 0) return signed(told);
+    if (entry.revents & POLL.HUP != 0) entry.revents = POLL.IN | POLLRDHUP;
+    entry.revents &= asked;
+    return @intFromBool(entry.revents != 0);
+}
+
+pub fn monotonicNs() u64 {
+    // The clock that kevent's timeouts run by: macOS's MONOTONIC goes on while the machine sleeps.
+    const clock: c.clockid_t = if (is_macos) .UPTIME_RAW else .MONOTONIC;
+    var time: c.timespec = undefined;
+    const result = c.clock_gettime(clock, &time);
+    std.debug.assert(result == 0);
+    return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
+}
+
+pub const ThreadId = u64;
+
+pub fn threadId() ThreadId {
+    if (!is_macos) return @intCast(c.pthread_getthreadid_np());
+    var id: u64 = undefined;
+    const result = c.pthread_threadid_np(null, &id);
+    std.debug.assert(result == 0);
+    return id;
+}
+
+pub fn processId() i32 {
+    return c.getpid();
+}
+
+pub fn yield() void {
+    _ = c.sched_yield();
+}
+
+pub fn writeError(text: []const u8) void {
+    _ = c.write(2, text.ptr, text.len);
+}
+
+// ---- Sleeping for the lock ----
+
+pub fn sleepWhile(word: *const u32, value: u32) void {
+    if (is_macos) {
+        _ = c.__ulock_wait(.{ .op = .COMPARE_AND_WAIT, .NO_ERRNO = true }, word, value, 0);
+    } else {
+        const wait = @backingInt(c.UMTX_OP.WAIT_UINT_PRIVATE);
+        _ = c._umtx_op(@intFromPtr(word), wait, value, 0, 0);
+    }
+}
+
+pub fn wakeOne(word: *const u32) void {
+    if (is_macos) {
+        _ = c.__ulock_wake(.{ .op = .COMPARE_AND_WAIT, .NO_ERRNO = true }, word, 0);
+    } else {
+        _ = c._umtx_op(@intFromPtr(word), @backingInt(c.UMTX_OP.WAKE_PRIVATE), 1, 0, 0);
+    }
+}

@@ -1,0 +1,267 @@
+//! Linux's part of sys.zig: system calls, made without libc (see architecture.md), so that the same library loads under
+//! glibc and musl.
+
+const std = @import("std");
+const builtin = @import("builtin");
+const linux = std.os.linux;
+const kqueue = @import("kqueue.zig");
+const options = @import("options");
+const status = @import("../status.zig");
+
+pub const Descriptor = linux.fd_t;
+pub const E = linux.E;
+pub const AF = linux.AF;
+pub const SOL = linux.SOL;
+pub const SO = linux.SO;
+pub const IPPROTO = linux.IPPROTO;
+pub const TCP = linux.TCP;
+pub const sockaddr = linux.sockaddr;
+pub const socklen_t = linux.socklen_t;
+pub const pollfd = linux.pollfd;
+pub const POLL = linux.POLL;
+
+/// poll.h has it, Zig's POLL has not.
+pub const POLLRDHUP = if (builtin.cpu.arch.isSPARC()) 0x800 else 0x2000;
+
+fn signed(result: usize) isize {
+    return @bitCast(result);
+}
+
+// ---- Sockets ----
+
+pub fn streamSocket(family: u32) isize {
+    return signed(linux.socket(family, linux.SOCK.STREAM | linux.SOCK.CLOEXEC | linux.SOCK.NONBLOCK, 0));
+}
+
+pub fn bind(fd: Descriptor, address: *const anyopaque, size: socklen_t) isize {
+    return signed(linux.bind(fd, @ptrCast(@alignCast(address)), size));
+}
+
+pub fn listen(fd: Descriptor, backlog: i32) isize {
+    return signed(linux.listen(fd, @intCast(backlog)));
+}
+
+pub fn connect(fd: Descriptor, address: *const anyopaque, size: socklen_t) isize {
+    return signed(linux.connect(fd, address, size));
+}
+
+pub fn accept(fd: Descriptor, address: ?*sockaddr, size: ?*socklen_t) isize {
+    return signed(linux.accept4(fd, address, size, linux.SOCK.CLOEXEC | linux.SOCK.NONBLOCK));
+}
+
+pub fn clientVanished(e: E) bool {
+    return switch (e) {
+        // accept(2): the last six come from the network.
+        .INTR, .CONNABORTED, .PROTO, .NETDOWN, .NOPROTOOPT, .HOSTDOWN, .NONET, .HOSTUNREACH, .NETUNREACH => true,
+        else => false,
+    };
+}
+
+pub fn nobodyListens(e: E) bool {
+    return switch (e) {
+        .NOENT, .CONNREFUSED, .NOTDIR => true,
+        else => false,
+    };
+}
+
+/// The port is chosen when the remote end is known: many streams can then share one. Linux 4.2 and later.
+pub fn choosePortLate(fd: Descriptor) void {
+    _ = setOption(fd, linux.IPPROTO.IP, linux.IP.BIND_ADDRESS_NO_PORT, 1);
+}
+
+pub fn localName(fd: Descriptor, address: *sockaddr, size: *socklen_t) isize {
+    return signed(linux.getsockname(fd, address, size));
+}
+
+pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {
+    const flags: u32 = linux.MSG.DONTWAIT | (if (peek) @as(u32, linux.MSG.PEEK) else 0);
+    return signed(linux.recvfrom(fd, buffer, size, flags, null, null));
+}
+
+pub fn send(fd: Descriptor, data: [*]const u8, size: usize) isize {
+    return signed(linux.sendto(fd, data, size, linux.MSG.DONTWAIT | linux.MSG.NOSIGNAL, null, 0));
+}
+
+pub fn shutdownWriting(fd: Descriptor) isize {
+    return signed(linux.shutdown(fd, linux.SHUT.WR));
+}
+
+pub fn setOption(fd: Descriptor, level: i32, option: u32, value: c_int) isize {
+    return signed(linux.setsockopt(fd, level, option, std.mem.asBytes(&value), @sizeOf(c_int)));
+}
+
+pub fn getOption(fd: Descriptor, level: i32, option: u32, value: *c_int) isize {
+    var size: socklen_t = @sizeOf(c_int);
+    return signed(linux.getsockopt(fd, level, option, std.mem.asBytes(value), &size));
+}
+
+/// The kernel frees the number even where it reports an error (close(2)), so there is nothing to repeat.
+pub fn close(fd: Descriptor) void {
+    _ = linux.close(fd);
+}
+
+// ---- Files ----
+
+pub const FileIdentity = struct {
+    device_major: u32,
+    device_minor: u32,
+    inode: u64,
+
+    pub fn eql(a: FileIdentity, b: FileIdentity) bool {
+        return std.meta.eql(a, b);
+    }
+};
+
+/// Null where there is no such file, or on kernels before statx (4.11).
+pub fn fileIdentity(pathname: [*:0]const u8) ?FileIdentity {
+    var information: linux.Statx = undefined;
+    const flags = linux.AT.SYMLINK_NOFOLLOW | linux.AT.STATX_DONT_SYNC;
+    if (signed(linux.statx(linux.AT.FDCWD, pathname, flags, .{ .INO = true }, &information)) < 0) return null;
+    return .{
+        .device_major = information.dev_major,
+        .device_minor = information.dev_minor,
+        .inode = information.ino,
+    };
+}
+
+pub fn unlink(pathname: [*:0]const u8) isize {
+    return signed(linux.unlink(pathname));
+}
+
+pub fn workingDirectory(buffer: []u8) ?[]u8 {
+    const result = signed(linux.getcwd(buffer.ptr, buffer.len));
+    if (result <= 1 or buffer[0] != '/') return null;
+    return buffer[0..@intCast(result - 1)];
+}
+
+// ---- Waiting ----
+
+pub const Waker = if (options.libkqueue) kqueue.Waker else Eventfd;
+
+const Eventfd = struct {
+    fd: Descriptor,
+
+    /// A signal stays until it is taken down, and wakes everybody who waits for this waker.
+    pub const lasts = true;
+
+    pub fn open(failure: *status.Failure) status.Error!Eventfd {
+        const result = signed(linux.eventfd(0, linux.EFD.CLOEXEC | linux.EFD.NONBLOCK));
+        if (result < 0) return failure.system(@intCast(-result));
+        return .{ .fd = @intCast(result) };
+    }
+
+    pub fn close(waker: Eventfd) void {
+        _ = linux.close(waker.fd);
+    }
+
+    /// Readable from here on, until `drain`. Full (EAGAIN) is readable too.
+    pub fn signal(waker: Eventfd) void {
+        const one: u64 = 1;
+        _ = linux.write(waker.fd, std.mem.asBytes(&one), @sizeOf(u64));
+    }
+
+    pub fn drain(waker: Eventfd) void {
+        var count: u64 = 0;
+        _ = linux.read(waker.fd, std.mem.asBytes(&count), @sizeOf(u64));
+    }
+};
+
+pub fn poll(descriptors: []pollfd, timeout_ns: ?u64) isize {
+    if (options.polls_by_kqueue) return kqueue.poll(descriptors, timeout_ns);
+    if (timeout_ns) |ns| {
+        if (ns == 0) return signed(linux.poll(descriptors.ptr, @intCast(descriptors.len), 0));
+        var time: linux.timespec = .{
+            .sec = @intCast(@min(ns / std.time.ns_per_s, std.math.maxInt(i32))),
+            .nsec = @intCast(ns % std.time.ns_per_s),
+        };
+        return signed(linux.ppoll(descriptors.ptr, @intCast(descriptors.len), &time, null));
+    }
+    return signed(linux.ppoll(descriptors.ptr, @intCast(descriptors.len), null, null));
+}
+
+pub fn pollNow(entry: *pollfd) isize {
+    if (options.polls_by_kqueue) return kqueue.look(entry);
+    return poll(entry[0..1], 0);
+}
+
+/// libkqueue's, where it is built in: what kqueue.zig calls.
+pub const kevents = struct {
+    const c = struct {
+        extern "kqueue" fn kqueue() c_int;
+        extern "kqueue" fn kevent(c_int, [*]const Kevent, c_int, [*]Kevent, c_int, ?*const linux.timespec) c_int;
+    };
+
+    pub const filter_user = -11;
+    pub const size = 32;
+    pub const EVFILT = struct {
+        pub const READ = -1;
+        pub const WRITE = -2;
+        pub const USER = -11;
+    };
+    pub const EV = struct {
+        pub const ADD = 0x1;
+        pub const DELETE = 0x2;
+        pub const CLEAR = 0x20;
+        pub const RECEIPT = 0x40;
+        pub const ERROR = 0x4000;
+        pub const EOF = 0x8000;
+    };
+    pub const NOTE = struct {
+        pub const TRIGGER = 0x01000000;
+    };
+    pub const Kevent = extern struct { ident: usize, filter: i16, flags: u16, fflags: u32, data: isize, udata: usize };
+
+    pub fn make() isize {
+        const result = c.kqueue();
+        return if (result < 0) -@as(isize, std.c._errno().*) else result;
+    }
+
+    pub fn call(fd: Descriptor, changes: []const Kevent, reports: []Kevent, timeout_ns: ?u64) isize {
+        const ns = timeout_ns orelse 0;
+        var time: linux.timespec = .{
+            .sec = @intCast(@min(ns / std.time.ns_per_s, std.math.maxInt(i32))),
+            .nsec = @intCast(ns % std.time.ns_per_s),
+        };
+        const limit = if (timeout_ns == null) null else &time;
+        const result = c.kevent(fd, changes.ptr, @intCast(changes.len), reports.ptr, @intCast(reports.len), limit);
+        return if (result < 0) -@as(isize, std.c._errno().*) else result;
+    }
+};
+
+pub fn monotonicNs() u64 {
+    var time: linux.timespec = undefined;
+    // Not linux.clock_gettime: it looks for the vDSO with libc's getauxval, which the library must not need.
+    const number = if (@hasField(linux.SYS, "clock_gettime")) .clock_gettime else .clock_gettime64;
+    const result = signed(linux.syscall2(number, @backingInt(linux.CLOCK.MONOTONIC), @intFromPtr(&time)));
+    std.debug.assert(result == 0); // there is no Linux without it
+    return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
+}
+
+pub const ThreadId = i32;
+
+pub fn threadId() ThreadId {
+    return linux.gettid();
+}
+
+pub fn processId() i32 {
+    return linux.getpid();
+}
+
+/// Lets others run who may be waiting for what this thread gave up.
+pub fn yield() void {
+    _ = linux.sched_yield();
+}
+
+pub fn writeError(text: []const u8) void {
+    _ = linux.write(2, text.ptr, text.len);
+}
+
+// ---- Sleeping for the lock (futex(2)) ----
+
+pub fn sleepWhile(word: *const u32, value: u32) void {
+    _ = linux.futex_4arg(word, .{ .cmd = .WAIT, .private = true }, value, null);
+}
+
+pub fn wakeOne(word: *const u32) void {
+    _ = linux.futex_3arg(word, .{ .cmd = .WAKE, .private = true }, 1);
+}
