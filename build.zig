@@ -19,24 +19,12 @@ pub fn build(b: *std.Build) void {
     // Only LLVM's code tells Valgrind which memory is undefined; without, there is little for it to find.
     const valgrind = b.option(bool, "valgrind", "Make the native tests for Valgrind; it may need -Dcpu=baseline");
 
-    const libkqueue = b.option(bool, "libkqueue", "Linux: watch with an installed libkqueue instead of epoll") orelse false;
-    const polls_by_kqueue = b.option(
-        bool,
-        "polls-by-kqueue",
-        "Wait with a kqueue, as macOS has to, where poll would do",
-    ) orelse false;
-    const options = optionsModule(b, libkqueue, polls_by_kqueue);
-    if (libkqueue) {
-        options.link_libc = true;
-        options.linkSystemLibrary("kqueue", .{});
-    }
-
-    const library = addLibrary(b, target, optimize, options);
+    const library = addLibrary(b, target, optimize);
     b.installArtifact(library);
 
     const check = b.step("check", "Compile the library for every target in native/targets.json");
     for (everyTarget(b)) |one| {
-        const compiled = addLibrary(b, one, optimize, optionsModule(b, false, false));
+        const compiled = addLibrary(b, one, optimize);
         _ = compiled.getEmittedBin(); // or it would only be analysed
         check.dependOn(&compiled.step);
     }
@@ -57,7 +45,7 @@ pub fn build(b: *std.Build) void {
     // One executable that needs nothing beside it: the tests of every file, and those of the C interface end to end.
     const tests = b.addTest(.{
         .name = "bbipc-tests",
-        .root_module = testModule(b, "native/root.zig", header, options, target, optimize_asked orelse .debug, valgrind),
+        .root_module = testModule(b, "native/root.zig", header, target, optimize_asked orelse .debug, valgrind),
         .use_llvm = valgrind,
     });
     const run_tests = addRun(b, tests);
@@ -66,7 +54,7 @@ pub fn build(b: *std.Build) void {
 
     const random_calls = b.addExecutable(.{
         .name = "random-calls",
-        .root_module = testModule(b, "native/random_calls.zig", header, options, target, optimize, valgrind),
+        .root_module = testModule(b, "native/random_calls.zig", header, target, optimize, valgrind),
         .use_llvm = valgrind,
     });
     const run_random_calls = addRun(b, random_calls);
@@ -96,15 +84,6 @@ fn addRun(b: *std.Build, program: *std.Build.Step.Compile) *std.Build.Step.Run {
     return run;
 }
 
-/// native/options.zig, or what the command line says instead.
-fn optionsModule(b: *std.Build, libkqueue: bool, polls_by_kqueue: bool) *std.Build.Module {
-    if (!libkqueue and !polls_by_kqueue) return b.createModule(.{ .root_source_file = b.path("native/options.zig") });
-    const options = b.addOptions();
-    options.addOption(bool, "libkqueue", libkqueue);
-    options.addOption(bool, "polls_by_kqueue", polls_by_kqueue);
-    return options.createModule();
-}
-
 /// Linux is called without libc, Windows by its own libraries; the system calls of the others are no stable interface.
 fn needsLibc(target: std.Build.ResolvedTarget) bool {
     return switch (target.result.os.tag) {
@@ -113,18 +92,12 @@ fn needsLibc(target: std.Build.ResolvedTarget) bool {
     };
 }
 
-fn addLibrary(
-    b: *std.Build,
-    target: std.Build.ResolvedTarget,
-    optimize: std.builtin.Optimize,
-    options: *std.Build.Module,
-) *std.Build.Step.Compile {
+fn addLibrary(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.builtin.Optimize) *std.Build.Step.Compile {
     return b.addLibrary(.{
         .name = "bbipc",
         .linkage = .dynamic,
         .root_module = b.createModule(.{
             .root_source_file = b.path("native/root.zig"),
-            .imports = &.{.{ .name = "options", .module = options }},
             .target = target,
             .optimize = optimize,
             .link_libc = needsLibc(target),
@@ -153,14 +126,13 @@ fn testModule(
     b: *std.Build,
     root_source_file: []const u8,
     header: *std.Build.Module,
-    options: *std.Build.Module,
     target: std.Build.ResolvedTarget,
     optimize: std.builtin.Optimize,
     valgrind: ?bool,
 ) *std.Build.Module {
     return b.createModule(.{
         .root_source_file = b.path(root_source_file),
-        .imports = &.{ .{ .name = "bbipc_h", .module = header }, .{ .name = "options", .module = options } },
+        .imports = &.{.{ .name = "bbipc_h", .module = header }},
         .target = target,
         .optimize = optimize,
         .link_libc = needsLibc(target),

@@ -444,7 +444,7 @@ const Caller = struct {
                 return accepted;
             },
             .make_poller => {
-                const backend = if (self.oneIn(8)) self.random().int(i32) else self.random().uintAtMost(u8, 3);
+                const backend = if (self.oneIn(8)) self.random().int(i32) else self.random().uintAtMost(u8, 4);
                 const made = c.bbipc_make_poller(backend, code);
                 self.keep(.poller, made);
                 return made;
@@ -609,22 +609,19 @@ const Caller = struct {
 
     /// A child that goes on where the parent is, for a while.
     fn fork(self: *Caller) i64 {
-        const linux = std.os.linux;
         c.bbipc_before_fork();
-        const result: isize = @bitCast(linux.fork());
-        if (result == 0) {
+        const process_id = system.fork() catch fail("no child can be made", .{});
+        if (process_id == 0) {
             c.bbipc_after_fork_in_child();
             self.is_child = true;
             self.calls = 200;
             self.run();
             pool.closeAll();
-            linux.exit_group(0);
+            system.exitChild(0);
         }
         c.bbipc_after_fork_in_parent();
-        if (result < 0) fail("fork: {d}", .{result});
-        var wait_status: i32 = -1;
-        while (@as(isize, @bitCast(linux.waitpid(@intCast(result), &wait_status, 0))) != result) {}
-        if (wait_status != 0) fail("a child ended with the status {x}", .{wait_status});
+        const code = system.awaitChild(process_id) catch fail("a child was killed by a signal", .{});
+        if (code != 0) fail("a child ended with the code {d}", .{code});
         self.tally.forks += 1;
         return 0;
     }

@@ -388,7 +388,7 @@ test "arguments outside their range are refused, and nothing is done" {
             try testing.expectEqual(refused, wait(poller, &sockets, null, 1, 0, null));
             try testing.expectEqual(0, wait(poller, &sockets, &happened, huge, 0, null));
             try testing.expectEqual(refused, c.bbipc_monitored_sockets(poller, null, 1));
-            const unknown = [_]i32{ -1, 4, std.math.maxInt(i32), std.math.minInt(i32) };
+            const unknown = [_]i32{ -1, 5, std.math.maxInt(i32), std.math.minInt(i32) };
             for (unknown ++ support.system.backends_lacking) |backend| {
                 try testing.expectEqual(c.BBIPC_ERROR_UNSUPPORTED, c.bbipc_make_poller(backend, null));
             }

@@ -64,18 +64,18 @@ test "a stream can be bound before it connects" {
                 const result = c.bbipc_connect_to_ipv4_tcp_server(
                     0x7f000001,
                     server.address.tcp,
-                    0x7f000002,
+                    support.system.second_loopback,
                     scout.address.tcp,
                     &code,
                 );
                 if (result == c.BBIPC_ERROR_SYSTEM and support.isCode(.ADDRINUSE, code)) continue;
                 const stream = try stage.keep(result);
                 _ = try succeed(c.bbipc_ipv4_local_address(stream, &host, &port, null));
-                try testing.expectEqual(0x7f000002, host);
+                try testing.expectEqual(support.system.second_loopback, host);
                 try testing.expectEqual(scout.address.tcp, port);
                 const accepted = try stage.accept(server);
                 _ = try succeed(c.bbipc_ipv4_remote_address(accepted, &host, &port));
-                try testing.expectEqual(0x7f000002, host);
+                try testing.expectEqual(support.system.second_loopback, host);
                 break;
             } else return error.NoFreePort;
             // An address of another machine can't be bound to (RFC 5737).
@@ -117,13 +117,20 @@ test "a port in use is refused, one that only remembers connections is taken wit
 
 // ---- Local sockets ----
 
-test "a local server with a full backlog is there, but has no room" {
+test "a local server with a full backlog has no room until it accepts" {
     try onTransport(.local, struct {
         fn body(stage: *Stage) !void {
-            const server = try stage.makeServer(0);
-            _ = try stage.connect(server);
-            var code: i32 = 0;
-            try support.expectSystem(.AGAIN, connectLocal(server.address.local.text(), &code), code);
+            const server = try stage.makeServer(1);
+            // Systems differ in how many more than the backlog they take.
+            for (0..8) |_| {
+                var code: i32 = 0;
+                const result = connectLocal(server.address.local.text(), &code);
+                if (result < 0) {
+                    try support.expectCode(support.system.full_backlog_error, .full_backlog, result, code);
+                    break;
+                }
+                _ = try stage.keep(result);
+            } else return error.NeverFull;
             _ = try stage.accept(server);
             _ = try stage.connect(server);
         }

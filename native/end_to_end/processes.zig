@@ -24,54 +24,52 @@ const write_space: u32 = c.BBIPC_WRITE_SPACE;
 
 test "a signal handler that runs ends a wait, which can be taken up again" {
     try onTransport(.local, struct {
-        const linux = std.os.linux;
+        const system = support.system;
+        const Waiting = struct { thread: system.Thread = undefined, is_known: std.atomic.Value(bool) = .init(false) };
 
-        fn handler(_: linux.SIG) callconv(.c) void {}
+        fn introduce(waiting: *Waiting) void {
+            waiting.thread = system.currentThread();
+            waiting.is_known.store(true, .release);
+        }
 
-        fn pollAs(id: *std.atomic.Value(i32), socket: Handle) i64 {
-            id.store(linux.gettid(), .release);
+        fn pollAs(waiting: *Waiting, socket: Handle) i64 {
+            introduce(waiting);
             return poll(socket, data_available, patience_ns);
         }
 
-        fn waitAs(id: *std.atomic.Value(i32), poller: Handle) i64 {
-            id.store(linux.gettid(), .release);
+        fn waitAs(waiting: *Waiting, poller: Handle) i64 {
+            introduce(waiting);
             return waitFor(poller, patience_ns);
         }
 
         fn body(stage: *Stage) !void {
-            const ours: linux.Sigaction = .{
-                .handler = .{ .handler = handler },
-                .mask = linux.sigemptyset(),
-                .flags = 0,
-            };
-            var before: linux.Sigaction = undefined;
-            try testing.expectEqual(0, linux.sigaction(.USR1, &ours, &before));
-            defer _ = linux.sigaction(.USR1, &before, null);
-
+            const handling: system.SignalHandling = try .begin();
+            defer handling.end();
             const pair = try stage.pair();
-            var id: std.atomic.Value(i32) = .init(0);
             {
+                var thread: Waiting = .{};
                 var waiting: support.Call(pollAs) = undefined;
-                try waiting.start(.{ &id, pair.near });
+                try waiting.start(.{ &thread, pair.near });
                 try support.awaitPolling(1);
-                try interrupt(&id);
+                try interrupt(&thread);
                 try testing.expectEqual(c.BBIPC_ERROR_INTERRUPTED, waiting.join());
             }
             for (backends) |backend| {
                 const poller = try stage.poller(backend);
+                var thread: Waiting = .{};
                 var waiting: support.Call(waitAs) = undefined;
-                try waiting.start(.{ &id, poller });
+                try waiting.start(.{ &thread, poller });
                 try support.awaitWaiting(poller, 1);
-                try interrupt(&id);
+                try interrupt(&thread);
                 try testing.expectEqual(c.BBIPC_ERROR_INTERRUPTED, waiting.join());
             }
         }
 
         /// Signals the thread once it sleeps in the kernel: before that, a handler would run to no effect.
-        fn interrupt(id: *std.atomic.Value(i32)) !void {
-            const thread = id.load(.acquire);
-            try support.system.awaitSleep(testing.io, thread);
-            try testing.expectEqual(0, linux.tgkill(linux.getpid(), thread, .USR1));
+        fn interrupt(waiting: *Waiting) !void {
+            try testing.expect(waiting.is_known.load(.acquire));
+            try system.awaitSleep(testing.io, waiting.thread);
+            try system.signalThread(waiting.thread);
         }
     }.body);
 }
@@ -80,23 +78,17 @@ test "a signal handler that runs ends a wait, which can be taken up again" {
 
 /// Runs a function in a forked child and returns what it returned there, 0 to 255.
 fn inChild(comptime function: anytype, arguments: anytype) !u8 {
-    const linux = std.os.linux;
     c.bbipc_before_fork();
-    const result: isize = @bitCast(linux.fork());
-    if (result == 0) {
+    const process_id = try support.system.fork();
+    if (process_id == 0) {
         c.bbipc_after_fork_in_child();
-        linux.exit_group(@call(.auto, function, arguments) catch |err| code: {
+        support.system.exitChild(@call(.auto, function, arguments) catch |err| code: {
             std.debug.print("in the child: {t}\n", .{err});
             break :code 255;
         });
     }
     c.bbipc_after_fork_in_parent();
-    try testing.expect(result > 0);
-    var status: i32 = -1;
-    try testing.expectEqual(result, @as(isize, @bitCast(linux.waitpid(@intCast(result), &status, 0))));
-    const bits: u32 = @bitCast(status);
-    try testing.expect(linux.W.IFEXITED(bits));
-    return @intCast(linux.W.EXITSTATUS(bits));
+    return support.system.awaitChild(process_id);
 }
 
 test "a child uses the servers and streams that it inherits" {

@@ -9,9 +9,8 @@ const testing = std.testing;
 
 /// The tests' only switch on the operating system.
 pub const system = switch (builtin.os.tag) {
-    .linux => @import("linux.zig"),
     .windows => @import("windows.zig"),
-    else => @compileError("the tests have not been brought to this operating system yet"),
+    else => @import("posix.zig"),
 };
 
 /// The header, translated to Zig by the build.
@@ -42,8 +41,8 @@ pub fn succeed(result: c.bbipc_result) error{CallFailed}!i64 {
     return error.CallFailed;
 }
 
-/// What a code of the system's says, by the name that POSIX has for it.
-pub const Reason = enum { AGAIN, ADDRINUSE, ADDRNOTAVAIL, CONNREFUSED, CONNRESET, NOENT, NOTCONN, PIPE };
+/// What a code of the system's says, by the name that POSIX has for it where that is the same everywhere.
+pub const Reason = enum { AGAIN, ADDRINUSE, ADDRNOTAVAIL, CONNREFUSED, CONNRESET, NOENT, NOTCONN, PIPE, full_backlog };
 
 /// A result that comes with a code of the system's.
 pub fn expectCode(expected: i64, reason: Reason, result: c.bbipc_result, system_code: i32) !void {
@@ -306,6 +305,18 @@ pub const Stage = struct {
         std.debug.assert(c.bbipc_finish_writing(stream, null) == 0);
     }
 
+    /// Closes it with bytes unread, which resets a TCP connection.
+    pub fn reset(stage: *Stage, stream: Handle) !void {
+        if (stage.kind() == .tcp) try system.prepareReset(try succeed(c.bbipc_fileno(stream)));
+        stage.close(stream);
+    }
+
+    /// Lets the kernel hear what it will tell of a stream, without the library.
+    pub fn awaitArrival(stage: *Stage, stream: Handle, events: u32) !void {
+        if (stage.kind() == .pipe) return; // whose calls do it
+        try system.awaitBehind(try succeed(c.bbipc_fileno(stream)), events);
+    }
+
     /// What the system shows of a state.
     pub fn shown(stage: *const Stage, events: u32, way: Ending) u32 {
         if (stage.kind() != .tcp) return events;
@@ -381,6 +392,10 @@ pub const Step = struct {
 
     pub fn farCloses(stage: *Stage, pair: Stage.Pair) !void {
         stage.close(pair.far);
+    }
+
+    pub fn farResets(stage: *Stage, pair: Stage.Pair) !void {
+        try stage.reset(pair.far);
     }
 
     /// A TCP stack answers what comes for a closed socket with a reset.

@@ -112,6 +112,7 @@ test "a socket whose end is only now noticed is counted once" {
             const pair = try stage.pair();
             try Step.farWrites(stage, pair);
             try Step.farEnds(stage, pair);
+            try stage.awaitArrival(pair.near, data_available | c.BBIPC_REMOTE_DISCONNECTED);
             const asked: u32 = c.BBIPC_CONNECTION_SUCCEEDED | data_available;
             var happened: u32 = 0;
             const count = c.bbipc_poll_sockets(&pair.near, &asked, &happened, 1, patience_ns, null, null);
@@ -449,10 +450,11 @@ test "an interrupt ends every wait that is under way, each of which can be taken
 test "a thread that hears of what concerns another goes on sleeping" {
     if (builtin.os.tag != .linux) return error.SkipZigTest; // how often a thread slept is read from /proc
     try onTransport(.local, struct {
-        const Sleeper = struct { id: std.atomic.Value(i32) = .init(0) };
+        const Sleeper = struct { thread: support.system.Thread = undefined, is_known: std.atomic.Value(bool) = .init(false) };
 
         fn pollAsSleeper(sleeper: *Sleeper, socket: Handle) i64 {
-            sleeper.id.store(std.os.linux.gettid(), .release);
+            sleeper.thread = support.system.currentThread();
+            sleeper.is_known.store(true, .release);
             return poll(socket, data_available, patience_ns);
         }
 
@@ -488,7 +490,8 @@ test "a thread that hears of what concerns another goes on sleeping" {
 
         fn sleepsOf(sleepers: []Sleeper, counts: []u64) !void {
             for (sleepers, counts) |*sleeper, *count| {
-                count.* = try support.system.sleepsOf(testing.io, sleeper.id.load(.acquire));
+                try testing.expect(sleeper.is_known.load(.acquire));
+                count.* = try support.system.sleepsOf(testing.io, sleeper.thread);
             }
         }
 

@@ -1,4 +1,4 @@
-//! What the tests need of Windows: linux.zig has the same names. Zig's standard library declares few of the system's
+//! What the tests need of Windows: posix.zig has the same names. Zig's standard library declares few of the system's
 //! functions, so they are declared here.
 
 const std = @import("std");
@@ -8,7 +8,7 @@ const c = support.c;
 const HANDLE = windows.HANDLE;
 
 pub const backends = [_]i32{c.BBIPC_BACKEND_IOCP};
-pub const backends_lacking = [_]i32{ c.BBIPC_BACKEND_EPOLL, c.BBIPC_BACKEND_POLL };
+pub const backends_lacking = [_]i32{ c.BBIPC_BACKEND_EPOLL, c.BBIPC_BACKEND_POLL, c.BBIPC_BACKEND_KQUEUE };
 
 /// Local streams are named pipes: they can't be finished, only closed, and have no number for other libraries.
 pub const has_pipes = true;
@@ -24,6 +24,17 @@ pub fn isWine() bool {
 /// Windows refuses a client that finds the backlog full, who then tries again for a second or two.
 pub fn waitsForBacklog() bool {
     return isWine();
+}
+
+/// Makes the coming close of a TCP socket a reset. It is one in any case when bytes are unread.
+pub fn prepareReset(_: i64) !void {}
+
+/// What a loopback connection does is known when the call that does it returns.
+pub fn awaitBehind(_: i64, _: u32) !void {}
+
+/// There are no Unix domain sockets to ask this of.
+pub fn resetsLocal() bool {
+    return false;
 }
 
 /// Windows drops what has not been read when a reset arrives.
@@ -44,7 +55,7 @@ pub fn guardsRememberedPorts() bool {
 pub fn codesOf(reason: support.Reason) []const i32 {
     return switch (reason) {
         // WSAEWOULDBLOCK; ERROR_PIPE_BUSY
-        .AGAIN => &.{ 10035, 231 },
+        .AGAIN, .full_backlog => &.{ 10035, 231 },
         .ADDRINUSE => &.{10048},
         .ADDRNOTAVAIL => &.{10049},
         .CONNREFUSED => &.{10061},

@@ -6,9 +6,11 @@
 //!   inherits the descriptor.
 //! - macOS has no MSG_NOSIGNAL that its oldest supported version knows: SO_NOSIGPIPE, which accepted sockets inherit. Nor
 //!   does its send know MSG_DONTWAIT: there O_NONBLOCK alone keeps a write from blocking.
-//! - macOS's poll can't tell the end of a stream while bytes before it are unread (see kqueue.zig).
+//! - poll is good for a look, but not for a wait: see kqueue.zig. FreeBSD's tells all at once; macOS's can't tell which
+//!   end of a stream it is.
 //! - A kqueue is not inherited by fork(): in the child its number means nothing, or another file.
-//! - A connection that was reset before accept took it may be told as an address of no size.
+//! - A connection that was reset before accept took it is ECONNABORTED, or on macOS an address of no size.
+//! - Whoever closes a TCP socket with bytes unread does not reset the connection, as he does on Linux.
 //! - A local server's full backlog is ECONNREFUSED, as if nobody listened.
 //! - A send may fail for want of memory (ENOBUFS), which passes like a full buffer; and on macOS with EPROTOTYPE in the
 //!   moment in which the connection breaks, where the next send tells the truth (libuv knows it too).
@@ -17,7 +19,6 @@ const std = @import("std");
 const builtin = @import("builtin");
 const c = std.c;
 const kqueue = @import("kqueue.zig");
-const options = @import("options");
 const status = @import("../status.zig");
 
 const is_macos = builtin.os.tag == .macos;
@@ -36,9 +37,6 @@ pub const POLL = c.POLL;
 
 /// FreeBSD's poll.h has it (13.1 and later), Zig's POLL has not. On macOS it is ours: see `poll`.
 pub const POLLRDHUP = 0x4000;
-
-/// FreeBSD's poll.h.
-const INFTIM = -1;
 
 /// What FreeBSD takes for a timeout at the most is 100,000,000 seconds; whoever waits longer waits again.
 const timeout_seconds_max = 100_000_000;
@@ -261,6 +259,11 @@ pub const kevents = struct {
             if (timeout_ns == null) null else &time,
         ));
     }
+
+    pub fn sleep(duration_ns: u64) isize {
+        const time = timeOf(duration_ns);
+        return signed(c.nanosleep(&time, null));
+    }
 };
 
 fn timeOf(ns: u64) c.timespec {
@@ -269,37 +272,29 @@ fn timeOf(ns: u64) c.timespec {
     return .{ .sec = @intCast(seconds), .nsec = @intCast(ns % std.time.ns_per_s) };
 }
 
-/// Whether what poll(2) can't tell has to be learnt from a kqueue.
-const polls_by_kqueue = is_macos or options.polls_by_kqueue;
-
-pub fn poll(entries: []pollfd, timeout_ns: ?u64) isize {
-    if (polls_by_kqueue) return kqueue.poll(entries, timeout_ns);
-    var time = timeOf(timeout_ns orelse 0);
-    return signed(c.ppoll(entries.ptr, @intCast(entries.len), if (timeout_ns == null) null else &time, null));
-}
+pub const poll = kqueue.poll;
 
 pub fn pollNow(entry: *pollfd) isize {
-    if (!polls_by_kqueue) return poll(entry[0..1], 0);
-    if (!is_macos) return kqueue.look(entry);
+    const at_once: c.timespec = .{ .sec = 0, .nsec = 0 };
+    if (!is_macos) return signed(c.ppoll(entry[0..1], 1, &at_once, null));
 
-    // As long as there is no end to tell of, macOS's own poll will do. It always sees the end of what arrives.
+    // As long as there is no end to tell of, macOS's poll will do. It always sees the end of what arrives.
     const asked = entry.events;
     entry.events = (asked & (POLL.IN | POLL.OUT)) | POLL.HUP;
     defer entry.events = asked;
-    const result = c.poll(entry[0..1], 1, 0);
-    if (result <= 0 or entry.revents & POLL.HUP == 0) return signed(result);
+    const result = signed(c.poll(entry[0..1], 1, 0));
+    if (result <= 0 or entry.revents & POLL.HUP == 0) return result;
     var looked: pollfd = .{ .fd = entry.fd, .events = asked, .revents = 0 };
     const answer = kqueue.look(&looked);
     if (answer >= 0) {
         entry.revents = looked.revents;
         return answer;
     }
-    // No descriptor is left for a kqueue. Which end it is can be learnt without, whether it is both can't.
+    // No descriptor is left for a kqueue. Whether the stream has ended can be learnt without one, and no more.
     entry.events = POLL.IN;
-    const told = c.poll(entry[0..1], 1, 0);
-    if (told < 0) return signed(told);
-    if (entry.revents & POLL.HUP != 0) entry.revents = POLL.IN | POLLRDHUP;
-    entry.revents &= asked;
+    const told = signed(c.poll(entry[0..1], 1, 0));
+    if (told < 0) return told;
+    entry.revents = asked & if (entry.revents & POLL.HUP != 0) POLL.IN | POLLRDHUP else entry.revents;
     return @intFromBool(entry.revents != 0);
 }
 

@@ -247,22 +247,32 @@ pub const Snapshot = struct {
 
 // ---- poll(2), as other systems have it ----
 //
-// macOS's poll works with a kqueue of its own, and shows: it has no POLLRDHUP; POLLHUP means either direction and hides
-// POLLOUT; a wait for POLLHUP alone is over, unheard, with the first byte that arrives; and of a descriptor that is listed
-// twice it sees the second entry alone (XNU's sys_generic.c). So here is one that has none of that.
+// FreeBSD's poll never wakes a wait that asks for nothing but what is reported unasked, POLLHUP (sopoll_generic in its
+// uipc_socket.c), and so hears of no severed connection. macOS's works with a kqueue of its own, and it shows: there is
+// no POLLRDHUP; POLLHUP means either direction and hides POLLOUT; a wait for POLLHUP alone is over, unheard, with the
+// first byte that arrives; and of a descriptor that is listed twice the second entry alone counts (XNU's sys_generic.c).
+// So here is one that does none of this.
 
 const few_entries = 17;
+
+/// Out of descriptors, or of memory: how long to sleep between two looks.
+const pause_ns = 10 * std.time.ns_per_ms;
 
 /// Like poll(2) with POLLRDHUP.
 pub fn poll(entries: []sys.pollfd, timeout_ns: ?u64) isize {
     const end_ns: ?u64 = if (timeout_ns) |ns| sys.monotonicNs() +| ns else null;
+    if (entries.len <= few_entries) {
+        // Cheaper than a kqueue, and mostly enough.
+        const ready = lookAtAll(entries);
+        if (ready != 0 or timeout_ns == 0) return ready;
+    }
     var few: [2 * few_entries]Kevent = undefined;
     const room = 2 * @max(1, entries.len);
     const reports = if (room <= few.len) few[0..room] else sys.allocator.alloc(Kevent, room) catch return failed(.NOMEM);
     defer if (room > few.len) sys.allocator.free(reports);
 
     const made = kernel.make();
-    if (made < 0) return made;
+    if (made < 0) return pollByLooking(entries, end_ns);
     const fd: sys.Descriptor = @intCast(made);
     defer sys.close(fd);
 
@@ -279,8 +289,7 @@ pub fn poll(entries: []sys.pollfd, timeout_ns: ?u64) isize {
     };
 
     while (true) {
-        const now_ns = if (end_ns == null) 0 else sys.monotonicNs();
-        const left_ns: ?u64 = if (ready > 0) 0 else if (end_ns) |end| end -| now_ns else null;
+        const left_ns: ?u64 = if (ready > 0) 0 else remainingNs(end_ns);
         const result = kernel.call(fd, &.{}, reports, left_ns);
         if (result < 0) return result;
         const reported = reports[0..@intCast(result)];
@@ -305,6 +314,34 @@ pub fn poll(entries: []sys.pollfd, timeout_ns: ?u64) isize {
 
 fn failed(e: sys.E) isize {
     return -@as(isize, sys.codeOf(e));
+}
+
+fn remainingNs(end_ns: ?u64) ?u64 {
+    return (end_ns orelse return null) -| sys.monotonicNs();
+}
+
+fn lookAtAll(entries: []sys.pollfd) isize {
+    var ready: isize = 0;
+    for (entries) |*entry| {
+        entry.revents = 0;
+        if (entry.fd < 0) continue;
+        const result = sys.pollNow(entry);
+        if (result < 0) return result;
+        ready += result;
+    }
+    return ready;
+}
+
+/// Where there is no kqueue to be had, a wait still comes to its end.
+fn pollByLooking(entries: []sys.pollfd, end_ns: ?u64) isize {
+    while (true) {
+        const ready = lookAtAll(entries);
+        if (ready != 0) return ready;
+        const left_ns = remainingNs(end_ns) orelse pause_ns;
+        if (left_ns == 0) return 0;
+        const slept = kernel.sleep(@min(left_ns, pause_ns));
+        if (slept < 0) return slept;
+    }
 }
 
 /// Watches, of what poll would report of the entry, that for which the watches have these flags.

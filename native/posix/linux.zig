@@ -4,8 +4,6 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const linux = std.os.linux;
-const kqueue = @import("kqueue.zig");
-const options = @import("options");
 const status = @import("../status.zig");
 
 pub const Descriptor = linux.fd_t;
@@ -136,38 +134,35 @@ pub fn workingDirectory(buffer: []u8) ?[]u8 {
 
 // ---- Waiting ----
 
-pub const Waker = if (options.libkqueue) kqueue.Waker else Eventfd;
-
-const Eventfd = struct {
+pub const Waker = struct {
     fd: Descriptor,
 
     /// A signal stays until it is taken down, and wakes everybody who waits for this waker.
     pub const lasts = true;
 
-    pub fn open(failure: *status.Failure) status.Error!Eventfd {
+    pub fn open(failure: *status.Failure) status.Error!Waker {
         const result = signed(linux.eventfd(0, linux.EFD.CLOEXEC | linux.EFD.NONBLOCK));
         if (result < 0) return failure.system(@intCast(-result));
         return .{ .fd = @intCast(result) };
     }
 
-    pub fn close(waker: Eventfd) void {
+    pub fn close(waker: Waker) void {
         _ = linux.close(waker.fd);
     }
 
     /// Readable from here on, until `drain`. Full (EAGAIN) is readable too.
-    pub fn signal(waker: Eventfd) void {
+    pub fn signal(waker: Waker) void {
         const one: u64 = 1;
         _ = linux.write(waker.fd, std.mem.asBytes(&one), @sizeOf(u64));
     }
 
-    pub fn drain(waker: Eventfd) void {
+    pub fn drain(waker: Waker) void {
         var count: u64 = 0;
         _ = linux.read(waker.fd, std.mem.asBytes(&count), @sizeOf(u64));
     }
 };
 
 pub fn poll(descriptors: []pollfd, timeout_ns: ?u64) isize {
-    if (options.polls_by_kqueue) return kqueue.poll(descriptors, timeout_ns);
     if (timeout_ns) |ns| {
         if (ns == 0) return signed(linux.poll(descriptors.ptr, @intCast(descriptors.len), 0));
         var time: linux.timespec = .{
@@ -180,53 +175,8 @@ pub fn poll(descriptors: []pollfd, timeout_ns: ?u64) isize {
 }
 
 pub fn pollNow(entry: *pollfd) isize {
-    if (options.polls_by_kqueue) return kqueue.look(entry);
     return poll(entry[0..1], 0);
 }
-
-/// libkqueue's, where it is built in: what kqueue.zig calls.
-pub const kevents = struct {
-    const c = struct {
-        extern "kqueue" fn kqueue() c_int;
-        extern "kqueue" fn kevent(c_int, [*]const Kevent, c_int, [*]Kevent, c_int, ?*const linux.timespec) c_int;
-    };
-
-    pub const filter_user = -11;
-    pub const size = 32;
-    pub const EVFILT = struct {
-        pub const READ = -1;
-        pub const WRITE = -2;
-        pub const USER = -11;
-    };
-    pub const EV = struct {
-        pub const ADD = 0x1;
-        pub const DELETE = 0x2;
-        pub const CLEAR = 0x20;
-        pub const RECEIPT = 0x40;
-        pub const ERROR = 0x4000;
-        pub const EOF = 0x8000;
-    };
-    pub const NOTE = struct {
-        pub const TRIGGER = 0x01000000;
-    };
-    pub const Kevent = extern struct { ident: usize, filter: i16, flags: u16, fflags: u32, data: isize, udata: usize };
-
-    pub fn make() isize {
-        const result = c.kqueue();
-        return if (result < 0) -@as(isize, std.c._errno().*) else result;
-    }
-
-    pub fn call(fd: Descriptor, changes: []const Kevent, reports: []Kevent, timeout_ns: ?u64) isize {
-        const ns = timeout_ns orelse 0;
-        var time: linux.timespec = .{
-            .sec = @intCast(@min(ns / std.time.ns_per_s, std.math.maxInt(i32))),
-            .nsec = @intCast(ns % std.time.ns_per_s),
-        };
-        const limit = if (timeout_ns == null) null else &time;
-        const result = c.kevent(fd, changes.ptr, @intCast(changes.len), reports.ptr, @intCast(reports.len), limit);
-        return if (result < 0) -@as(isize, std.c._errno().*) else result;
-    }
-};
 
 pub fn monotonicNs() u64 {
     var time: linux.timespec = undefined;

@@ -2,7 +2,6 @@
 
 const std = @import("std");
 const builtin = @import("builtin");
-const options = @import("options");
 const events = @import("../events.zig");
 const status = @import("../status.zig");
 
@@ -12,7 +11,7 @@ pub const local = @import("local.zig");
 pub const poll = @import("poll.zig");
 /// The kernel's own selector for many sockets.
 const scalable = switch (builtin.os.tag) {
-    .linux => if (options.libkqueue) @import("kqueue.zig") else @import("epoll.zig"),
+    .linux => @import("epoll.zig"),
     else => @import("kqueue.zig"),
 };
 const sockets = @import("stream.zig");
