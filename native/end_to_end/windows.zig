@@ -37,6 +37,12 @@ pub fn resetsLocal() bool {
     return false;
 }
 
+/// What a local client gets that finds the backlog full.
+pub const full_backlog_error = c.BBIPC_ERROR_SYSTEM;
+
+/// Another address of this machine than 127.0.0.1, if it has one from the start.
+pub const second_loopback: u32 = 0x7f000002;
+
 /// Windows drops what has not been read when a reset arrives.
 pub fn resetKeepsData() bool {
     return isWine();
