@@ -61,6 +61,19 @@ pub fn resetsLocal() bool {
     return is_linux;
 }
 
+/// What macOS has to look at with a kqueue, FreeBSD's poll can tell too. So on FreeBSD both must say the same.
+pub fn expectSameByKqueue(descriptor: i64) !void {
+    if (builtin.os.tag != .freebsd) return;
+    const kqueue_zig = @import("../posix/kqueue.zig");
+    // Room for a write is told differently where there is an end to tell of.
+    const bits = sys.POLL.IN | sys.POLLRDHUP | sys.POLL.HUP;
+    var by_poll: sys.pollfd = .{ .fd = @intCast(descriptor), .events = bits, .revents = 0 };
+    var by_kqueue = by_poll;
+    try std.testing.expect(sys.pollNow(&by_poll) >= 0);
+    try std.testing.expect(kqueue_zig.look(&by_kqueue) >= 0);
+    try std.testing.expectEqual(by_poll.revents & bits, by_kqueue.revents & bits);
+}
+
 /// Bytes that arrived before a reset can be read.
 pub fn resetKeepsData() bool {
     return true;
@@ -127,6 +140,23 @@ fn countDescriptors() usize {
     }
     return count;
 }
+
+/// This process gets no more descriptors, until `end`.
+pub const NoDescriptors = struct {
+    before: std.posix.rlimit,
+
+    pub fn begin() !NoDescriptors {
+        const before = try std.posix.getrlimit(.NOFILE);
+        const lowest_free = try checked(raw.dup(2));
+        _ = raw.close(@intCast(lowest_free));
+        try std.posix.setrlimit(.NOFILE, .{ .cur = @intCast(lowest_free), .max = before.max });
+        return .{ .before = before };
+    }
+
+    pub fn end(none: *const NoDescriptors) void {
+        std.posix.setrlimit(.NOFILE, none.before) catch {};
+    }
+};
 
 /// What the library keeps for good is made with the first wait.
 pub fn warmUp() !void {

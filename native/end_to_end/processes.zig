@@ -1,4 +1,4 @@
-//! The library among the rest of its process, where that has signals and can fork.
+//! The library among the rest of its process, where that has signals, a limit of descriptors, and can fork.
 
 const std = @import("std");
 const support = @import("support.zig");
@@ -70,6 +70,31 @@ test "a signal handler that runs ends a wait, which can be taken up again" {
             try testing.expect(waiting.is_known.load(.acquire));
             try system.awaitSleep(testing.io, waiting.thread);
             try system.signalThread(waiting.thread);
+        }
+    }.body);
+}
+
+// ---- Descriptors ----
+
+test "a wait without a descriptor to spare is a wait all the same" {
+    try eachTransport(struct {
+        fn body(stage: *Stage) !void {
+            const pair = try stage.pair();
+            const none: support.system.NoDescriptors = try .begin();
+            defer none.end();
+            try testing.expectEqual(c.BBIPC_ERROR_SYSTEM, c.bbipc_make_poller(c.BBIPC_BACKEND_DEFAULT, null));
+            const timeout_ns = 30 * std.time.ns_per_ms;
+            const start_ns = support.monotonicNs();
+            try expectEvents(0, poll(pair.near, data_available, timeout_ns));
+            try testing.expect(support.monotonicNs() - start_ns >= timeout_ns);
+            var waiting: support.Call(poll) = undefined;
+            try waiting.start(.{ pair.near, data_available, patience_ns });
+            try support.awaitPolling(1);
+            try Step.farWrites(stage, pair);
+            try expectEvents(data_available, waiting.join());
+            try Step.nearReads(stage, pair);
+            stage.end(pair.far);
+            try support.awaitEvent(pair.near, c.BBIPC_END_OF_DATA);
         }
     }.body);
 }

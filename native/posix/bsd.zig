@@ -275,13 +275,20 @@ fn timeOf(ns: u64) c.timespec {
 pub const poll = kqueue.poll;
 
 pub fn pollNow(entry: *pollfd) isize {
-    const at_once: c.timespec = .{ .sec = 0, .nsec = 0 };
-    if (!is_macos) return signed(c.ppoll(entry[0..1], 1, &at_once, null));
+    const asked = entry.events;
+    defer entry.events = asked;
+    if (!is_macos) {
+        // What is not asked for is not told, and FreeBSD 15's POLLHUP for a local stream means our own half-close too.
+        entry.events = POLL.IN | POLL.OUT | POLLRDHUP;
+        const result = signed(c.poll(entry[0..1], 1, 0));
+        if (result < 0) return result;
+        const unasked: i16 = if (entry.revents & POLLRDHUP != 0) POLL.ERR | POLL.NVAL | POLL.HUP else POLL.ERR | POLL.NVAL;
+        entry.revents &= asked | unasked;
+        return @intFromBool(entry.revents != 0);
+    }
 
     // As long as there is no end to tell of, macOS's poll will do. It always sees the end of what arrives.
-    const asked = entry.events;
     entry.events = (asked & (POLL.IN | POLL.OUT)) | POLL.HUP;
-    defer entry.events = asked;
     const result = signed(c.poll(entry[0..1], 1, 0));
     if (result <= 0 or entry.revents & POLL.HUP == 0) return result;
     var looked: pollfd = .{ .fd = entry.fd, .events = asked, .revents = 0 };
