@@ -1,9 +1,13 @@
 //! Handles: numbers to objects, with generations and pins; and the library's one lock.
 //!
-//! A handle is a slot's index (low 32 bits) and its generation (the 31 bits above). A slot's `word` carries the
-//! generation, whether it is closed, and how many calls use it now (pins), so that pinning is one atomic exchange and
-//! takes no lock. `close` marks the slot; the object goes when the last pin does; the next object in the slot has the
-//! next generation. Slots never move and are never freed, so a made-up handle can always be looked at.
+//! A handle is a slot's index (low 32 bits) and its generation (the 31 bits above). A slot's `use` carries whether it is
+//! closed, and how many calls use it now (pins), so that pinning is one atomic exchange and takes no lock. `close` marks
+//! the slot; the object goes when the last pin does; the next object in the slot has the next generation. Slots never
+//! move and are never freed, so a made-up handle can always be looked at.
+//!
+//! The generation is a number of its own, because 32-bit processors are to be had without atomic operations on 64 bits.
+//! It changes only while the slot is closed and has no pins: once a slot is pinned, its generation is certain. An old
+//! handle whose slot is reopened just then pins the new object for a moment, and lets it go.
 //!
 //! One lock guards all the rest (slots' tables, registrations, waiters, what a stream knows of its connection). It is
 //! held for short sections that never block; reading and writing don't take it. One lock can't deadlock with itself,
@@ -26,7 +30,8 @@ pub const Object = union(enum) {
 };
 
 pub const Slot = struct {
-    word: std.atomic.Value(u64),
+    use: std.atomic.Value(u32) = .init(closed_bit),
+    generation: std.atomic.Value(u32) = .init(1),
     index: u32,
     next_free: ?*Slot = null,
     object: Object = .none,
@@ -35,24 +40,16 @@ pub const Slot = struct {
     /// For sockets: how many threads wait in poll_sockets for this one.
     waiting: u32 = 0,
 
-    const closed_bit: u64 = 1 << 31;
-    const pins_mask: u64 = closed_bit - 1;
-
-    fn wordOf(generation: u32) u64 {
-        return @as(u64, generation) << 32;
-    }
-
-    fn generationOf(word: u64) u32 {
-        return @intCast(word >> 32);
-    }
+    const closed_bit: u32 = 1 << 31;
+    const pins_mask: u32 = closed_bit - 1;
 
     /// Its current handle. Only for a slot that is pinned, or not closed under the lock.
     pub fn handle(slot: *const Slot) Handle {
-        return @bitCast((slot.word.load(.monotonic) & ~(closed_bit | pins_mask)) | slot.index);
+        return @as(Handle, slot.generation.load(.monotonic)) << 32 | slot.index;
     }
 
     pub fn isClosed(slot: *const Slot) bool {
-        return slot.word.load(.acquire) & closed_bit != 0;
+        return slot.use.load(.acquire) & closed_bit != 0;
     }
 
     pub fn isSocket(slot: *const Slot) bool {
@@ -62,20 +59,26 @@ pub const Slot = struct {
         };
     }
 
-    /// Keeps the object alive until `unpin`, unless it is closed or of another generation.
+    /// Keeps the object alive until `unpin`, unless it is closed or of another generation. Without the lock, which to
+    /// unpin may take.
     fn pin(slot: *Slot, generation: u32) status.Error!void {
-        var word = slot.word.load(.monotonic);
+        // Seldom wrong, and certain below.
+        if (slot.generation.load(.monotonic) != generation) return error.InvalidHandle;
+        var use = slot.use.load(.monotonic);
         while (true) {
-            if (generationOf(word) != generation or word & closed_bit != 0) return error.InvalidHandle;
-            if (word & pins_mask == pins_mask) return error.OutOfMemory;
-            word = slot.word.cmpxchgWeak(word, word + 1, .acquire, .monotonic) orelse return;
+            if (use & closed_bit != 0) return error.InvalidHandle;
+            if (use & pins_mask == pins_mask) return error.OutOfMemory;
+            use = slot.use.cmpxchgWeak(use, use + 1, .acquire, .monotonic) orelse break;
         }
+        if (slot.generation.load(.monotonic) == generation) return;
+        slot.unpin();
+        return error.InvalidHandle;
     }
 
     pub fn unpin(slot: *Slot) void {
-        const before = slot.word.fetchSub(1, .acq_rel);
+        const before = slot.use.fetchSub(1, .acq_rel);
         std.debug.assert(before & pins_mask > 0);
-        if (before & (closed_bit | pins_mask) == closed_bit | 1) table.finish(slot);
+        if (before == closed_bit | 1) table.finish(slot);
     }
 };
 
@@ -91,7 +94,7 @@ pub const Table = struct {
     /// Oldest first, so that a generation is used up as late as can be.
     free_first: ?*Slot = null,
     free_last: ?*Slot = null,
-    open_count: std.atomic.Value(u64) = .init(0),
+    open_count: std.atomic.Value(u32) = .init(0),
     /// The threads in poll_sockets, of the process that is named.
     poll_waiters: waiters.Waiters = .{},
     poll_waiters_process: i32 = 0,
@@ -149,8 +152,7 @@ pub const Table = struct {
     /// With the lock held: the slot of an open handle, which can't go before the lock does.
     pub fn find(self: *Table, handle: Handle) ?*Slot {
         const found = self.slotOf(handle) catch return null;
-        const word = found.slot.word.load(.acquire);
-        if (Slot.generationOf(word) != found.generation or word & Slot.closed_bit != 0) return null;
+        if (found.slot.isClosed() or found.slot.generation.load(.monotonic) != found.generation) return null;
         return found.slot;
     }
 
@@ -167,10 +169,7 @@ pub const Table = struct {
         const place = placeOf(self.slots_count) orelse return error.OutOfMemory;
         if (place.offset == 0) {
             const segment = try std.heap.page_allocator.alloc(Slot, place.size);
-            for (segment, self.slots_count..) |*slot, index| slot.* = .{
-                .word = .init(Slot.wordOf(1) | Slot.closed_bit),
-                .index = @intCast(index),
-            };
+            for (segment, self.slots_count..) |*slot, index| slot.* = .{ .index = @intCast(index) };
             self.segments[place.segment].store(segment.ptr, .release);
         }
         self.slots_count += 1;
@@ -181,8 +180,9 @@ pub const Table = struct {
         std.debug.assert(slot.object == .none and slot.isClosed());
         slot.object = object;
         _ = self.open_count.fetchAdd(1, .monotonic);
-        slot.word.store(Slot.wordOf(Slot.generationOf(slot.word.load(.monotonic))), .release);
-        return slot.handle();
+        const handle = slot.handle();
+        slot.use.store(0, .release);
+        return handle;
     }
 
     pub fn abandon(self: *Table, slot: *Slot) void {
@@ -213,7 +213,7 @@ pub const Table = struct {
                     self.notifyPollWaiters(slot);
                 },
             }
-            _ = slot.word.fetchOr(Slot.closed_bit, .acq_rel);
+            _ = slot.use.fetchOr(Slot.closed_bit, .acq_rel);
             _ = self.open_count.fetchSub(1, .monotonic);
         }
         if (slot.object == .server) slot.object.server.prepareClose();
@@ -232,10 +232,10 @@ pub const Table = struct {
         std.debug.assert(slot.registrations.first == null);
         std.debug.assert(slot.waiting == 0);
         slot.object = .none;
-        const generation = Slot.generationOf(slot.word.load(.monotonic));
+        const generation = slot.generation.load(.monotonic);
         // A slot whose generations are used up is never used again, or its handles would be.
         if (generation == generation_max) return;
-        slot.word.store(Slot.wordOf(generation + 1) | Slot.closed_bit, .release);
+        slot.generation.store(generation + 1, .monotonic);
         self.release(slot);
     }
 
@@ -302,7 +302,7 @@ pub const Table = struct {
         for (0..self.slots_count) |index| {
             const slot = self.slotAt(@intCast(index)).?;
             slot.waiting = 0;
-            const pins = slot.word.load(.monotonic) & Slot.pins_mask;
+            const pins = slot.use.load(.monotonic) & Slot.pins_mask;
             if (pins == 0) continue;
             // Pinned by threads that are not here.
             for (0..pins) |_| slot.unpin();

@@ -34,11 +34,11 @@ const Registration = struct {
     in_socket: std.DoublyLinkedList.Node = .{},
 
     fn fromPoller(node: *std.DoublyLinkedList.Node) *Registration {
-        return @fieldParentPtr("in_poller", node);
+        return @alignCast(@fieldParentPtr("in_poller", node));
     }
 
     fn fromSocket(node: *std.DoublyLinkedList.Node) *Registration {
-        return @fieldParentPtr("in_socket", node);
+        return @alignCast(@fieldParentPtr("in_socket", node));
     }
 
     fn plan(registration: *const Registration) events.Plan {

@@ -64,7 +64,7 @@ pub const Watch = struct {
     };
 
     pub fn fromNode(node: *std.DoublyLinkedList.Node) *Watch {
-        return @fieldParentPtr("node", node);
+        return @alignCast(@fieldParentPtr("node", node));
     }
 
     fn wants(watch: *const Watch, conditions: events.Conditions) bool {

@@ -25,7 +25,7 @@ pub const Descriptor = union(enum) {
 
 /// What the system still has of this process: every operation block that it can write to, and every packet that is queued
 /// for one.
-pub var pending_operations: std.atomic.Value(u64) = .init(0);
+pub var pending_operations: std.atomic.Value(u32) = .init(0);
 
 pub fn pendingOperations() u64 {
     return pending_operations.load(.acquire);
