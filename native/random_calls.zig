@@ -25,9 +25,9 @@ fn fail(comptime format: []const u8, arguments: anytype) noreturn {
 pub fn main(init: std.process.Init) !void {
     const arguments = try init.minimal.args.toSlice(init.arena.allocator());
     if (arguments.len < 3 or arguments.len > 4) fail("usage: random-calls CALLS SEED [THREADS]", .{});
-    const calls = numberOf(arguments[1]);
-    const seed = numberOf(arguments[2]);
-    const threads_count = if (arguments.len > 3) numberOf(arguments[3]) else 1;
+    const calls = numberOf(usize, arguments[1]);
+    const seed = numberOf(u64, arguments[2]);
+    const threads_count = if (arguments.len > 3) numberOf(usize, arguments[3]) else 1;
     if (threads_count == 0 or threads_count > threads_max) fail("1 to {d} threads", .{threads_max});
 
     const shared: Shared = try .init(init.io);
@@ -89,8 +89,8 @@ pub fn main(init: std.process.Init) !void {
 const threads_max = 64;
 const patience_ns = 20 * std.time.ns_per_s;
 
-fn numberOf(text: []const u8) u64 {
-    return std.fmt.parseInt(u64, text, 10) catch fail("not a number: {s}", .{text});
+fn numberOf(comptime Number: type, text: []const u8) Number {
+    return std.fmt.parseInt(Number, text, 10) catch fail("not a number: {s}", .{text});
 }
 
 const Kind = enum { server, stream, poller };
@@ -99,9 +99,11 @@ const Kind = enum { server, stream, poller };
 const Pool = struct {
     const size_max = 160;
 
-    handles: [3][size_max]std.atomic.Value(Handle) = @splat(@splat(.init(0))),
+    /// Not every processor can exchange a handle in one step.
+    lock: sys.Lock = .{},
+    handles: [3][size_max]Handle = @splat(@splat(0)),
 
-    fn of(self: *Pool, kind: Kind) []std.atomic.Value(Handle) {
+    fn of(self: *Pool, kind: Kind) []Handle {
         return switch (kind) {
             .server => self.handles[0][0..20],
             .stream => self.handles[1][0..size_max],
@@ -109,9 +111,28 @@ const Pool = struct {
         };
     }
 
+    /// One of this kind.
+    fn pick(self: *Pool, kind: Kind, random: std.Random) Handle {
+        self.lock.lock();
+        defer self.lock.unlock();
+        const among = self.of(kind);
+        return among[random.uintLessThan(usize, among.len)];
+    }
+
+    /// Puts a handle in the place of another, which is returned.
+    fn exchange(self: *Pool, kind: Kind, handle: Handle, random: std.Random) Handle {
+        self.lock.lock();
+        defer self.lock.unlock();
+        const among = self.of(kind);
+        const place = &among[random.uintLessThan(usize, among.len)];
+        defer place.* = handle;
+        return place.*;
+    }
+
+    /// For the last thread.
     fn closeAll(self: *Pool) void {
-        for (&self.handles) |*kind| for (kind) |*handle| {
-            _ = c.bbipc_close(handle.load(.monotonic));
+        for (self.handles) |kind| for (kind) |handle| {
+            _ = c.bbipc_close(handle);
         };
     }
 };
@@ -230,7 +251,7 @@ const Tally = struct {
 const Caller = struct {
     shared: *const Shared,
     generator: std.Random.DefaultPrng,
-    calls: u64,
+    calls: usize,
     tally: Tally = .{},
     is_child: bool = false,
     code: i32 = 0,
@@ -239,7 +260,7 @@ const Caller = struct {
     const filler = 0xa5;
     const many = 40;
 
-    fn init(shared: *const Shared, seed: u64, calls: u64) Caller {
+    fn init(shared: *const Shared, seed: u64, calls: usize) Caller {
         return .{ .shared = shared, .generator = .init(seed), .calls = calls };
     }
 
@@ -279,8 +300,7 @@ const Caller = struct {
     }
 
     fn pick(self: *Caller, kind: Kind) Handle {
-        const among = pool.of(kind);
-        return among[self.random().uintLessThan(usize, among.len)].load(.monotonic);
+        return pool.pick(kind, self.random());
     }
 
     fn socket(self: *Caller) Handle {
@@ -378,9 +398,7 @@ const Caller = struct {
     fn keep(self: *Caller, kind: Kind, result: i64) void {
         if (result < 0) return;
         if (result == 0) fail("a {t} has the handle 0", .{kind});
-        const among = pool.of(kind);
-        const old = among[self.random().uintLessThan(usize, among.len)].swap(result, .monotonic);
-        _ = c.bbipc_close(old);
+        _ = c.bbipc_close(pool.exchange(kind, result, self.random()));
     }
 
     fn expectEvents(_: *Caller, asked: u32, result: u32) void {
@@ -578,7 +596,7 @@ const Caller = struct {
         if (index != nobody and index >= count) fail("the socket {d} of {d} is at fault", .{ index, count });
         if (result < 0 or count == 0) return result;
         var found: i64 = 0;
-        for (asked[0..count], happened[0..count]) |one, events_of_one| {
+        for (asked[0..@intCast(count)], happened[0..@intCast(count)]) |one, events_of_one| {
             self.expectEvents(one, events_of_one);
             found += @intFromBool(events_of_one != 0);
         }
@@ -609,10 +627,12 @@ const Caller = struct {
 
     /// A child that goes on where the parent is, for a while.
     fn fork(self: *Caller) i64 {
+        pool.lock.lock();
         c.bbipc_before_fork();
         const process_id = system.fork() catch fail("no child can be made", .{});
         if (process_id == 0) {
             c.bbipc_after_fork_in_child();
+            pool.lock.resetAfterFork();
             self.is_child = true;
             self.calls = 200;
             self.run();
@@ -620,6 +640,7 @@ const Caller = struct {
             system.exitChild(0);
         }
         c.bbipc_after_fork_in_parent();
+        pool.lock.unlock();
         const code = system.awaitChild(process_id) catch fail("a child was killed by a signal", .{});
         if (code != 0) fail("a child ended with the code {d}", .{code});
         self.tally.forks += 1;

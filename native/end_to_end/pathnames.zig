@@ -82,7 +82,7 @@ test "a relative pathname is deleted although the program has changed its direct
 test "pathnames may be as long as the limit, and not longer, and have no NUL" {
     try onTransport(.local, struct {
         fn body(stage: *Stage) !void {
-            const limit: usize = c.bbipc_local_pathname_limit();
+            const limit: usize = @intCast(c.bbipc_local_pathname_limit());
             var name: [256]u8 = @splat('n');
             const directory = stage.names.place();
             @memcpy(name[0..directory.len], directory);
