@@ -89,6 +89,26 @@ pub fn guardsRememberedPorts() bool {
     return true;
 }
 
+/// Whether qemu-user runs this program for another processor than it is made for. It answers for /proc/self/exe, but not
+/// for the other name of that link, which tells what the kernel runs.
+pub fn isEmulated() bool {
+    if (!is_linux) return false;
+    const program = processorOf("/proc/self/exe") orelse return false;
+    const runs = processorOf("/proc/thread-self/exe") orelse return false;
+    return !std.mem.eql(u8, &program, &runs);
+}
+
+/// What tells processors apart in the head of an ELF file: the size of a word, the order of bytes, the machine.
+fn processorOf(name: [*:0]const u8) ?[4]u8 {
+    const opened: isize = @bitCast(raw.open(name, .{ .CLOEXEC = true }, 0));
+    if (opened < 0) return null;
+    const descriptor: raw.fd_t = @intCast(opened);
+    defer _ = raw.close(descriptor);
+    var head: [20]u8 = undefined;
+    if (raw.read(descriptor, &head, head.len) != head.len) return null;
+    return .{ head[4], head[5], head[18], head[19] };
+}
+
 pub fn codesOf(reason: support.Reason) []const i32 {
     return switch (reason) {
         .full_backlog => codesOf(if (is_linux) .AGAIN else .CONNREFUSED),

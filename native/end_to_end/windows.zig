@@ -61,6 +61,11 @@ pub fn guardsRememberedPorts() bool {
     return false;
 }
 
+/// Whether an emulator runs this program that does less than the system. Wine is dealt with above.
+pub fn isEmulated() bool {
+    return false;
+}
+
 pub fn codesOf(reason: support.Reason) []const i32 {
     return switch (reason) {
         // WSAEWOULDBLOCK; ERROR_PIPE_BUSY
