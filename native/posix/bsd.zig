@@ -317,12 +317,20 @@ pub fn monotonicNs() u64 {
 pub const ThreadId = u64;
 
 pub fn threadId() ThreadId {
-    if (!is_macos) return @intCast(c.pthread_getthreadid_np());
+    if (!is_macos) {
+        var id: c_long = undefined;
+        const result = thr_self(&id);
+        std.debug.assert(result == 0);
+        return @intCast(id);
+    }
     var id: u64 = undefined;
     const result = c.pthread_threadid_np(null, &id);
     std.debug.assert(result == 0);
     return id;
 }
+
+/// FreeBSD's sys/thr.h. The same as pthread_getthreadid_np, which would need libthr besides libc.
+extern "c" fn thr_self(id: *c_long) c_int;
 
 pub fn processId() i32 {
     return c.getpid();
