@@ -11,6 +11,9 @@ comptime {
 /// Named so that Zig leaves out its own on Windows.
 pub const DllMainCRTStartup = platform.entryPoint;
 
+/// What Zig's allocator of pages asks.
+pub const std_options: std.Options = .{ .queryPageSize = platform.sys.pageSize };
+
 /// An assertion that fails is a bug of the library. It says so and ends the process: to go on could lose data. Tests
 /// keep the standard handler and its stack traces.
 pub const panic = if (builtin.is_test) std.debug.FullPanic(std.debug.defaultPanic) else std.debug.FullPanic(struct {
@@ -24,6 +27,7 @@ test {
     _ = @import("status.zig");
     _ = @import("events.zig");
     _ = @import("deadline.zig");
+    _ = platform.sys;
     _ = @import("handles.zig");
     _ = @import("poller.zig");
     _ = @import("c_api_test.zig");

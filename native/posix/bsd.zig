@@ -340,6 +340,8 @@ pub fn yield() void {
     _ = c.sched_yield();
 }
 
+pub const pageSize = std.heap.defaultQueryPageSize;
+
 pub fn writeError(text: []const u8) void {
     _ = c.write(2, text.ptr, text.len);
 }

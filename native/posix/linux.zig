@@ -202,6 +202,23 @@ pub fn yield() void {
     _ = linux.sched_yield();
 }
 
+/// The bytes of a page, where the processor's kind alone does not tell. Zig's own way asks libc's getauxval, which the
+/// library must not need; the kernel refuses to give advice on an address that is not a page's.
+pub fn pageSize() usize {
+    const found = struct {
+        var bytes: std.atomic.Value(usize) = .init(0);
+    };
+    var bytes = found.bytes.load(.monotonic);
+    if (bytes == 0) {
+        bytes = std.heap.page_size_min;
+        while (bytes < std.heap.page_size_max) : (bytes *= 2) {
+            if (signed(linux.syscall3(.madvise, bytes, 0, linux.MADV.NORMAL)) == 0) break;
+        }
+        found.bytes.store(bytes, .monotonic);
+    }
+    return bytes;
+}
+
 pub fn writeError(text: []const u8) void {
     _ = linux.write(2, text.ptr, text.len);
 }

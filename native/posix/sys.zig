@@ -124,6 +124,13 @@ pub const forks = true;
 /// Lets others run who may be waiting for what this thread gave up.
 pub const yield = kernel.yield;
 
+pub const pageSize = kernel.pageSize;
+
+test pageSize {
+    // A program, unlike a library, has Zig's own getauxval.
+    try std.testing.expectEqual(std.heap.defaultQueryPageSize(), pageSize());
+}
+
 /// Signals interrupt waits by themselves.
 pub fn prepareToWait() void {}
 

@@ -33,6 +33,8 @@ pub fn pendingOperations() u64 {
 
 pub const finishWrites = pipes.finishWrites;
 
+pub const pageSize = std.heap.defaultQueryPageSize;
+
 // ---- Error codes ----
 
 /// Those of GetLastError and WSAGetLastError that the library acts on or makes itself.
