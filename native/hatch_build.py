@@ -23,6 +23,9 @@ from packaging.tags import platform_tags
 
 TARGET_VARIABLE = "BBIPC_WHEEL_TARGET"
 
+#: FreeBSD's own tag, which names the kernel's release and patch level: freebsd_14_1_release_p3_amd64.
+FREEBSD_PLATFORM = re.compile(r"freebsd_(?P<major>\d+)_(?P<minor>\d+)_\w+_(?P<machine>[a-z0-9]+)")
+
 
 class Target(NamedTuple):
     """One entry of native/targets.json.
@@ -39,6 +42,11 @@ class Target(NamedTuple):
     def platforms(self) -> list[str]:
         """The single platform tags that wheel_platform joins with dots."""
         return self.wheel_platform.split(".")
+
+    @property
+    def needs_libc(self) -> bool:
+        """Linux is called directly, and Windows through its own libraries. Elsewhere libc is the way to the kernel."""
+        return not re.search("-(linux|windows)", self.zig_target)
 
 
 class BuildError(Exception):
@@ -85,9 +93,27 @@ def choose_target(targets: Sequence[Target], name: str = "") -> Target:
         for target in targets:
             if platform in (target.wheel_platform, *target.platforms):
                 return target
+            if runs_libraries_of(platform, target):
+                return target._replace(wheel_platform=platform)
     known = ", ".join(target.wheel_platform for target in targets)
     asked = f"{TARGET_VARIABLE} is {name!r}" if name else f"this machine is {wanted[0]}"
-    raise BuildError(f"{asked}, but the library is built only for {known}")
+    raise BuildError(
+        f"{asked}, but the library is built only for {known}. "
+        f"For another processor under one of these systems, add it to native/targets.json and try"
+    )
+
+
+def runs_libraries_of(platform: str, target: Target) -> bool:
+    """Whether the platform is a FreeBSD that loads the target's library, though its tag is not among the target's.
+
+    FreeBSD keeps what older programs need. But its tags change with each release and each patch of the kernel, and pip
+    takes a wheel only if it has the very tag of the machine. So that tag goes on the wheel.
+    """
+    ours = FREEBSD_PLATFORM.fullmatch(target.platforms[0])
+    asked = FREEBSD_PLATFORM.fullmatch(platform)
+    if ours is None or asked is None or ours["machine"] != asked["machine"]:
+        return False
+    return (int(asked["major"]), int(asked["minor"])) >= (int(ours["major"]), int(ours["minor"]))
 
 
 def pinned_zig_version(build_requirements: Sequence[str]) -> str:
@@ -125,7 +151,13 @@ def build_library(root: Path, zig: Sequence[str], target: Target, directory: Pat
     """
     library = directory / target.library
     options = ["-dynamic", "-Osafe", "-fstrip", "-fno-unwind-tables", "-target", target.zig_target, "--name", "bbipc"]
-    command = [*zig, "build-lib", *options, f"-femit-bin={library}", "-Mroot=native/root.zig"]
+    if target.needs_libc:
+        options.append("-lc")
+    if target.library.endswith(".dylib"):
+        # Or else Zig writes into the library where it was built.
+        options += ["-install_name", f"@rpath/{target.library}"]
+    modules = ["--dep", "options", "-Mroot=native/root.zig", "-Moptions=native/options.zig"]
+    command = [*zig, "build-lib", *options, f"-femit-bin={library}", *modules]
     # Zig's messages go to the standard error: on the standard output some front ends read the name of the wheel.
     built = subprocess.run(
         command, cwd=root, env=zig_environment(os.environ, directory), stdout=sys.stderr, check=False
