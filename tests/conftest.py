@@ -293,3 +293,11 @@ def no_descriptor_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         time.sleep(0.01)
     assert not leaked, f"{request.node.nodeid} leaks descriptors: {leaked}"
     assert max(left) <= 0, f"{request.node.nodeid} leaves {left[0]} handles open and {left[1]} operations under way"
+
+
+@pytest.fixture(scope="session")
+def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache for all builds of wheels, so that a library is compiled anew only where a test wants it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZIG_LOCAL_CACHE_DIR", str(tmp_path_factory.mktemp("zig")))
+        yield
