@@ -1,7 +1,7 @@
 const std = @import("std");
 const builtin = @import("builtin");
 
-/// The version that the package index's `ziglang` is pinned to in pyproject.toml.
+/// The version that pyproject.toml names too.
 const zig_version = "0.17.1";
 
 comptime {

@@ -3,6 +3,9 @@
 A wheel is built for the machine that builds it, or for the wheel platform that the environment variable
 BBIPC_WHEEL_TARGET names: one of those in native/targets.json, whole or one of its dotted parts. An editable install
 is for this machine always, and gets the library put into bbipc/, where the package looks for it.
+
+pip installs the compiler for the time of the build only where there is no `zig` of the right version already. So the
+package `ziglang` is not in build-system.requires, and a machine for which there is no such package can build too.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +25,14 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
 TARGET_VARIABLE = "BBIPC_WHEEL_TARGET"
+
+#: The platforms of the wheels of `ziglang` in the pinned version, by their oldest tags. Sources it has none.
+ZIGLANG_PLATFORMS = re.compile(
+    r"(manylinux_2_17|musllinux_1_1)_(aarch64|armv7l|i686|ppc64le|s390x|x86_64)"
+    r"|(manylinux_2_31|musllinux_1_1)_riscv64"
+    r"|macosx_13_0_(arm64|x86_64)"
+    r"|win32|win_(amd64|arm64)"
+)
 
 #: FreeBSD's own tag, which names the kernel's release and patch level: freebsd_14_1_release_p3_amd64.
 FREEBSD_PLATFORM = re.compile(r"freebsd_(?P<major>\d+)_(?P<minor>\d+)_\w+_(?P<machine>[a-z0-9]+)")
@@ -58,13 +69,19 @@ class NativeLibraryHook(BuildHookInterface[Any]):
 
     temporary: tempfile.TemporaryDirectory[str]
 
+    def dependencies(self) -> list[str]:
+        """What the front end installs for the build, besides build-system.requires."""
+        version = self.config["zig-version"]
+        # Where there is no such package, `initialize` says what to do, and the front end only that it found none.
+        return [f"ziglang=={version}"] if ziglang_is_for(platform_tags()) and not find_zigs(version).fit else []
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         root = Path(self.root)
         editable = version == "editable"
         self.temporary = tempfile.TemporaryDirectory(prefix="bbipc-build-")
         try:
             target = choose_target(read_targets(root), "" if editable else os.environ.get(TARGET_VARIABLE, ""))
-            zig = find_zig(pinned_zig_version(self.metadata.config["build-system"]["requires"]))
+            zig = find_zig(self.config["zig-version"])
             library = build_library(root, zig, target, Path(self.temporary.name))
             if editable:
                 replace_file(library, root / "bbipc" / target.library)
@@ -116,15 +133,15 @@ def runs_libraries_of(platform: str, target: Target) -> bool:
     return (int(asked["major"]), int(asked["minor"])) >= (int(ours["major"]), int(ours["minor"]))
 
 
-def pinned_zig_version(build_requirements: Sequence[str]) -> str:
-    for requirement in build_requirements:
-        if pinned := re.match(r"ziglang\s*==\s*([^\s;]+)", requirement):
-            return pinned[1]
-    raise BuildError("build-system.requires in pyproject.toml pins no ziglang")
+class Zigs(NamedTuple):
+    """The Zig compilers that are installed here: the command of the one to use, if any, and all that were found."""
+
+    fit: list[str] | None
+    found: list[str]
 
 
-def find_zig(version: str) -> list[str]:
-    """The command of a Zig compiler of exactly this version: the ziglang package's, or else a `zig` on PATH."""
+def find_zigs(version: str) -> Zigs:
+    """Looks for a compiler of exactly this version: the ziglang package's, or else a `zig` on PATH."""
     found = []
     for zig in ([sys.executable, "-m", "ziglang"], ["zig"]):
         try:
@@ -133,14 +150,37 @@ def find_zig(version: str) -> list[str]:
             continue
         if answer.returncode != 0:
             continue
-        if answer.stdout.strip() == version:
-            return zig
         found.append(f"{zig[-1]} {answer.stdout.strip()}")
+        if answer.stdout.strip() == version:
+            return Zigs(zig, found)
+    return Zigs(None, found)
+
+
+def find_zig(version: str) -> list[str]:
+    """The command of a Zig compiler of exactly this version."""
+    zigs = find_zigs(version)
+    if zigs.fit is not None:
+        return zigs.fit
+    platforms = list(platform_tags())
+    if ziglang_is_for(platforms):
+        advice = (
+            f'Install it with: {sys.executable} -m pip install "ziglang=={version}", '
+            f"or put a zig of this version on PATH"
+        )
+    else:
+        advice = (
+            f"The package ziglang, which pip would use, is not made for this machine ({platforms[0]}): "
+            f"get Zig {version} from your system's packages or from ziglang.org/download, and put its `zig` on PATH"
+        )
     raise BuildError(
-        f"bbipc is built by Zig {version}, and no other version; found here: {' and '.join(found) or 'none'}. "
-        f'Install it with: {sys.executable} -m pip install "ziglang=={version}", '
-        f"or put a zig of this version on PATH"
+        f"bbipc is built by Zig {version}, and no other version; found here: {' and '.join(zigs.found) or 'none'}. "
+        f"{advice}"
     )
+
+
+def ziglang_is_for(platforms: Iterable[str]) -> bool:
+    """Whether there is a wheel of `ziglang` for a machine with these platform tags."""
+    return any(ZIGLANG_PLATFORMS.fullmatch(platform) for platform in platforms)
 
 
 def build_library(root: Path, zig: Sequence[str], target: Target, directory: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.tags import mac_platforms, sys_tags
 from packaging.utils import parse_wheel_filename
 
@@ -26,15 +28,18 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("zig_cache")]
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = (ROOT / "native" / "bbipc.h").read_text(encoding="utf-8")
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+ZIG_VERSION = re.findall(r'^zig-version = "(.*)"$', PYPROJECT, re.MULTILINE)[0]
 TARGETS = hatch_build.read_targets(ROOT)
 COMPILED = (".so", ".dylib", ".dll", ".pyd", ".o", ".a", ".lib")
 
 #: The library of the package that all tests use.
 INSTALLED = Path(_library.releasing._name)
 
-needs_compiler = pytest.mark.skipif(
-    importlib.util.find_spec("ziglang") is None, reason="ziglang, the compiler, is missing"
-)
+ziglang = importlib.util.find_spec("ziglang")
+needs_compiler = pytest.mark.skipif(ziglang is None, reason="ziglang, the compiler, is missing")
+#: The compiler itself, inside the package.
+ZIG = Path(ziglang.origin).parent / "zig" if ziglang is not None and ziglang.origin is not None else None
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="checks how the library is built for Linux")
 
 
@@ -272,24 +277,38 @@ class TestBuildHook:
         with pytest.raises(hatch_build.BuildError, match=platform):
             hatch_build.choose_target(TARGETS, platform)
 
-    def test_version_of_zig_is_the_pinned_one(self) -> None:
-        assert hatch_build.pinned_zig_version(["hatchling", "ziglang == 1.2.3; sys_platform != 'x'"]) == "1.2.3"
-        with pytest.raises(hatch_build.BuildError, match="pins no ziglang"):
-            hatch_build.pinned_zig_version(["hatchling", "ziglang>=1.2.3"])
+    def test_version_of_zig_is_the_same_everywhere(self) -> None:
+        build_zig = (ROOT / "build.zig").read_text(encoding="utf-8")
+        assert re.findall(r'^const zig_version = "(.*)";$', build_zig, re.MULTILINE) == [ZIG_VERSION]
+        assert re.findall(r'^ +"ziglang==(.*)",$', PYPROJECT, re.MULTILINE) == [ZIG_VERSION]
 
     @pytest.mark.skipif(os.name == "nt", reason="stands in for zig with a shell script")
     def test_zig_on_path_is_used_only_in_the_pinned_version(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        zig = tmp_path / "zig"
-        zig.write_text("#!/bin/sh\necho 1.2.3\n", encoding="utf-8")
-        zig.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.setenv("PATH", f"{make_zig(tmp_path, 'echo 1.2.3')}{os.pathsep}{os.environ['PATH']}")
         assert hatch_build.find_zig("1.2.3") == ["zig"]
         with pytest.raises(
             hatch_build.BuildError, match=r"found here: .*zig 1\.2\.3.*pip install \"ziglang==9\.9\.9\""
         ):
             hatch_build.find_zig("9.9.9")
+
+    @pytest.mark.parametrize(
+        ("platforms", "made"),
+        [
+            (["manylinux_2_36_x86_64", "manylinux_2_17_x86_64", "linux_x86_64"], True),
+            (["musllinux_1_2_aarch64", "musllinux_1_1_aarch64"], True),
+            (["manylinux_2_35_riscv64", "manylinux_2_31_riscv64"], True),
+            (["macosx_15_0_arm64", "macosx_13_0_arm64", "macosx_11_0_arm64"], True),
+            (["win32"], True),
+            (["macosx_12_0_arm64", "macosx_11_0_arm64"], False),
+            (["linux_armv6l"], False),
+            (["freebsd_14_1_release_amd64"], False),
+            (["netbsd_10_0_amd64"], False),
+        ],
+    )
+    def test_compiler_is_asked_for_where_there_is_a_package_of_it(self, platforms: list[str], made: bool) -> None:
+        assert hatch_build.ziglang_is_for(platforms) is made
 
     def test_caches_stay_where_the_caller_wants_them(self, tmp_path: Path) -> None:
         chosen = {"HOME": "/nonexistent", "ZIG_LOCAL_CACHE_DIR": "/local", "ZIG_GLOBAL_CACHE_DIR": "/global"}
@@ -317,6 +336,113 @@ class TestBuildHook:
         assert list(tmp_path.iterdir()) == [loaded]
         hatch_build.replace_file(INSTALLED, loaded)
         assert loaded.read_bytes() == INSTALLED.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what build-system.requires names, made of what is installed here."""
+    directory = tmp_path_factory.mktemp("index")
+    for name in sorted(closure("hatchling")):
+        make_wheel_of_installed(name, directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def freebsd_index(index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, where `packaging` takes every machine for a FreeBSD."""
+    directory = tmp_path_factory.mktemp("freebsd-index") / "index"
+    shutil.copytree(index, directory)
+    (packaging,) = directory.glob("packaging-*.whl")
+    packaging.unlink()
+    pretence = "\n\ndef platform_tags():\n    return iter(['freebsd_14_1_release_p3_amd64'])\n"
+    make_wheel_of_installed("packaging", directory, {"packaging/tags.py": pretence})
+    return directory
+
+
+@needs_compiler
+@on_linux
+class TestInstallationFromSource:
+    """pip's whole way, with an environment for the build and an index that has no ziglang, as on FreeBSD."""
+
+    def test_with_zig_on_path_pip_installs_no_compiler(
+        self, sdist: Path, wheel: Path, index: Path, tmp_path: Path
+    ) -> None:
+        zig = make_zig(tmp_path, f'exec {ZIG} "$@"')
+        finished = build_by_pip(sdist, index, zig, tmp_path / "built")
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        (built,) = (tmp_path / "built").iterdir()
+        assert built.name == wheel.name
+        assert built.read_bytes() == wheel.read_bytes()
+
+    def test_without_zig_pip_asks_the_index_for_it(self, sdist: Path, index: Path, tmp_path: Path) -> None:
+        finished = build_by_pip(sdist, index, make_zig(tmp_path, "echo 0.1.0"), tmp_path / "built")
+        assert finished.returncode != 0
+        assert f"No matching distribution found for ziglang=={ZIG_VERSION}" in finished.stdout + finished.stderr
+
+    def test_without_zig_where_there_is_no_ziglang_it_says_what_to_install(
+        self, sdist: Path, freebsd_index: Path, tmp_path: Path
+    ) -> None:
+        finished = build_by_pip(sdist, freebsd_index, make_zig(tmp_path, "echo 0.1.0"), tmp_path / "built")
+        assert finished.returncode != 0
+        (message,) = re.findall(r"bbipc: .*", finished.stdout + finished.stderr)
+        assert f"built by Zig {ZIG_VERSION}" in message
+        assert "found here: zig 0.1.0" in message
+        assert "not made for this machine (freebsd_14_1_release_p3_amd64)" in message
+        assert "ziglang.org/download" in message
+        assert "on PATH" in message
+        assert "Traceback" not in finished.stdout + finished.stderr
+
+    def test_with_zig_on_path_it_builds_where_there_is_no_ziglang(
+        self, sdist: Path, freebsd_index: Path, tmp_path: Path
+    ) -> None:
+        zig = make_zig(tmp_path, f'exec {ZIG} "$@"')
+        finished = build_by_pip(sdist, freebsd_index, zig, tmp_path / "built")
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        (built,) = (tmp_path / "built").iterdir()
+        assert built.name.endswith("-py3-none-freebsd_14_1_release_p3_amd64.whl")
+
+
+def make_zig(directory: Path, script: str) -> Path:
+    """A folder for PATH with a program `zig` that this line of shell script is."""
+    folder = directory / "zig-on-path"
+    folder.mkdir()
+    zig = folder / "zig"
+    zig.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    zig.chmod(0o755)
+    return folder
+
+
+def build_by_pip(sdist: Path, index: Path, zig: Path, destination: Path) -> subprocess.CompletedProcess[str]:
+    """Lets pip build a wheel with the packages in the folder `index`, and the program in the folder `zig`."""
+    settings = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("PIP_")]:
+            patch.delenv(name)
+        command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", destination, sdist]
+        return run_unchecked(command, cwd=zig, env={**settings, "PATH": f"{zig}{os.pathsep}{os.environ['PATH']}"})
+
+
+def closure(name: str) -> set[str]:
+    """An installed distribution and all that it needs."""
+    needed = {name}
+    for text in importlib.metadata.requires(name) or []:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            needed |= closure(requirement.name)
+    return needed
+
+
+def make_wheel_of_installed(name: str, directory: Path, additions: Mapping[str, str] | None = None) -> None:
+    """Makes a wheel of an installed distribution, with text added to the end of some files."""
+    distribution = importlib.metadata.distribution(name)
+    tag = email.message_from_string(distribution.read_text("WHEEL") or "")["Tag"]
+    stem = f"{name.replace('-', '_')}-{distribution.version}"
+    with zipfile.ZipFile(directory / f"{stem}-{tag}.whl", "w") as archive:
+        for file in distribution.files or []:
+            # Programs lie elsewhere, and pip makes them anew.
+            if ".." not in file.parts and file.suffix != ".pyc":
+                contents = Path(distribution.locate_file(file)).read_bytes()
+                archive.writestr(file.as_posix(), contents + (additions or {}).get(file.as_posix(), "").encode())
 
 
 @on_linux
