@@ -196,8 +196,7 @@ def build_library(root: Path, zig: Sequence[str], target: Target, directory: Pat
     if target.library.endswith(".dylib"):
         # Or else Zig writes into the library where it was built.
         options += ["-install_name", f"@rpath/{target.library}"]
-    modules = ["--dep", "options", "-Mroot=native/root.zig", "-Moptions=native/options.zig"]
-    command = [*zig, "build-lib", *options, f"-femit-bin={library}", *modules]
+    command = [*zig, "build-lib", *options, f"-femit-bin={library}", "-Mroot=native/root.zig"]
     # Zig's messages go to the standard error: on the standard output some front ends read the name of the wheel.
     built = subprocess.run(
         command, cwd=root, env=zig_environment(os.environ, directory), stdout=sys.stderr, check=False
