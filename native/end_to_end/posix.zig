@@ -161,6 +161,13 @@ fn countDescriptors() usize {
     return count;
 }
 
+/// Lets this process have so many descriptors: macOS gives 256 at first.
+pub fn allowDescriptors(count: u32) !void {
+    const limits = try std.posix.getrlimit(.NOFILE);
+    if (limits.cur >= count) return;
+    try std.posix.setrlimit(.NOFILE, .{ .cur = @min(count, limits.max), .max = limits.max });
+}
+
 /// This process gets no more descriptors, until `end`.
 pub const NoDescriptors = struct {
     before: std.posix.rlimit,

@@ -32,6 +32,9 @@ pub fn prepareReset(_: i64) !void {}
 /// What a loopback connection does is known when the call that does it returns.
 pub fn awaitBehind(_: i64, _: u32) !void {}
 
+/// There is no limit to speak of.
+pub fn allowDescriptors(_: u32) !void {}
+
 /// There is no kqueue.
 pub fn expectSameByKqueue(_: i64) !void {}
 
