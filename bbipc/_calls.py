@@ -217,7 +217,10 @@ def _making(function: Any) -> Any:
         code = c_int32()
         made = function(*arguments, byref(code))
         result: int = made.value
-        return (result if result >= 0 else _pack(result, code.value)), made
+        if result >= 0:
+            return result, made
+        made.__class__ = _ffi.SettledHandle
+        return _pack(result, code.value), made
 
     return call
 

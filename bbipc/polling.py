@@ -123,7 +123,7 @@ class Poller:
         poller._backend = backend
         poller._sockets = {}
         poller._spare_reports = []
-        made.taken = True
+        made.__class__ = _ffi.SettledHandle  # type: ignore[assignment]
         open_pollers[made.value] = weakref.ref(poller)
         return poller
 

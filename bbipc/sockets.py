@@ -81,7 +81,7 @@ class Socket:
         socket = object.__new__(cls)
         socket._handle = made.value
         socket._closed = False
-        made.taken = True
+        made.__class__ = _ffi.SettledHandle  # type: ignore[assignment]
         return socket
 
     def close(self) -> None:

@@ -15,11 +15,13 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import FrameType
 
 import pytest
 
 import bbipc
 from bbipc import Events, Poller, StreamSocket
+from bbipc._ffi import NewHandle
 from conftest import PATIENCE, WINDOWS, Transport, fill
 from peer import MANY, WAITS, Pattern, command, eager_threads, run_program, until_asleep
 from processes import INTERRUPTED as ENDED_BY_CTRL_C
@@ -724,3 +726,24 @@ def test_a_handle_is_not_lost_to_a_handler_that_raises() -> None:
         """),
         options=["-W", "ignore::ResourceWarning"],
     )
+
+
+def test_no_code_runs_when_a_handle_is_dropped_that_has_an_owner_or_is_a_failure() -> None:
+    """Python 3.14 looks for signals where a ``__del__`` begins, and lost what a handler raised there, say Ctrl-C."""
+    called = set()
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call":
+            called.add(frame.f_code)
+
+    with bbipc.make_ipv4_tcp_server("127.0.0.1", 0) as server:
+        sys.setprofile(note)
+        try:
+            bbipc.make_poller().close()
+            server.accept_connection()
+        except bbipc.NoConnectionAvailableError:
+            pass
+        finally:
+            sys.setprofile(None)
+    assert {bbipc.make_poller.__code__, bbipc.StreamServer.accept_connection.__code__} <= called
+    assert NewHandle.__del__.__code__ not in called
