@@ -167,8 +167,9 @@ def _write(handle: int, address: Any, start: int, end: int) -> int:
 _spare_buffers: list[ctypes.Array[c_char]] = []
 _SPARE_BUFFERS_MAX = 8
 
-#: Bytes. No system's call reads more at once. Windows counts all of a buffer as used, and has not more to read.
-_READ_MAX = 2**24 if sys.platform == "win32" else 2**31 - 4096
+#: Bytes. No system's call reads more at once. Windows counts all of a buffer as used, and a 32-bit program may have no
+#: room for it; there is hardly ever more to read than this.
+_READ_MAX = 2**24 if sys.platform == "win32" or sys.maxsize < 2**32 else 2**31 - 4096
 
 
 def read(handle: int, size: int, peek: bool) -> bytes | int:
