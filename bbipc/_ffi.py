@@ -140,6 +140,9 @@ def register_at_fork() -> None:
 
     By libc itself (pthread_atfork(3)), not by os.register_at_fork: that would run Python code while the library's lock
     is held, and so let in a thread that waits for the lock while the forking thread waits for the GIL.
+
+    musl has pthread_atfork in its libc, macOS in libSystem. FreeBSD has one in libthr, with which every Python is
+    linked, and one in libc that calls it.
     """
     libc = ctypes.CDLL(None)
     handlers = [ctypes.cast(one, c_void_p) for one in (before_fork, after_fork_in_parent, after_fork_in_child)]

@@ -55,7 +55,10 @@ class NoConnectionAvailableError(SocketError, BlockingIOError):
 
 
 class NoLocalServerError(SocketError, FileNotFoundError):
-    """Nothing listens at the pathname. (The original's ``no-local-server-error``.)"""
+    """Nothing listens at the pathname. (The original's ``no-local-server-error``.)
+
+    On macOS and FreeBSD, where ``errno`` is ``ECONNREFUSED``, it may also be a server whose backlog is full.
+    """
 
 
 class EndOfStreamError(BbipcError, EOFError):

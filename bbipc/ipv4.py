@@ -148,8 +148,10 @@ def make_ipv4_tcp_server(
     :param port: 0 to 65535; 0 lets the system choose, and :attr:`Ipv4TcpServer.port` tells.
     :param reuse_address: listen although connections of an earlier server linger (``SO_REUSEADDR``, ``socket(7)``). On
         Linux that server must have been made with it too. On Windows False keeps other programs from taking the port
-        (``SO_EXCLUSIVEADDRUSE``), also while such connections linger. Two servers never share a port.
-    :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`.
+        (``SO_EXCLUSIVEADDRUSE``), also while such connections linger. Two servers never share a port; but macOS and
+        FreeBSD let one for every address and one for a single address listen side by side, if the later has this set.
+    :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`; the system
+        cuts it to its own limit, 128 on macOS and FreeBSD.
     :raises ValueError: for an address that is no dotted quad, and numbers out of range.
     :raises SocketError: if the system refuses: ``EADDRINUSE`` for a port in use, ``EADDRNOTAVAIL`` for an address that
         is not this machine's, ``EACCES`` for a port that needs permission.

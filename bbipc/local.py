@@ -126,10 +126,16 @@ class LocalStream(_LocalSocket, StreamSocket):
 
 
 if sys.platform == "win32":
-    _NO_SUCH = "there is no such pipe"
+    _NO_SUCH = "there is no such pipe; start the server first"
+    _REFUSED = "nobody listens there; start the server first"
     _IN_USE = "another server listens at that name, or a stream that one accepted is still open; choose another name"
 else:
-    _NO_SUCH = "there is no such file"
+    _NO_SUCH = "there is no such file; start the server first"
+    if sys.platform == "linux":
+        _REFUSED = "nobody listens there; start the server first"
+    else:
+        # macOS and FreeBSD say no more than this of a server without room.
+        _REFUSED = "nobody listens there, or the server's backlog is full; start the server first, or try again soon"
     _IN_USE = "the pathname exists: another server listens there, or one that ended badly left it; then delete it"
 
 
@@ -175,19 +181,20 @@ def connect_to_local_server(pathname: Pathname) -> LocalStream:
 
     :param pathname: ``str``, ``bytes`` or path-like; it means what it means to :func:`make_local_server`.
     :raises NoLocalServerError: where nothing listens: there is no such file, or a file that nobody listens on; no such
-        pipe on Windows.
+        pipe on Windows. On macOS and FreeBSD also if the server's backlog is full, for they say the same then
+        (``ECONNREFUSED``).
     :raises ValueError: for a pathname that is empty or contains a NUL.
-    :raises SocketError: if the system refuses: ``EAGAIN`` if the server's backlog is full (try again), ``EACCES``,
-        ``ENAMETOOLONG``. On Windows ``EAGAIN`` also for a server that is closed while streams that it accepted live.
+    :raises SocketError: if the system refuses: ``EAGAIN`` if the server's backlog is full, on Linux and Windows (try
+        again), ``EACCES``, ``ENAMETOOLONG``. On Windows ``EAGAIN`` also for a server that is closed while streams that
+        it accepted live.
     """
     plain, encoded = _check_pathname(pathname)
     result, made = _calls.connect_to_local_server(encoded, len(encoded))
     if result < 0:
         if _calls.status_of(result) == _ffi.ERROR_NO_LOCAL_SERVER:
             code = _calls.code_of(result)
-            why = "nobody listens there" if errno_of(code) == errno.ECONNREFUSED else _NO_SUCH
-            message = f"no server listens at {plain!r}: {why}; start the server first"
-            raise system_error(NoLocalServerError, code, message)
+            why = _REFUSED if errno_of(code) == errno.ECONNREFUSED else _NO_SUCH
+            raise system_error(NoLocalServerError, code, f"no server listens at {plain!r}: {why}")
         raise failure_error(result, f"connect to {plain!r}")
     stream = LocalStream._adopt(made)
     stream._local_pathname = plain

@@ -145,7 +145,7 @@ class Poller:
 
     @property
     def backend(self) -> str:
-        """Which of the system's ways of watching it uses: ``"epoll"`` or ``"poll"`` on Linux, ``"iocp"`` on Windows."""
+        """Which of the system's ways of watching it uses: the name that :func:`make_poller` takes."""
         self._check_usable("tell the backend")
         return self._backend
 
@@ -307,8 +307,9 @@ class Poller:
 def make_poller(backend: str | None = None) -> Poller:
     """A poller without sockets. (``make-poller``.)
 
-    :param backend: which of the system's ways of watching to use; ``None`` for the best. On Linux ``"epoll"`` (the
-        best) and ``"poll"`` (whose cost grows with the sockets), on Windows ``"iocp"``. The results are the same.
+    :param backend: which of the system's ways of watching to use; ``None`` for the best: ``"epoll"`` on Linux,
+        ``"kqueue"`` on macOS and FreeBSD, ``"iocp"`` on Windows. All but Windows also have ``"poll"``, whose cost grows
+        with the sockets. The results are the same.
     :raises ValueError: for a name that is none of bbipc's backends.
     :raises UnsupportedOperationError: for a backend that this system lacks.
     :raises SocketError: if the system refuses: ``EMFILE``.

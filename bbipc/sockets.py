@@ -191,7 +191,8 @@ class StreamServer(Socket):
         """The stream to the client that has waited longest. It outlives the server. (``accept-connection``.)
 
         :raises NoConnectionAvailableError: at once, if no client waits.
-        :raises SocketError: if the system refuses, ``EMFILE`` for example; the client goes on waiting then.
+        :raises SocketError: if the system refuses, ``EMFILE`` for example; the client goes on waiting then. But macOS
+            gives up a client for which the process has no descriptor left.
         """
         result, made = _calls.accept_connection(self._handle)
         if result < 0:
