@@ -152,7 +152,10 @@ const Shared = struct {
         var random: u64 = 0;
         io.random(std.mem.asBytes(&random));
         // All of 127.0.0.0/8 is the machine itself.
-        self.host = @truncate(0x7f000101 | (random & 0x00fefefe));
+        self.host = if (system.second_loopback == 0x7f000001)
+            0x7f000001 // there is no other
+        else
+            @truncate(0x7f000101 | (random & 0x00fefefe));
         return self;
     }
 

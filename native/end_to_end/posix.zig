@@ -66,8 +66,9 @@ pub fn expectSameByKqueue(descriptor: i64) !void {
     if (builtin.os.tag != .freebsd) return;
     const kqueue_zig = @import("../posix/kqueue.zig");
     // Room for a write is told differently where there is an end to tell of.
-    const bits = sys.POLL.IN | sys.POLLRDHUP | sys.POLL.HUP;
-    var by_poll: sys.pollfd = .{ .fd = @intCast(descriptor), .events = bits, .revents = 0 };
+    const asked = sys.POLL.IN | sys.POLLRDHUP;
+    const bits = asked | sys.POLL.HUP;
+    var by_poll: sys.pollfd = .{ .fd = @intCast(descriptor), .events = asked, .revents = 0 };
     var by_kqueue = by_poll;
     try std.testing.expect(sys.pollNow(&by_poll) >= 0);
     try std.testing.expect(kqueue_zig.look(&by_kqueue) >= 0);
@@ -84,9 +85,10 @@ pub fn hidesEndOfTcp() bool {
     return false;
 }
 
-/// Whether a port that only remembers connections is refused to whoever does not ask for it.
+/// Whether a port that only remembers connections is refused to whoever does not ask for it. FreeBSD does so too, but in one
+/// of six runs in an overloaded emulator it had forgotten them by then.
 pub fn guardsRememberedPorts() bool {
-    return true;
+    return is_linux;
 }
 
 /// Whether qemu-user runs this program for another processor than it is made for. It answers for /proc/self/exe, but not
