@@ -20,6 +20,9 @@ pub const backends_lacking = [_]i32{ if (is_linux) kqueue else epoll, c.BBIPC_BA
 /// Local streams are Unix domain sockets.
 pub const has_pipes = false;
 pub const has_fork = true;
+/// A stream that has had no room for so long is full. FreeBSD acknowledges late, and lets buffers grow.
+pub const full_after_ns = (if (is_linux) 50 else 300) * std.time.ns_per_ms;
+
 /// Whether TCP clients that find the backlog full wait, and the system looks again a second later.
 pub fn waitsForBacklog() bool {
     return is_linux;

@@ -158,9 +158,8 @@ pub fn expectBytes(stream: Handle, expected: []const u8) !void {
 pub fn fill(stream: Handle) !u64 {
     const data: [65536]u8 = @splat('f');
     // No event says "still full", and TCP moves bytes to the other end's buffer in its own time.
-    const settled_ns = 50 * std.time.ns_per_ms;
     var total: u64 = 0;
-    while (try succeed(poll(stream, c.BBIPC_WRITE_SPACE, settled_ns)) != 0) {
+    while (try succeed(poll(stream, c.BBIPC_WRITE_SPACE, system.full_after_ns)) != 0) {
         total += @intCast(try succeed(write(stream, &data)));
     }
     return total;
