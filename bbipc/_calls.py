@@ -73,9 +73,12 @@ class _PyBuffer(ctypes.Structure):
     )
 
 
+#: PyPy has no C interface of Python's, and keeps an object that is not used any more until garbage is collected.
+_PYPY = not hasattr(ctypes, "pythonapi")
+
 _get_buffer: Any = None
 _release_buffer: Any = None
-if hasattr(ctypes, "pythonapi"):  # PyPy has none
+if not _PYPY:
     _get_buffer = ctypes.pythonapi.PyObject_GetBuffer
     _get_buffer.argtypes = [ctypes.py_object, ctypes.POINTER(_PyBuffer), ctypes.c_int]
     _get_buffer.restype = ctypes.c_int
@@ -113,25 +116,54 @@ def _view(buffer: Any, what: str) -> memoryview:
     return view
 
 
+def _memory(view: Any) -> Any:
+    """What the library takes for a view's memory, which must be writable. None if that has no address."""
+    if not view.nbytes:
+        # from_buffer refuses what is empty; nothing is done with the stand-in.
+        return byref(c_char())
+    if not _PYPY:
+        return byref(c_char.from_buffer(view))
+    # What from_buffer makes would hold the view.
+    try:
+        return view._pypy_raw_address()
+    except ValueError:  # io.BytesIO's, for one
+        return None
+
+
+def _let_go(view: memoryview) -> None:
+    """Lets a bytearray change its size again, at once."""
+    if _PYPY:
+        view.release()
+
+
 def read_into(handle: int, buffer: Buffer, start: Any, end: Any, peek: bool) -> int:
-    if type(buffer) is bytearray and buffer:
+    if type(buffer) is bytearray and buffer and not _PYPY:
         # What most programs use, without the questions that the others need.
-        return _read_into(handle, c_char.from_buffer(buffer), *_range(start, end, len(buffer)), peek)
+        return _read_into(handle, byref(c_char.from_buffer(buffer)), *_range(start, end, len(buffer)), peek)
     view = _view(buffer, "read_into() needs a writable, contiguous buffer, such as a bytearray")
-    if view.readonly:
-        raise TypeError(
-            f"read_into() needs a writable, contiguous buffer, such as a bytearray; this"
-            f" {type(buffer).__name__} is read-only"
-        )
-    first, last = _range(start, end, view.nbytes)
-    # from_buffer refuses what is empty; nothing is read into the stand-in.
-    return _read_into(handle, c_char.from_buffer(view) if view.nbytes else c_char(), first, last, peek)
+    try:
+        if view.readonly:
+            raise TypeError(
+                f"read_into() needs a writable, contiguous buffer, such as a bytearray; this"
+                f" {type(buffer).__name__} is read-only"
+            )
+        first, last = _range(start, end, view.nbytes)
+        memory = _memory(view)
+        if memory is not None:
+            return _read_into(handle, memory, first, last, peek)
+        data = read(handle, last - first, peek)
+        if isinstance(data, int):
+            return data
+        view.cast("B")[first : first + len(data)] = data
+        return len(data)
+    finally:
+        _let_go(view)
 
 
-def _read_into(handle: int, target: c_char, start: int, end: int, peek: bool) -> int:
+def _read_into(handle: int, address: Any, start: int, end: int, peek: bool) -> int:
     code = c_int32()
     call = _ffi.read if end - start <= COPY_HOLDING_GIL_MAX else _ffi.read_much
-    result: int = call(handle, byref(target), start, end, _ffi.PEEK if peek else 0, byref(code))
+    result: int = call(handle, address, start, end, _ffi.PEEK if peek else 0, byref(code))
     return result if result >= 0 else _pack(result, code.value)
 
 
@@ -140,20 +172,24 @@ def write(handle: int, data: Buffer, start: Any, end: Any) -> int:
         first, last = _range(start, end, len(data))
         return _write(handle, data, first, last)
     view = _view(data, "write() needs a contiguous buffer of bytes, such as bytes or a memoryview")
-    first, last = _range(start, end, view.nbytes)
-    if not view.nbytes:
-        return _write(handle, b"", 0, 0)
-    if not view.readonly:
-        return _write(handle, byref(c_char.from_buffer(view)), first, last)
-    if _get_buffer is None:
-        # No way to the address of read-only memory: copy.
-        return _write(handle, view.cast("B")[first:last].tobytes(), 0, last - first)
-    raw = _PyBuffer()
-    _get_buffer(view, byref(raw), 0)
     try:
-        return _write(handle, raw.buf, first, last)
+        first, last = _range(start, end, view.nbytes)
+        if not view.nbytes:
+            return _write(handle, b"", 0, 0)
+        memory = None if view.readonly else _memory(view)
+        if memory is not None:
+            return _write(handle, memory, first, last)
+        if _get_buffer is None:
+            # No way to the address: copy.
+            return _write(handle, view.cast("B")[first:last].tobytes(), 0, last - first)
+        raw = _PyBuffer()
+        _get_buffer(view, byref(raw), 0)
+        try:
+            return _write(handle, raw.buf, first, last)
+        finally:
+            _release_buffer(byref(raw))
     finally:
-        _release_buffer(byref(raw))
+        _let_go(view)
 
 
 def _write(handle: int, address: Any, start: int, end: int) -> int:
@@ -193,7 +229,7 @@ def _read_much(handle: int, size: int, peek: bool) -> bytes | int:
 
     # Fresh pages of the system: only those that are read into cost anything, whatever the size.
     memory = mmap.mmap(-1, min(size, _READ_MAX))
-    result = _read_into(handle, c_char.from_buffer(memory), 0, len(memory), peek)
+    result = _read_into(handle, byref(c_char.from_buffer(memory)), 0, len(memory), peek)
     return memory[:result] if result >= 0 else result
 
 

@@ -394,7 +394,8 @@ class StreamSocket(Socket):
         self._check_open("write")
         deadline = Deadline(timeout)
         count = 0
-        size = memoryview(data).nbytes
+        with memoryview(data) as view:
+            size = view.nbytes
         while count < size:
             try:
                 taken = self.write(data, count)
