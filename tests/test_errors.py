@@ -21,7 +21,7 @@ import pytest
 
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket, errors
-from conftest import PATIENCE, WINDOWS, Transport, open_descriptors
+from conftest import PATIENCE, WINDOWS, Transport, dropping, open_descriptors
 from readiness import sever
 
 if sys.platform == "win32":
@@ -433,7 +433,7 @@ def test_what_is_dropped_without_close_warns_and_is_closed(transport: Transport)
     handles = bbipc._ffi.open_handles()
     while dropped:
         gone = weakref.ref(dropped[-1])
-        with pytest.warns(ResourceWarning, match=re.escape(f"unclosed {dropped[-1]!r}")):
+        with pytest.warns(ResourceWarning, match=re.escape(f"unclosed {dropped[-1]!r}")), dropping():
             dropped.pop()
         assert gone() is None
     assert bbipc._ffi.open_handles() == handles - 4

@@ -19,7 +19,7 @@ import pytest
 import bbipc
 import named_pipes
 from bbipc import Events, LocalServer, LocalStream
-from conftest import PATIENCE, WINDOWS, Transport, connect_with_python
+from conftest import PATIENCE, WINDOWS, Transport, connect_with_python, dropping
 
 Pathname = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
@@ -457,7 +457,7 @@ def test_close_deletes_the_file(pathname: str) -> None:
 
 
 def test_a_server_that_is_dropped_deletes_its_file(pathname: str) -> None:
-    with pytest.warns(ResourceWarning, match="unclosed"):
+    with pytest.warns(ResourceWarning, match="unclosed"), dropping():
         bbipc.make_local_server(pathname)
     assert not os.path.lexists(pathname)
 
