@@ -511,25 +511,39 @@ class TestWrongLibraryIsToldOf:
 
 # ---- The native tests, for systems that this may not be ----
 
+LIBC_TARGETS = [target for target in TARGETS if target.needs_libc]
+
+
+@pytest.fixture(scope="module")
+def native_tests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folders with the native tests for the systems whose libc they need, by the targets' names for Zig."""
+    folder = tmp_path_factory.mktemp("native-tests")
+
+    def build(target: Target) -> Path:
+        prefix = folder / target.zig_target
+        zig("build", "test-binary", f"-Dtarget={target.zig_target}", "--prefix", prefix, cwd=ROOT)
+        return prefix / "bin"
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return {target.zig_target: binaries for target, binaries in zip(LIBC_TARGETS, threads.map(build, LIBC_TARGETS))}
+
 
 @needs_compiler
-@pytest.mark.parametrize(
-    "target", [target for target in TARGETS if target.needs_libc], ids=lambda target: target.zig_target
-)
+@pytest.mark.parametrize("name", ["bbipc-tests", "random-calls"])
+@pytest.mark.parametrize("target", LIBC_TARGETS, ids=lambda target: target.zig_target)
 class TestNativeTestsForOtherSystems:
     """What they take from the system: `pytest -rP tests/test_wheel.py -k OtherSystems` lists it."""
 
-    def test_oldest_system_has_all_that_they_take_from_it(self, target: Target, tmp_path: Path) -> None:
-        zig("build", "test-binary", f"-Dtarget={target.zig_target}", "--prefix", tmp_path, cwd=ROOT)
-        for name in ("bbipc-tests", "random-calls"):
-            program = check_wheel.parse(tmp_path / "bin" / name)
-            undefined = check_wheel.undefined_symbols(program)
-            print(f"{name} for {target.zig_target} takes {len(undefined)} names:")
-            print(*(f"  {symbol.name} {symbol.version}".rstrip() for symbol in undefined), sep="\n")
-            assert undefined
-            assert list(check_wheel.undefined_faults(program, target)) == []
-            assert {str(library) for library in check_wheel.needed_libraries(program)} <= {
-                *check_wheel.NEEDED_LIBRARIES[check_wheel.system_of(target)],
-                # The tests start threads.
-                *(["libthr.so.3"] if "freebsd" in target.zig_target else []),
-            }
+    def test_oldest_system_has_all_that_they_take_from_it(
+        self, native_tests: dict[str, Path], target: Target, name: str
+    ) -> None:
+        program = check_wheel.parse(native_tests[target.zig_target] / name)
+        undefined = check_wheel.undefined_symbols(program)
+        print(f"{name} for {target.zig_target} takes {len(undefined)} names:")
+        print(*(f"  {symbol.name} {symbol.version}".rstrip() for symbol in undefined), sep="\n")
+        assert undefined
+        assert list(check_wheel.undefined_faults(program, target)) == []
+        # The tests start threads.
+        threads = {"libthr.so.3"} if check_wheel.system_of(target) == "freebsd" else set()
+        allowed = check_wheel.NEEDED_LIBRARIES[check_wheel.system_of(target)] | threads
+        assert check_wheel.needed_libraries(program) <= allowed
