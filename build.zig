@@ -108,15 +108,17 @@ fn addLibrary(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.bui
 }
 
 fn everyTarget(b: *std.Build) []const std.Build.ResolvedTarget {
-    const Entry = struct { zig_target: []const u8 };
+    const Entry = struct { zig_target: []const u8, cpu: ?[]const u8 = null };
     const text = @embedFile("native/targets.json");
     const arena = b.graph.arena;
     const entries = std.json.parseFromSliceLeaky([]Entry, arena, text, .{ .ignore_unknown_fields = true }) catch |err|
         std.debug.panic("native/targets.json: {t}", .{err});
     const targets = b.graph.alloc(std.Build.ResolvedTarget, entries.len);
     for (targets, entries) |*target, entry| {
-        const query = std.Target.Query.parse(.{ .arch_os_abi = entry.zig_target }) catch |err|
-            std.debug.panic("native/targets.json: {s}: {t}", .{ entry.zig_target, err });
+        const query = std.Target.Query.parse(.{
+            .arch_os_abi = entry.zig_target,
+            .cpu_features = entry.cpu,
+        }) catch |err| std.debug.panic("native/targets.json: {s}: {t}", .{ entry.zig_target, err });
         target.* = b.resolveTargetQuery(query);
     }
     return targets;

@@ -288,7 +288,23 @@ def elf_faults(contents: bytes, processor: Processor, target: Target, root: Path
     writable_code = [segment for segment in elf.segments if segment.type.name == "LOAD" and int(segment.flags) & 3 == 3]
     if writable_code:
         yield "the library has code that can be written to"
+    if processor.elf == "ARM":
+        yield from arm_faults(bytes(elf.get_section(".ARM.attributes").content))
     yield from undefined_faults(elf, target)
+
+
+def arm_faults(attributes: bytes) -> Iterator[str]:
+    """What an ARMv7 processor may lack, by the library's own word: see "Build attributes" in the ABI for ARM."""
+    # A letter for the version, the size, "aeabi", then a tag for the whole file and the size again.
+    rest = iter(attributes[1 + 4 + len(b"aeabi\0") + 1 + 4 :])
+    found = {}
+    for tag in rest:
+        # No number here needs more than the seven bits of one byte; these tags have texts.
+        found[tag] = bytes(iter(rest.__next__, 0)) if tag in (4, 5, 65, 67) else next(rest)
+    if found.get(12):
+        yield "the library is for an ARM with NEON"
+    if found.get(10) not in (None, 4):
+        yield "the library is for an ARM with 32 registers for doubles"
 
 
 def mach_o_faults(contents: bytes, processor: Processor, target: Target, root: Path) -> Iterator[str]:

@@ -43,11 +43,15 @@ class Target(NamedTuple):
 
     The version in a Windows target is the oldest that the library is for: 8.1 has every function that it calls, and on
     ARM64 Windows 10 1809 (rs5) is the first with a CPython.
+
+    `cpu` is for processors of which Zig takes the oldest for younger than the wheel platform does: i686 has no SSE2,
+    and ARMv7 need not have NEON or more than 16 registers for doubles.
     """
 
     wheel_platform: str
     zig_target: str
     library: str
+    cpu: str = ""
 
     @property
     def platforms(self) -> list[str]:
@@ -191,6 +195,8 @@ def build_library(root: Path, zig: Sequence[str], target: Target, directory: Pat
     """
     library = directory / target.library
     options = ["-dynamic", "-Osafe", "-fstrip", "-fno-unwind-tables", "-target", target.zig_target, "--name", "bbipc"]
+    if target.cpu:
+        options.append(f"-mcpu={target.cpu}")
     if target.needs_libc:
         options.append("-lc")
     if target.library.endswith(".dylib"):

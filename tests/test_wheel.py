@@ -86,7 +86,8 @@ class TestEveryWheel:
         # The hook calls the compiler itself, which takes seconds where `zig build` takes minutes on a fresh machine.
         def differs(target: Target) -> bool:
             prefix = tmp_path / target.zig_target
-            zig("build", f"-Dtarget={target.zig_target}", "--prefix", prefix, cwd=ROOT)
+            processor = [f"-Dcpu={target.cpu}"] if target.cpu else []
+            zig("build", f"-Dtarget={target.zig_target}", *processor, "--prefix", prefix, cwd=ROOT)
             folder = "bin" if target.library.endswith(".dll") else "lib"
             built = (prefix / folder / target.library).read_bytes()
             return built != check_wheel.library_of(wheels[target.zig_target], target)
@@ -287,6 +288,7 @@ class TestWrongLibraryIsToldOf:
     MACOS = target_of("macosx_11_0_arm64")
     INTEL_MACOS = target_of("macosx_11_0_x86_64")
     FREEBSD = target_of("freebsd_14_0_release_amd64")
+    ARM = target_of("manylinux2014_armv7l")
     WINDOWS = target_of("win_amd64")
     one_of_each_format = pytest.mark.parametrize("target", [LINUX, MACOS, WINDOWS], ids=["ELF", "Mach-O", "PE"])
 
@@ -298,6 +300,7 @@ class TestWrongLibraryIsToldOf:
             (tmp_path / "library.zig").write_text(source, encoding="utf-8")
             command: list[str | Path] = ["build-lib", "-dynamic", "-Ofast", "-fstrip", "-fno-unwind-tables"]
             command += ["-target", zig_target or target.zig_target, "--name", "bbipc"]
+            command += [f"-mcpu={target.cpu}"] if target.cpu else []
             command += ["-lc"] if target.needs_libc else []
             if target.library.endswith(".dylib"):
                 command += ["-install_name", install_name or f"@rpath/{target.library}"]
@@ -321,7 +324,7 @@ class TestWrongLibraryIsToldOf:
         return modify_library
 
     @pytest.mark.parametrize(
-        "target", [LINUX, MACOS, INTEL_MACOS, FREEBSD, WINDOWS], ids=lambda target: target.zig_target
+        "target", [LINUX, ARM, MACOS, INTEL_MACOS, FREEBSD, WINDOWS], ids=lambda target: target.zig_target
     )
     def test_but_not_of_one_that_is_sound(self, compile: Callable[..., bytes], target: Target) -> None:
         assert self.faults(compile(target), target) == []
@@ -426,13 +429,18 @@ class TestWrongLibraryIsToldOf:
         assert re.fullmatch(r"the library is for .* instead of .*", faults[0])
 
     def test_arm_without_floating_point_in_registers(self, compile: Callable[..., bytes]) -> None:
-        hard = Target("manylinux2014_armv7l", "arm-linux-eabihf", "libbbipc.so")
-        assert self.faults(compile(hard), hard) == []
-        (fault,) = self.faults(compile(hard, zig_target="arm-linux-eabi"), hard)
+        (fault,) = self.faults(compile(self.ARM, zig_target="arm-linux-eabi"), self.ARM)
         assert fault == (
             f"the library is for ('ARM', 'ELF32', 'LSB', {0x05000200}, 'DYN') "
             f"instead of ('ARM', 'ELF32', 'LSB', {0x05000400}, 'DYN')"
         )
+
+    def test_instructions_that_not_every_arm_has(self, compile: Callable[..., bytes]) -> None:
+        faults = self.faults(compile(self.ARM._replace(cpu="")), self.ARM)
+        assert faults == [
+            "the library is for an ARM with NEON",
+            "the library is for an ARM with 32 registers for doubles",
+        ]
 
     def test_thread_local_storage_on_linux(self, compile: Callable[..., bytes]) -> None:
         source = SOUND.replace("bbipc_version() void {}", "bbipc_version() *u8 {\n    return &kept;\n}")
