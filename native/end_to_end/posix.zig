@@ -6,7 +6,7 @@ const support = @import("support.zig");
 const sys = @import("../platform.zig").sys;
 const c = support.c;
 
-const is_linux = builtin.os.tag == .linux;
+pub const is_linux = builtin.os.tag == .linux;
 
 /// What makes the system's calls where the library makes none: on Linux without libc, as the library.
 const raw = if (is_linux) std.os.linux else std.c;

@@ -13,6 +13,7 @@ pub const backends_lacking = [_]i32{ c.BBIPC_BACKEND_EPOLL, c.BBIPC_BACKEND_POLL
 /// Local streams are named pipes: they can't be finished, only closed, and have no number for other libraries.
 pub const has_pipes = true;
 pub const has_fork = false;
+pub const is_linux = false;
 
 // Wine is Windows above and Linux below: its TCP is Linux's, and what Windows makes of it is Wine's.
 

@@ -25,6 +25,15 @@ fn signed(result: usize) isize {
     return @bitCast(result);
 }
 
+/// 32-bit processors have each call that takes a time twice: with 32 bits for the seconds, which a kernel may be built
+/// without (CONFIG_COMPAT_32BIT_TIME), and with 64, which kernels before 5.1 lack and old sandboxes forbid with other
+/// errors than that. So the first is tried first.
+const has_times_twice = @hasField(linux.SYS, "ppoll") and @hasField(linux.SYS, "ppoll_time64");
+
+fn isLacking(result: isize) bool {
+    return result == -@as(isize, @backingInt(E.NOSYS));
+}
+
 // ---- Sockets ----
 
 pub fn streamSocket(family: u32) isize {
@@ -169,9 +178,17 @@ pub fn poll(descriptors: []pollfd, timeout_ns: ?u64) isize {
             .sec = @intCast(@min(ns / std.time.ns_per_s, std.math.maxInt(i32))),
             .nsec = @intCast(ns % std.time.ns_per_s),
         };
-        return signed(linux.ppoll(descriptors.ptr, @intCast(descriptors.len), &time, null));
+        return pollUntil(descriptors, &time);
     }
-    return signed(linux.ppoll(descriptors.ptr, @intCast(descriptors.len), null, null));
+    return pollUntil(descriptors, null);
+}
+
+fn pollUntil(descriptors: []pollfd, time: ?*linux.timespec) isize {
+    const result = signed(linux.ppoll(descriptors.ptr, @intCast(descriptors.len), time, null));
+    if (!has_times_twice or !isLacking(result)) return result;
+    var wide: linux.kernel_timespec = if (time) |one| .{ .sec = one.sec, .nsec = one.nsec } else undefined;
+    const wide_time = if (time == null) 0 else @intFromPtr(&wide);
+    return signed(linux.syscall5(.ppoll_time64, @intFromPtr(descriptors.ptr), descriptors.len, wide_time, 0, 0));
 }
 
 pub fn pollNow(entry: *pollfd) isize {
@@ -182,8 +199,19 @@ pub fn monotonicNs() u64 {
     var time: linux.timespec = undefined;
     // Not linux.clock_gettime: it looks for the vDSO with libc's getauxval, which the library must not need.
     const number = if (@hasField(linux.SYS, "clock_gettime")) .clock_gettime else .clock_gettime64;
-    const result = signed(linux.syscall2(number, @backingInt(linux.CLOCK.MONOTONIC), @intFromPtr(&time)));
-    std.debug.assert(result == 0); // there is no Linux without it
+    const clock = @backingInt(linux.CLOCK.MONOTONIC);
+    const result = signed(linux.syscall2(number, clock, @intFromPtr(&time)));
+    if (has_times_twice and isLacking(result)) {
+        var wide: linux.kernel_timespec = undefined;
+        const wide_result = signed(linux.syscall2(.clock_gettime64, clock, @intFromPtr(&wide)));
+        std.debug.assert(wide_result == 0); // there is no Linux without both
+        return nanosecondsOf(wide);
+    }
+    std.debug.assert(result == 0);
+    return nanosecondsOf(time);
+}
+
+fn nanosecondsOf(time: anytype) u64 {
     return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
 }
 
@@ -226,9 +254,15 @@ pub fn writeError(text: []const u8) void {
 // ---- Sleeping for the lock (futex(2)) ----
 
 pub fn sleepWhile(word: *const u32, value: u32) void {
-    _ = linux.futex_4arg(word, .{ .cmd = .WAIT, .private = true }, value, null);
+    futex(word, .{ .cmd = .WAIT, .private = true }, value);
 }
 
 pub fn wakeOne(word: *const u32) void {
-    _ = linux.futex_3arg(word, .{ .cmd = .WAKE, .private = true }, 1);
+    futex(word, .{ .cmd = .WAKE, .private = true }, 1);
+}
+
+fn futex(word: *const u32, operation: linux.FUTEX_OP, value: u32) void {
+    const result = signed(linux.futex_4arg(word, operation, value, null));
+    if (!has_times_twice or !isLacking(result)) return;
+    _ = linux.syscall4(.futex_time64, @intFromPtr(word), @as(u32, @bitCast(operation)), value, 0);
 }
