@@ -36,24 +36,49 @@ fn isLacking(result: isize) bool {
 
 // ---- Sockets ----
 
+/// Calls std.os.linux's function of this name; but on s390x, kernels before 4.3 know one call for all of sockets, and no
+/// others, which Zig does not use there.
+fn socketCall(comptime name: []const u8, arguments: std.meta.ArgsTuple(@TypeOf(@field(linux, name)))) isize {
+    if (builtin.cpu.arch != .s390x) return signed(@call(.auto, @field(linux, name), arguments));
+    const numbers = .{
+        .socket = 1,
+        .bind = 2,
+        .connect = 3,
+        .listen = 4,
+        .getsockname = 6,
+        .sendto = 11,
+        .recvfrom = 12,
+        .shutdown = 13,
+        .setsockopt = 14,
+        .getsockopt = 15,
+        .accept4 = 18,
+    };
+    var words: [arguments.len]usize = undefined;
+    inline for (&words, arguments) |*word, argument| word.* = switch (@typeInfo(@TypeOf(argument))) {
+        .int => @bitCast(@as(isize, @intCast(argument))),
+        else => @intFromPtr(argument),
+    };
+    return signed(linux.syscall2(.socketcall, @field(numbers, name), @intFromPtr(&words)));
+}
+
 pub fn streamSocket(family: u32) isize {
-    return signed(linux.socket(family, linux.SOCK.STREAM | linux.SOCK.CLOEXEC | linux.SOCK.NONBLOCK, 0));
+    return socketCall("socket", .{ family, linux.SOCK.STREAM | linux.SOCK.CLOEXEC | linux.SOCK.NONBLOCK, 0 });
 }
 
 pub fn bind(fd: Descriptor, address: *const anyopaque, size: socklen_t) isize {
-    return signed(linux.bind(fd, @ptrCast(@alignCast(address)), size));
+    return socketCall("bind", .{ fd, @ptrCast(@alignCast(address)), size });
 }
 
 pub fn listen(fd: Descriptor, backlog: i32) isize {
-    return signed(linux.listen(fd, @intCast(backlog)));
+    return socketCall("listen", .{ fd, @intCast(backlog) });
 }
 
 pub fn connect(fd: Descriptor, address: *const anyopaque, size: socklen_t) isize {
-    return signed(linux.connect(fd, address, size));
+    return socketCall("connect", .{ fd, address, size });
 }
 
 pub fn accept(fd: Descriptor, address: ?*sockaddr, size: ?*socklen_t) isize {
-    return signed(linux.accept4(fd, address, size, linux.SOCK.CLOEXEC | linux.SOCK.NONBLOCK));
+    return socketCall("accept4", .{ fd, address, size, linux.SOCK.CLOEXEC | linux.SOCK.NONBLOCK });
 }
 
 pub fn clientVanished(e: E) bool {
@@ -77,29 +102,29 @@ pub fn choosePortLate(fd: Descriptor) void {
 }
 
 pub fn localName(fd: Descriptor, address: *sockaddr, size: *socklen_t) isize {
-    return signed(linux.getsockname(fd, address, size));
+    return socketCall("getsockname", .{ fd, address, size });
 }
 
 pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {
     const flags: u32 = linux.MSG.DONTWAIT | (if (peek) @as(u32, linux.MSG.PEEK) else 0);
-    return signed(linux.recvfrom(fd, buffer, size, flags, null, null));
+    return socketCall("recvfrom", .{ fd, buffer, size, flags, null, null });
 }
 
 pub fn send(fd: Descriptor, data: [*]const u8, size: usize) isize {
-    return signed(linux.sendto(fd, data, size, linux.MSG.DONTWAIT | linux.MSG.NOSIGNAL, null, 0));
+    return socketCall("sendto", .{ fd, data, size, linux.MSG.DONTWAIT | linux.MSG.NOSIGNAL, null, 0 });
 }
 
 pub fn shutdownWriting(fd: Descriptor) isize {
-    return signed(linux.shutdown(fd, linux.SHUT.WR));
+    return socketCall("shutdown", .{ fd, linux.SHUT.WR });
 }
 
 pub fn setOption(fd: Descriptor, level: i32, option: u32, value: c_int) isize {
-    return signed(linux.setsockopt(fd, level, option, std.mem.asBytes(&value), @sizeOf(c_int)));
+    return socketCall("setsockopt", .{ fd, level, option, std.mem.asBytes(&value), @sizeOf(c_int) });
 }
 
 pub fn getOption(fd: Descriptor, level: i32, option: u32, value: *c_int) isize {
     var size: socklen_t = @sizeOf(c_int);
-    return signed(linux.getsockopt(fd, level, option, std.mem.asBytes(value), &size));
+    return socketCall("getsockopt", .{ fd, level, option, std.mem.asBytes(value), &size });
 }
 
 /// The kernel frees the number even where it reports an error (close(2)), so there is nothing to repeat.
