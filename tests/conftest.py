@@ -22,14 +22,12 @@ import pytest
 import bbipc
 import named_pipes
 from bbipc import Events, Socket, StreamServer, StreamSocket, _ffi
+from patience import PATIENCE
 
 WINDOWS = sys.platform == "win32"
 
 if sys.platform == "win32":
     import windows
-
-#: Seconds. Longer than any wait that succeeds; reached only by one that fails.
-PATIENCE = 20.0
 
 #: Every event that a stream can have.
 STREAM_EVENTS = ~Events.CONNECTION_AVAILABLE

@@ -19,12 +19,11 @@ from pathlib import Path
 
 import bbipc
 from bbipc import Events, StreamServer, StreamSocket
+from patience import PATIENCE
 
 if sys.platform == "win32":
     import windows
 
-#: Seconds. Longer than any wait that succeeds, as in conftest.py, which a program outside pytest can't import.
-PATIENCE = 20.0
 BACKENDS = ["iocp"] if sys.platform == "win32" else ["epoll", "poll"]
 
 #: Bytes per write or read of a transfer.
