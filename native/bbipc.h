@@ -129,8 +129,9 @@ void bbipc_before_fork(void);
 void bbipc_after_fork_in_parent(void);
 void bbipc_after_fork_in_child(void);
 
-/* Makes now the descriptor (an eventfd on Linux) that bbipc_poll_socket and bbipc_poll_sockets share for being woken and
- * that the first wait would make otherwise. A program that counts its descriptors calls this first. On Windows every thread
+/* Makes now the descriptor (an eventfd on Linux, a kqueue on macOS and FreeBSD) that bbipc_poll_socket and
+ * bbipc_poll_sockets share for being woken and that the first wait would make otherwise. A program that counts its
+ * descriptors calls this first. (On macOS and FreeBSD a wait has one more for as long as it lasts.) On Windows every thread
  * that waits at the same time has a completion port, and a handle more for TCP; this makes the first, and up to sixteen are
  * kept. */
 bbipc_result bbipc_prepare_to_wait(int32_t *system_code);
@@ -181,8 +182,8 @@ bbipc_result bbipc_ipv4_remote_address(bbipc_handle stream, uint32_t *host_addre
 
 #define BBIPC_DELETE_ON_CLOSE 0x1u /* bbipc_close deletes the pathname */
 
-/* How long a local pathname can be on this system: 107 on Linux, in bytes (unix(7)); 256 on Windows, in UTF-16 code units of
- * the pipe's whole name (CreateNamedPipe). */
+/* How long a local pathname can be on this system: 107 on Linux, 103 on macOS and FreeBSD, in bytes (unix(7), unix(4)); 256
+ * on Windows, in UTF-16 code units of the pipe's whole name (CreateNamedPipe). */
 uint64_t bbipc_local_pathname_limit(void);
 
 /* Listens at a pathname, which must not exist (EADDRINUSE). [make-local-server]
@@ -195,16 +196,17 @@ bbipc_result bbipc_make_local_server(const void *pathname, uint64_t pathname_siz
                                      int32_t *system_code);
 
 /* Connects to the local server at a pathname. [connect-to-local-server]
- * Returns the stream's handle, or BBIPC_ERROR_NO_LOCAL_SERVER where nothing listens (ENOENT, ENOTDIR, ECONNREFUSED; on
- * Windows ERROR_FILE_NOT_FOUND); a server whose backlog is full is BBIPC_ERROR_SYSTEM with EAGAIN (ERROR_PIPE_BUSY): try
- * again when it has accepted somebody. */
+ * Returns the stream's handle, or BBIPC_ERROR_NO_LOCAL_SERVER where nothing listens (ENOENT, ENOTDIR, ECONNREFUSED,
+ * ENOTSOCK; on Windows ERROR_FILE_NOT_FOUND); a server whose backlog is full is BBIPC_ERROR_SYSTEM with EAGAIN
+ * (ERROR_PIPE_BUSY): try again when it has accepted somebody. On macOS and FreeBSD that is ECONNREFUSED, as if nothing
+ * listened. */
 bbipc_result bbipc_connect_to_local_server(const void *pathname, uint64_t pathname_size, int32_t *system_code);
 
 /* ---- Servers ---- */
 
 /* Takes the connection that has waited longest. [accept-connection]
  * Returns the new stream's handle, or BBIPC_ERROR_NO_CONNECTION at once if there is none. The stream outlives its
- * server. */
+ * server. When the system refuses (EMFILE), the connection waits on; but macOS closes it. */
 bbipc_result bbipc_accept_connection(bbipc_handle server, int32_t *system_code);
 
 /* ---- Streams ---- */
