@@ -10,7 +10,6 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,20 +20,20 @@ import pytest
 
 import bbipc
 import named_pipes
+import systems
 from bbipc import Events, Socket, StreamServer, StreamSocket, _ffi
 from patience import PATIENCE
-
-WINDOWS = sys.platform == "win32"
+from systems import BACKENDS, WINDOWS, make_directory
 
 if sys.platform == "win32":
     import windows
+else:
+    import resource
 
 #: Every event that a stream can have.
 STREAM_EVENTS = ~Events.CONNECTION_AVAILABLE
 
 SocketT = TypeVar("SocketT", bound=Socket)
-
-BACKENDS = ["iocp"] if WINDOWS else ["epoll", "poll"]
 
 if sys.platform == "win32":
     PythonPeer = Union[socket.socket, named_pipes.PipePeer]
@@ -139,15 +138,15 @@ def fill(stream: StreamSocket) -> int:
         total += taken
         refused = 0 if taken else refused + 1
         if refused == 1 and isinstance(stream, bbipc.Ipv4TcpStream):
-            # It still moves some bytes to the other end.
-            bbipc.poll_socket(stream, Events.WRITE_SPACE, 0.05)
+            # It still moves some bytes to the other end; and where that takes its time, buffers grow meanwhile.
+            bbipc.poll_socket(stream, Events.WRITE_SPACE, 0.2 if systems.MACOS or systems.FREEBSD else 0.05)
     return total
 
 
 def reset(peer: PythonPeer, stream: StreamSocket) -> None:
     """Closes the peer so that the stream is severed: TCP resets it at once, a local one for a byte left unread.
 
-    A pipe is severed either way.
+    A pipe is severed either way, and so is any local stream of macOS and FreeBSD: systems.CLOSE_RESETS.
     """
     stream.write(b"!")
     abort(peer)
@@ -164,7 +163,7 @@ def abort(peer: PythonPeer) -> None:
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """A private directory whose name is short enough for local pathnames, as pytest's tmp_path may not be."""
-    path = Path(tempfile.mkdtemp(prefix="bbipc-"))
+    path = make_directory()
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
@@ -211,13 +210,9 @@ def dropping() -> Iterator[None]:
 
 def open_descriptors() -> dict[int, str]:
     """What this process has open, by number: descriptors, or on Windows handles of the types that bbipc uses."""
-    if sys.platform == "win32":
-        return {number: what for number, what in windows.open_handles().items() if not what.startswith(_NEVER_OURS)}
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        # The listing's own descriptor is gone by now.
-        with contextlib.suppress(OSError):
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    found = systems.open_descriptors()
+    if WINDOWS:
+        return {number: what for number, what in found.items() if not what.startswith(_NEVER_OURS)}
     return found
 
 
@@ -244,12 +239,43 @@ def _left_over(before: dict[int, str]) -> dict[int, str]:
     return found
 
 
+@contextlib.contextmanager
+def descriptors_for(needed: int) -> Iterator[None]:
+    """Lets this process have so many, where the system has a limit; skips the test where nobody can."""
+    if sys.platform == "win32":
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = systems.most_descriptors(hard, resource.RLIM_INFINITY)
+    if most < needed:
+        pytest.skip(f"the system allows {most} descriptors, and this needs {needed} (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+#: More than tests need that don't ask for more by themselves.
+DESCRIPTORS = 4096
+
+
+@pytest.fixture(scope="session", autouse=True)
+def enough_descriptors() -> None:
+    """Systems allow 1024 at first, macOS 256; but more to whoever asks."""
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if 0 <= soft < DESCRIPTORS:
+            wanted = min(DESCRIPTORS, systems.most_descriptors(hard, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def warmed_up() -> None:
     """Has the libraries, the system's and ours, open now what they open once: on Windows that is at their first use."""
     if not WINDOWS:
         return
-    directory = Path(tempfile.mkdtemp(prefix="bbipc-"))
+    directory = make_directory()
     for name in ("tcp", "local"):
         transport = Transport(name, directory)
         for one in (transport.pair()[0], transport.python_peer()[0]):

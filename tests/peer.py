@@ -15,16 +15,12 @@ import textwrap
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import bbipc
+import systems
 from bbipc import Events, StreamServer, StreamSocket
 from patience import PATIENCE
-
-if sys.platform == "win32":
-    import windows
-
-BACKENDS = ["iocp"] if sys.platform == "win32" else ["epoll", "poll"]
+from systems import BACKENDS
 
 #: Bytes per write or read of a transfer.
 PIECE = 40_009
@@ -81,38 +77,20 @@ WAITS: dict[str, Callable[[StreamSocket, float | None], object]] = {
 def until_asleep(process_id: int, thread_id: int | None = None) -> None:
     """Waits until a thread (a process's main thread by default) sleeps in the kernel, as one that waits does.
 
-    On Windows all threads of the process by default: nothing there says which one is the main thread.
+    Elsewhere than on Linux all threads of the process by default: nothing there says which one is the main thread.
     """
-    if sys.platform == "win32":
-        _until_idle(process_id, thread_id)
+    if thread_id is not None and systems.TIME_TO_SLEEP is not None:
+        time.sleep(systems.TIME_TO_SLEEP)
         return
-    status = Path(f"/proc/{process_id}/task/{thread_id or process_id}/status")
-    give_up_at = time.monotonic() + PATIENCE
-    before = ""
-    while True:
-        lines = status.read_text().splitlines()
-        state = next(line for line in lines if line.startswith("State:"))
-        # One that waits for the GIL wakes up every 5 ms, to ask for it.
-        switches = next(line for line in lines if line.startswith("voluntary_ctxt_switches:"))
-        if state.split()[1] == "S" and switches == before:
-            return
-        assert time.monotonic() < give_up_at, f"thread {thread_id or process_id} never sleeps: {state}"
-        before = switches
-        time.sleep(0.01)
-
-
-#: Looks, a hundredth of a second apart, in which a thread must not have moved. Wine tells of its moves late.
-_LOOKS = 4
-
-
-def _until_idle(process_id: int, thread_id: int | None) -> None:
-    assert sys.platform == "win32"
+    # Not monotonic(), which moves in steps of 16 ms on Windows.
     give_up_at = time.perf_counter() + PATIENCE
     before: object = None
     looks = 0
-    while looks < _LOOKS:
-        asleep, activity = windows.thread_activity(process_id, thread_id)
+    while True:
+        asleep, activity = systems.thread_activity(process_id, thread_id)
         looks = looks + 1 if asleep and activity == before else 0
+        if looks == systems.LOOKS:
+            return
         before = activity
         assert time.perf_counter() < give_up_at, f"thread {thread_id} of process {process_id} never sleeps: {activity}"
         time.sleep(0.01)

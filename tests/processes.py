@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import named_pipes
+import systems
 from conftest import PATIENCE, WINDOWS, PythonPeer, abort
 
 if sys.platform == "win32":
@@ -163,6 +164,14 @@ def stopped(process: subprocess.Popen[Any]) -> Iterator[None]:
         process.send_signal(signal.SIGCONT)
 
 
+def until_stopped(process: subprocess.Popen[Any]) -> None:
+    """Waits until a process that has got SIGSTOP does nothing more. On Windows it is so at once."""
+    if sys.platform != "win32":
+        # Not waitid(), which Python has not had on macOS for long.
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), status
+
+
 def ready_address(process: subprocess.Popen[str]) -> str:
     """What the next line says of where an example listens."""
     assert process.stdout is not None
@@ -293,21 +302,18 @@ def descriptor_count(process: subprocess.Popen[str]) -> int:
     """How many descriptors, or on Windows handles, it has open."""
     if sys.platform == "win32":
         return windows.handle_count(_handle_of(process), process.pid)
-    return len(os.listdir(f"/proc/{process.pid}/fd"))
+    return systems.descriptor_count(process.pid)
 
 
 def processor_seconds(process: subprocess.Popen[str]) -> float:
     """How long it has run on a processor so far."""
     if sys.platform == "win32":
         return windows.processor_seconds(_handle_of(process))
-    # The name, in parentheses, may contain spaces: proc(5). User and system time are fields 14 and 15.
-    fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return systems.processor_seconds(process.pid)
 
 
 def resident_bytes(process: subprocess.Popen[str]) -> int:
     """How much memory it has, without the kernel's buffers."""
     if sys.platform == "win32":
         return windows.resident_bytes(_handle_of(process))
-    pages = int(Path(f"/proc/{process.pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return systems.resident_bytes(process.pid)

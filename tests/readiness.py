@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import select
 import struct
@@ -12,6 +13,7 @@ from enum import Enum
 import pytest
 
 import bbipc
+import systems
 from bbipc import Socket, StreamSocket
 from conftest import PATIENCE, WINDOWS, Transport, fill, reset
 
@@ -40,7 +42,7 @@ TELLS_ENDS_LATE = WINE
 
 
 class Fact(Enum):
-    """What the system can know of a socket: its bits in poll(2), and those in WSAPoll."""
+    """What the system can know of a socket: its bits in Linux' poll(2), and those in WSAPoll."""
 
     #: Bytes, or a client.
     DATA = (0x001, 0x100)
@@ -53,23 +55,41 @@ class Fact(Enum):
 
 def knows(one: Socket, fact: Fact, timeout: float = 0) -> bool:
     """Whether the system knows of something, now or within a time (seconds)."""
-    if sys.platform != "win32":
+    if sys.platform == "linux":
         waiting = select.poll()
         waiting.register(one, fact.value[0])
         return any(seen & fact.value[0] for _, seen in waiting.poll(timeout * 1000))
-    if isinstance(one, (bbipc.LocalServer, bbipc.LocalStream)):
+    if WINDOWS and isinstance(one, (bbipc.LocalServer, bbipc.LocalStream)):
         # What is done at one end of a pipe is so at the other at once.
         return True
-    # Room is always asked for, or nothing but errors would be waited for; hence the looking.
+    # By looking: of Windows' calls, and of macOS' and FreeBSD's, none waits for each of the facts alone.
     give_up_at = time.perf_counter() + timeout
-    while True:
-        entry = _PollFd(one.fileno(), 0x110, 0)
-        assert _winsock.WSAPoll(ctypes.byref(entry), 1, 0) >= 0
-        if entry.revents & fact.value[1]:
-            return True
+    while not _knows_now(one, fact):
         if time.perf_counter() >= give_up_at:
             return False
         time.sleep(0.001)
+    return True
+
+
+def _knows_now(one: Socket, fact: Fact) -> bool:
+    if sys.platform == "win32":
+        # Room is always asked for, or nothing but errors would be told.
+        entry = _PollFd(one.fileno(), 0x110, 0)
+        assert _winsock.WSAPoll(ctypes.byref(entry), 1, 0) >= 0
+        return bool(entry.revents & fact.value[1])
+    # poll(2) of macOS does not say which direction has ended; kqueue(2) does.
+    filters = (select.KQ_FILTER_READ, select.KQ_FILTER_WRITE)
+    with contextlib.closing(select.kqueue()) as queue:
+        changes = [select.kevent(one.fileno(), number, select.KQ_EV_ADD) for number in filters]
+        reported = {event.filter: event for event in queue.control(changes, len(filters), 0)}
+    read, write = (reported.get(number) for number in filters)
+    ended = [event is not None and bool(event.flags & select.KQ_EV_EOF) for event in (read, write)]
+    return {
+        Fact.DATA: read is not None and read.data > 0,
+        Fact.ROOM: write is not None and not ended[1],
+        Fact.FINISHED: ended[0],
+        Fact.SEVERED: all(ended),
+    }[fact]
 
 
 def arrives(one: Socket, fact: Fact) -> None:
@@ -98,6 +118,12 @@ def half_closes(transport: Transport) -> bool:
 def needs_half_close(transport: Transport) -> None:
     if not half_closes(transport):
         pytest.skip("a named pipe can't be half-closed")
+
+
+def needs_reset(transport: Transport) -> None:
+    """For tests of what a stream tells whose connection was reset, and did not just end."""
+    if transport.name == "local" and not systems.CLOSE_RESETS:
+        pytest.skip("nothing resets a local stream here: its remote end closes, and whatever is unread is gone unheard")
 
 
 def sever(peer: object, stream: StreamSocket) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import bbipc
+import systems
 from bbipc import StreamServer, StreamSocket
 from conftest import PATIENCE, WINDOWS, Transport
 from processes import Processes, ended
@@ -29,7 +30,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
-LIBRARY = Path(bbipc.__file__).with_name("bbipc.dll" if WINDOWS else "libbbipc.so")
+LIBRARY = Path(bbipc.__file__).with_name(systems.LIBRARY)
 #: What the name of a program ends with.
 EXE = ".exe" if WINDOWS else ""
 

@@ -26,8 +26,10 @@ from typing import NamedTuple
 import pytest
 
 import bbipc
+import systems
 from conftest import PATIENCE, WINDOWS
 from readiness import TELLS_ENDS_LATE
+from systems import CLIENTS_OUTLIVE_EMFILE, CLOSE_RESETS, LINUX
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -43,6 +45,12 @@ if WINDOWS:
     LACKING["guide/limits.md"] = "it raises the limit of descriptors (module resource): Windows has none"
     LACKING["guide/namespaces.md"] = "it looks at the permissions of a socket's file: a named pipe is no file"
     LACKING["guide/threads-fork-signals.md"] = "it forks, and sets a timer that sends a signal: Windows has neither"
+elif not LINUX:
+    LACKING["guide/namespaces.md"] = "it asks Linux' sockets who is at the other end (SO_PEERCRED)"
+if not CLOSE_RESETS:
+    LACKING["guide/errors.md"] = "its remote end closes with bytes unread, which resets nothing here"
+if not CLIENTS_OUTLIVE_EMFILE:
+    LACKING["guide/limits.md"] = "a client that finds no descriptor goes on waiting in it, which macOS gives up"
 if TELLS_ENDS_LATE:
     LACKING["guide/events.md"] = "it waits for the end of a TCP stream with bytes unread, of which Wine does not tell"
 
@@ -216,7 +224,7 @@ def test_code_fits_into_the_page(page: Path) -> None:
 @pytest.mark.timeout(300)  # the first time on a machine, Zig builds what every C program needs
 @pytest.mark.parametrize("page", pages_with("c", as_files=True), ids=identifier)
 def test_c_program_of_page(page: Path, directory: Path) -> None:
-    library = Path(bbipc.__file__).with_name("bbipc.dll" if WINDOWS else "libbbipc.so")
+    library = Path(bbipc.__file__).with_name(systems.LIBRARY)
     for block in blocks_of(page):
         if block.language != "c":
             continue

@@ -16,7 +16,7 @@ import bbipc
 import typing_program
 from bbipc import Events, _ffi, _library
 from bbipc.events import SERVER_EVENTS, STREAM_EVENTS
-from conftest import WINDOWS
+from systems import PATHNAME_MAX
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = (ROOT / "native" / "bbipc.h").read_text(encoding="utf-8")
@@ -132,7 +132,7 @@ def test_every_constant_is_the_headers() -> None:
     assert {name: value for name, value in vars(_ffi).items() if name.startswith("ERROR_")} == expected
     for name in ("REUSE_ADDRESS", "DELETE_ON_CLOSE", "PEEK", "FOREVER", "BACKEND_DEFAULT"):
         assert getattr(_ffi, name) == number(name)
-    assert {name: number(f"BACKEND_{name.upper()}") for name in ("epoll", "poll", "iocp")} == _ffi.BACKENDS
+    assert {name: number(f"BACKEND_{name.upper()}") for name in ("epoll", "poll", "iocp", "kqueue")} == _ffi.BACKENDS
 
 
 def test_every_event_is_the_headers() -> None:
@@ -166,8 +166,8 @@ def test_every_error_has_a_message_of_its_own() -> None:
 
 
 def test_the_limit_of_local_pathnames() -> None:
-    assert _ffi.local_pathname_limit() == (256 if WINDOWS else 107)
-    assert "107 on Linux" in HEADER
+    assert _ffi.local_pathname_limit() == PATHNAME_MAX
+    assert "107 on Linux, 103 on macOS and FreeBSD" in HEADER
 
 
 # ---- The names of the package ----
@@ -298,7 +298,7 @@ def test_everything_public_is_documented() -> None:
 # ---- The types ----
 
 
-@pytest.mark.parametrize("platform", ["linux", "win32"])
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
 def test_the_package_and_a_program_that_uses_it_pass_mypy(platform: str) -> None:
     pytest.importorskip("mypy", reason="mypy is not installed")
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--platform", platform]

@@ -15,10 +15,11 @@ import pytest
 
 import bbipc
 from bbipc import Events, StreamSocket
-from conftest import BACKENDS, PATIENCE, WINDOWS, Transport, fill
+from conftest import PATIENCE, WINDOWS, Transport, fill
 from peer import Pattern, command, read_piece, until_asleep, write_piece
-from processes import Processes, stopped
+from processes import Processes, stopped, until_stopped
 from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, WINE
+from systems import BACKENDS, LOCAL_ROOM
 
 #: Bytes. More than what the system buffers for a local stream, so that a transfer is under way when the peer is killed.
 TRANSFERRED_FIRST = 1 << 20
@@ -207,13 +208,13 @@ def test_the_end_is_learnt_by_reading_alone(start_peer: StartPeer) -> None:
 
 
 def test_read_exactly_has_what_arrived_before_the_kill(start_peer: StartPeer) -> None:
-    peer = start_peer("hold", IN, 100_000)
+    peer = start_peer("hold", IN, LOCAL_ROOM)
     peer.expect("holding")
     results: list[bytes] = []
 
     def read() -> None:
         with pytest.raises(bbipc.EndOfStreamError) as caught:
-            peer.stream.read_exactly(100_001)
+            peer.stream.read_exactly(LOCAL_ROOM + 1)
         results.append(caught.value.partial)
 
     thread = threading.Thread(target=read, daemon=True)
@@ -221,7 +222,7 @@ def test_read_exactly_has_what_arrived_before_the_kill(start_peer: StartPeer) ->
     until_asleep(os.getpid(), thread.native_id)
     peer.kill()
     thread.join(PATIENCE)
-    assert results == [Pattern(IN).at(0, 100_000)]
+    assert results == [Pattern(IN).at(0, LOCAL_ROOM)]
     check_ended(peer.stream)
 
 
@@ -301,8 +302,7 @@ def test_a_peer_killed_amid_an_exchange(transport: Transport, start_peer: StartP
     until_asleep(peer.process.pid)
     with contextlib.ExitStack() as stack:
         stack.enter_context(stopped(peer.process))
-        if not WINDOWS:
-            os.waitid(os.P_PID, peer.process.pid, os.WSTOPPED | os.WNOWAIT)
+        until_stopped(peer.process)
         fill(peer.stream)
         assert peer.stream.data_available()
         peer.kill()
@@ -317,14 +317,15 @@ def test_a_peer_killed_amid_an_exchange(transport: Transport, start_peer: StartP
 
 def test_a_peer_killed_with_bytes_unread_at_both_ends(start_peer: StartPeer, poll: Poll) -> None:
     """The same of a peer that neither reads nor waits."""
-    peer = start_peer("hold", IN, 50_000)
+    size = LOCAL_ROOM // 2
+    peer = start_peer("hold", IN, size)
     peer.expect("holding")
     fill(peer.stream)
     assert poll(peer.stream, Events.DATA_AVAILABLE)
     peer.kill()
     assert poll(peer.stream, Events.REMOTE_DISCONNECTED)
     end = read_while_data(peer.stream, 0, poll)
-    assert end == 50_000 or resets_discard(peer.stream)
+    assert end == size or resets_discard(peer.stream)
     check_ended(peer.stream)
     check_unwritable(peer.stream)
 
@@ -372,15 +373,16 @@ def serve(poller: bbipc.Poller, positions: dict[StreamSocket, int]) -> None:
 def test_a_client_killed_before_it_is_accepted(transport: Transport) -> None:
     """It is no error of the server, which still hands out what the client sent."""
     server = transport.make_server()
+    size = LOCAL_ROOM // 2
     with Processes() as processes:
-        process = processes.start(command("hold", "connect", transport.address(server), IN, 50_000))
+        process = processes.start(command("hold", "connect", transport.address(server), IN, size))
         assert process.stdout is not None
         assert process.stdout.readline() == "holding\n"
         kill(process)
     stream = transport.accept(server)
     if not TELLS_ENDS_LATE or transport.name == "local":
         assert bbipc.poll_socket(stream, Events.REMOTE_DISCONNECTED, PATIENCE)
-    assert read_while_data(stream, 0, POLLS["poll_socket"]) == 50_000 or resets_discard(stream)
+    assert read_while_data(stream, 0, POLLS["poll_socket"]) == size or resets_discard(stream)
     check_ended(stream)
     assert not server.connection_available()
 

@@ -6,8 +6,6 @@ import contextlib
 import gc
 import random
 import shutil
-import sys
-import tempfile
 import threading
 import time
 import weakref
@@ -22,11 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
-from conftest import BACKENDS, PATIENCE, STREAM_EVENTS, WINDOWS, Transport, dropping, fill
+from conftest import PATIENCE, STREAM_EVENTS, WINDOWS, Transport, descriptors_for, dropping, fill
 from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, Fact, arrives, half_closes, unread_bytes
-
-if sys.platform != "win32":
-    import resource
+from systems import BACKENDS, BACKENDS_LACKING, CLOSE_RESETS, LOCAL_ROOM, make_directory
 
 DATA = Events.DATA_AVAILABLE
 
@@ -54,10 +50,10 @@ def test_a_backend_is_chosen_by_name(backend: str) -> None:
 
 def test_the_best_backend_is_the_default() -> None:
     with bbipc.make_poller() as one, bbipc.make_poller(None) as other:
-        assert one.backend == other.backend == ("iocp" if WINDOWS else "epoll")
+        assert one.backend == other.backend == BACKENDS[0]
 
 
-@pytest.mark.parametrize("name", ["epoll", "poll"] if WINDOWS else ["iocp"])
+@pytest.mark.parametrize("name", BACKENDS_LACKING)
 def test_a_backend_that_other_systems_have_is_not_supported(name: str) -> None:
     with pytest.raises(bbipc.UnsupportedOperationError, match=name):
         bbipc.make_poller(name)
@@ -505,20 +501,6 @@ def many_pairs(directory: Path) -> Iterator[list[StreamSocket]]:
         yield [stream for pair in pairs for stream in pair]
 
 
-@contextlib.contextmanager
-def descriptors_for(needed: int) -> Iterator[None]:
-    """Lets this process have so many, where the system has a limit."""
-    if sys.platform == "win32":
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        pytest.skip(f"this user may have only {hard} descriptors (ulimit -Hn), and {needed} are needed")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def waits_until_all_reported(poller: Poller, expected: set[Socket], waits_max: int) -> None:
     missing = set(expected)
     for _ in range(waits_max):
@@ -588,6 +570,8 @@ ESTABLISHED = Events.DETERMINED | Events.CONNECTION_SUCCEEDED
 GONE = Events.DETERMINED | Events.CONNECTION_FAILED | Events.REMOTE_DISCONNECTED
 STREAMS = 4
 SERVER = STREAMS
+#: Bytes that every stream takes although nobody reads.
+UNREAD_MAX = min(12_000, LOCAL_ROOM)
 
 which_stream = st.integers(0, STREAMS - 1)
 which_socket = st.integers(0, STREAMS)
@@ -655,7 +639,7 @@ class PollerModel(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="bbipc-"))
+        self.directory = make_directory()
         self.transport = Transport(self.transport_name, self.directory)
         self.server: StreamServer = self.transport.make_server()
         self.clients = 0
@@ -694,7 +678,7 @@ class PollerModel(RuleBasedStateMachine):
     @rule(which=which_stream, size=st.integers(1, 2000))
     def peer_writes(self, which: int, size: int) -> None:
         model = self.models[which]
-        if not (model.peer_finished or model.peer_closed) and model.unread < 10_000:
+        if not (model.peer_finished or model.peer_closed) and model.unread + size <= UNREAD_MAX:
             model.peer.write_all(bytes(size), PATIENCE)
             model.unread += size
 
@@ -733,7 +717,7 @@ class PollerModel(RuleBasedStateMachine):
             return
         if unread:
             # Where both have finished, TCP no longer resets.
-            model.reset = not (model.tcp and model.severed)
+            model.reset = CLOSE_RESETS and not (model.tcp and model.severed)
             if model.tcp and RESETS_DISCARD and model.reset:
                 model.unread = 0
         else:

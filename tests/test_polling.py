@@ -18,7 +18,7 @@ import pytest
 import bbipc
 from bbipc import Events, Socket, StreamSocket
 from bbipc._ffi import pending_operations
-from conftest import BACKENDS, PATIENCE, STREAM_EVENTS, WINDOWS, Transport, fill, reset
+from conftest import PATIENCE, STREAM_EVENTS, WINDOWS, Transport, fill, reset
 from patience import QEMU
 from processes import eventually
 from readiness import (
@@ -30,6 +30,7 @@ from readiness import (
     half_closes,
     needs_half_close,
 )
+from systems import BACKENDS, LINUX, TCP_DELIVERS_AT_ONCE, TCP_WAITS_FOR_BACKLOG
 
 if sys.platform != "win32":
     import resource
@@ -157,7 +158,7 @@ def peer_closed_while_full(transport: Transport) -> Made:
     stream, peer = transport.python_peer()
     fill(stream)
     under_way = pending_operations()
-    # With bytes unread, which severs the connection.
+    # With bytes unread: that severs the connection, or else TCP's next try to deliver more does.
     peer.close()
     arrives(stream, Fact.SEVERED)
     if under_way and transport.name == "local":
@@ -200,12 +201,22 @@ def refused(transport: Transport) -> Made:
     return stream, SEVERED | Events.END_OF_DATA
 
 
+def has_connections_under_way(transport: Transport) -> bool:
+    return transport.name == "local" or TCP_WAITS_FOR_BACKLOG or WINDOWS
+
+
+def needs_connection_under_way(transport: Transport) -> None:
+    if not has_connections_under_way(transport):
+        pytest.skip("no connection to this machine stays under way: one without room is let in and reset, or refused")
+
+
 def under_way(transport: Transport) -> Made:
     if transport.name == "local":
         return fresh(transport)
     if WINDOWS and not WINE:
         # Which believes a refusal, also that of a full server, only after two more attempts, half a second apart.
         return connect_in_vain(transport), Events()
+    needs_connection_under_way(transport)
     server = transport.make_server(backlog=0)
     first, second = transport.connect(server), transport.connect(server)
     arrives(first, Fact.ROOM)
@@ -322,15 +333,18 @@ def test_an_event_that_holds_ends_the_wait_at_once(transport: Transport, way: Wa
 
 #: Seconds. How long the waits below last, and how much of it a processor may be busy for all of them together: some
 #: hundred threads, of which one that spins would take most of the time alone. Windows counts in ticks of 16 ms, which
-#: some threads are charged for less; under qemu-user a thread's start takes a millisecond.
+#: some threads are charged for less; under qemu-user a thread's start takes a millisecond; on macOS and FreeBSD each
+#: wait makes a kqueue for itself.
 QUIET = 0.3
-QUIET_CPU_MAX = 0.2 if WINDOWS or QEMU else 0.08
+QUIET_CPU_MAX = 0.08 if LINUX and not QEMU else 0.2
 
 
 def quiet_cases(transport: Transport) -> Iterator[tuple[str, StreamSocket, Events]]:
     """Every state with every event that does not hold of it, alone and all together."""
     for state in STATES:
         if state in HALF_CLOSED and not half_closes(transport):
+            continue
+        if state is under_way and not has_connections_under_way(transport):
             continue
         stream, expected = state(transport)
         missing = STREAM_EVENTS - expected
@@ -600,8 +614,7 @@ def test_thousands_of_sockets_of_every_kind(directory: Path) -> None:
     happened = bbipc.poll_sockets(sockets, quiet, 0)
     assert not any(happened)
     ends = [Events.END_OF_DATA & ~Events.CONNECTION_AVAILABLE if asked.data_available else asked for asked in quiet]
-    if WINDOWS:
-        # Whose loopback takes its time.
+    if not TCP_DELIVERS_AT_ONCE:
         eventually(lambda: sum(map(bool, bbipc.poll_sockets(sockets, ends, PATIENCE))) == 3, "three ends")
     assert sum(map(bool, bbipc.poll_sockets(sockets, ends, PATIENCE))) == 3
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 
@@ -13,14 +12,10 @@ import pytest
 
 import bbipc
 from bbipc import Events, Poller, StreamSocket
-from conftest import BACKENDS, Transport
+from conftest import WINDOWS, Transport, descriptors_for
+from systems import BACKENDS
 
-if sys.platform == "win32":
-    MANY = {"tcp": 2_000, "local": 500}
-else:
-    import resource
-
-    MANY = {"tcp": 10_000, "local": 10_000}
+MANY = {"tcp": 2_000, "local": 500} if WINDOWS else {"tcp": 10_000, "local": 10_000}
 
 FEW = 10
 #: How many times what a wait costs with FEW idle sockets it may cost with MANY.
@@ -33,17 +28,9 @@ ROUNDS = 5
 
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
-    """Lets this process have as many as the system allows."""
-    if sys.platform == "win32":
+    """Lets this process have as many as it needs."""
+    with descriptors_for(max(MANY.values()) + 100):
         yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = max(MANY.values()) + 100
-    if hard < needed:
-        pytest.skip(f"the system allows {hard} descriptors, and this needs {needed} (ulimit -Hn)")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture

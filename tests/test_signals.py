@@ -25,7 +25,7 @@ from bbipc._ffi import NewHandle
 from conftest import PATIENCE, WINDOWS, Transport, fill
 from peer import MANY, WAITS, Pattern, command, eager_threads, run_program, until_asleep
 from processes import INTERRUPTED as ENDED_BY_CTRL_C
-from processes import TESTS, Processes, ended, interrupt, stopped
+from processes import TESTS, Processes, ended, interrupt, stopped, until_stopped
 
 #: Seconds. How long a wait lasts that nothing ends.
 A_WHILE = 0.25
@@ -452,8 +452,7 @@ def test_a_stopped_process_waits_on_when_it_continues(transport: Transport, name
         until_it_waits(process)
         with stopped(process):
             # For good before it goes on.
-            if sys.platform != "win32":
-                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            until_stopped(process)
         until_asleep(process.pid)
         transport.accept(server).write(b"!")
         output, errors = process.communicate(timeout=PATIENCE)

@@ -19,9 +19,10 @@ import pytest
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from bbipc._ffi import open_handles
-from conftest import BACKENDS, PATIENCE, WINDOWS, Transport, fill
+from conftest import PATIENCE, WINDOWS, Transport, fill
 from peer import MANY, WAITS, Pattern, eager_threads, read_piece, until_asleep, write_piece
 from readiness import TELLS_ENDS_LATE, needs_half_close
+from systems import BACKENDS, BACKLOG_MAX
 
 #: Seconds. A wait that is ended ends within this time, on a machine that has other work too.
 PROMPTLY = 2.0
@@ -391,7 +392,12 @@ def test_no_wait_reports_a_socket_twice(backend: str, directory: Path) -> None:
     """More sockets than one wait takes in a go, and several threads that wait."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(bbipc.make_local_server(str(directory / "s"), backlog=1024))
-        streams = [stack.enter_context(bbipc.connect_to_local_server(server.local_pathname)) for _ in range(600)]
+        streams: list[StreamSocket] = []
+        while len(streams) < 600:
+            streams.append(stack.enter_context(bbipc.connect_to_local_server(server.local_pathname)))
+            if len(streams) % BACKLOG_MAX == 0:
+                for _ in range(BACKLOG_MAX):
+                    stack.enter_context(server.accept_connection())
         poller = stack.enter_context(monitoring(*streams, events=Events.CONNECTION_SUCCEEDED, backend=backend))
         seen: set[Socket] = set()
 

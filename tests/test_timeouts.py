@@ -13,7 +13,8 @@ import pytest
 
 import bbipc
 from bbipc import Events, StreamSocket
-from conftest import BACKENDS, PATIENCE, Transport
+from conftest import PATIENCE, Transport
+from systems import BACKENDS
 
 #: Waits for something that does not happen by itself. The result is true if it has happened.
 Wait = Callable[[StreamSocket, Any], object]

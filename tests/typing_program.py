@@ -30,7 +30,7 @@ from bbipc import (
 PATIENCE: float = 20.0
 
 ON_WINDOWS: bool = sys.platform == "win32"
-BACKENDS: list[str] = ["iocp"] if ON_WINDOWS else ["epoll", "poll"]
+BACKENDS: list[str] = {"win32": ["iocp"], "linux": ["epoll", "poll"]}.get(sys.platform, ["kqueue", "poll"])
 
 
 class Client:
