@@ -45,7 +45,7 @@ class Target(NamedTuple):
     ARM64 Windows 10 1809 (rs5) is the first with a CPython.
 
     `cpu` is for processors of which Zig takes the oldest for younger than the wheel platform does: i686 has no SSE2,
-    and ARMv7 need not have NEON or more than 16 registers for doubles.
+    ARMv7 need not have NEON or more than 16 registers for doubles, and no IBM Z before z13 has vectors.
     """
 
     wheel_platform: str
