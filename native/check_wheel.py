@@ -32,8 +32,6 @@ from hatch_build import FREEBSD_PLATFORM, Target
 
 ROOT = Path(__file__).resolve().parent.parent
 
-COMPILED = (".so", ".dylib", ".dll", ".pyd", ".o", ".a", ".lib", ".pdb")
-
 LIBRARY_SIZE_MAX_BYTES = 300_000
 
 
