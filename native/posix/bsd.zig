@@ -211,10 +211,11 @@ pub const FileIdentity = struct {
     }
 };
 
-/// Null where there is no such file.
+/// Null where there is no such socket. macOS's bind follows a symbolic link that leads nowhere, and the link is not ours.
 pub fn fileIdentity(pathname: [*:0]const u8) ?FileIdentity {
     var information: c.Stat = undefined;
     if (c.fstatat(c.AT.FDCWD, pathname, &information, c.AT.SYMLINK_NOFOLLOW) < 0) return null;
+    if (!c.S.ISSOCK(information.mode)) return null;
     return .{ .device = information.dev, .inode = information.ino };
 }
 
