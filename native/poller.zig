@@ -510,8 +510,8 @@ pub const Poller = struct {
                 } else {
                     results.add(registration, happened);
                 }
-                // What won't come again, and holds for good, stands from now on.
-                if (!report.repeats) _ = poller.settle(registration);
+                // What won't come again, and holds for good, stands from now on, for every thread that waits.
+                if (!report.repeats and poller.settle(registration)) poller.changed(registration);
                 continue;
             }
             // The selector would report it for ever. Something that makes it of no more interest is known now; if not,

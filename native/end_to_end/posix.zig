@@ -64,20 +64,6 @@ pub fn resetsLocal() bool {
     return is_linux;
 }
 
-/// What macOS has to look at with a kqueue, FreeBSD's poll can tell too. So on FreeBSD both must say the same.
-pub fn expectSameByKqueue(descriptor: i64) !void {
-    if (builtin.os.tag != .freebsd) return;
-    const kqueue_zig = @import("../posix/kqueue.zig");
-    // Room for a write is told differently where there is an end to tell of.
-    const asked = sys.POLL.IN | sys.POLLRDHUP;
-    const bits = asked | sys.POLL.HUP;
-    var by_poll: sys.pollfd = .{ .fd = @intCast(descriptor), .events = asked, .revents = 0 };
-    var by_kqueue = by_poll;
-    try std.testing.expect(sys.pollNow(&by_poll) >= 0);
-    try std.testing.expect(kqueue_zig.look(&by_kqueue) >= 0);
-    try std.testing.expectEqual(by_poll.revents & bits, by_kqueue.revents & bits);
-}
-
 /// Bytes that arrived before a reset can be read.
 pub fn resetKeepsData() bool {
     return true;

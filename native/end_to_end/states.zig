@@ -234,9 +234,6 @@ test "in every state, every way of asking for every set of events gives the same
                 try expectState(stage, pair.near, stream_events, state.expected(stage));
                 // To have been asked changes nothing.
                 try expectEvents(state.expected(stage), poll(pair.near, stream_events, 0));
-                if (stage.kind() != .pipe) {
-                    try support.system.expectSameByKqueue(try succeed(c.bbipc_fileno(pair.near)));
-                }
             }
         }
     }.body);

@@ -179,6 +179,27 @@ test "many sockets in one poller and in one wait: all are reported, none twice b
     }.body);
 }
 
+test "an end that is waited for alone is told to every thread of a poller" {
+    try eachTransport(struct {
+        fn body(stage: *Stage) !void {
+            for (backends) |backend| for ([_]bool{ false, true }) |unread| {
+                const pair = try stage.pair();
+                defer stage.close(pair.near);
+                if (unread) try Step.farWrites(stage, pair);
+                // Who closes a TCP socket in order is not seen to have gone before the bytes are read, on some systems.
+                const poller = try stage.poller(backend);
+                _ = try succeed(c.bbipc_monitor_socket(poller, pair.near, c.BBIPC_REMOTE_DISCONNECTED, null));
+                var waits: [3]support.Call(waitFor) = undefined;
+                for (&waits) |*wait| try wait.start(.{ poller, patience_ns });
+                try support.awaitWaiting(poller, waits.len);
+                stage.close(pair.far);
+                if (unread and stage.kind() == .tcp and support.system.hidesEndOfTcp()) _ = try support.drain(pair.near);
+                for (&waits) |*wait| try expectEvents(c.BBIPC_REMOTE_DISCONNECTED, wait.join());
+            };
+        }
+    }.body);
+}
+
 test "closing a socket ends the waits for it, and no others" {
     try eachTransport(struct {
         fn pollTwo(first: Handle, second: Handle, failed_index: *u64) i64 {

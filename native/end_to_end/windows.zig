@@ -36,9 +36,6 @@ pub fn awaitBehind(_: i64, _: u32) !void {}
 /// There is no limit to speak of.
 pub fn allowDescriptors(_: u32) !void {}
 
-/// There is no kqueue.
-pub fn expectSameByKqueue(_: i64) !void {}
-
 /// There are no Unix domain sockets to ask this of.
 pub fn resetsLocal() bool {
     return false;

@@ -6,8 +6,7 @@
 //!   inherits the descriptor.
 //! - macOS has no MSG_NOSIGNAL that its oldest supported version knows: SO_NOSIGPIPE, which accepted sockets inherit. Nor
 //!   does its send know MSG_DONTWAIT: there O_NONBLOCK alone keeps a write from blocking.
-//! - poll is good for a look, but not for a wait: see kqueue.zig. FreeBSD's tells all at once; macOS's can't tell which
-//!   end of a stream it is.
+//! - poll is good for a look, but not for a wait: see kqueue.zig. macOS's POLLHUP means either direction.
 //! - A kqueue is not inherited by fork(): in the child its number means nothing, or another file.
 //! - A connection that was reset before accept took it is ECONNABORTED, or on macOS an address of no size.
 //! - Whoever closes a TCP socket with bytes unread does not reset the connection, as he does on Linux.
@@ -278,32 +277,30 @@ pub const poll = kqueue.poll;
 pub fn pollNow(entry: *pollfd) isize {
     const asked = entry.events;
     defer entry.events = asked;
-    if (!is_macos) {
-        // What is not asked for is not told, and FreeBSD 15's POLLHUP for a local stream means our own half-close too.
-        entry.events = POLL.IN | POLL.OUT | POLLRDHUP;
-        const result = signed(c.poll(entry[0..1], 1, 0));
-        if (result < 0) return result;
-        const unasked: i16 = if (entry.revents & POLLRDHUP != 0) POLL.ERR | POLL.NVAL | POLL.HUP else POLL.ERR | POLL.NVAL;
-        entry.revents &= asked | unasked;
-        return @intFromBool(entry.revents != 0);
-    }
-
-    // As long as there is no end to tell of, macOS's poll will do. It always sees the end of what arrives.
-    entry.events = (asked & (POLL.IN | POLL.OUT)) | POLL.HUP;
-    const result = signed(c.poll(entry[0..1], 1, 0));
-    if (result <= 0 or entry.revents & POLL.HUP == 0) return result;
-    var looked: pollfd = .{ .fd = entry.fd, .events = asked, .revents = 0 };
-    const answer = kqueue.look(&looked);
-    if (answer >= 0) {
-        entry.revents = looked.revents;
-        return answer;
-    }
-    // No descriptor is left for a kqueue. Whether the stream has ended can be learnt without one, and no more.
-    entry.events = POLL.IN;
-    const told = signed(c.poll(entry[0..1], 1, 0));
-    if (told < 0) return told;
-    entry.revents = asked & if (entry.revents & POLL.HUP != 0) POLL.IN | POLLRDHUP else entry.revents;
+    const told = (if (is_macos) lookOnMacos(entry) else look(entry, POLL.IN | POLL.OUT | POLLRDHUP)) catch |err| return switch (err) {
+        error.Failed => -@as(isize, c._errno().*),
+    };
+    entry.revents = told & (asked | POLL.ERR | POLL.NVAL | POLL.HUP);
+    // FreeBSD 15 says it of a local stream too that can send no more, by our own half-close for one. A write tells.
+    if (told & POLL.HUP != 0 and told & POLLRDHUP == 0) entry.revents = ((told & ~@as(i16, POLL.HUP)) | POLL.OUT) & asked;
     return @intFromBool(entry.revents != 0);
+}
+
+fn look(entry: *pollfd, events: i16) error{Failed}!i16 {
+    entry.events = events;
+    if (c.poll(entry[0..1], 1, 0) < 0) return error.Failed;
+    return entry.revents;
+}
+
+/// As long as there is no end to tell of, macOS's poll tells all. If there is, each direction has to be asked for by itself.
+fn lookOnMacos(entry: *pollfd) error{Failed}!i16 {
+    const told = try look(entry, POLL.IN | POLL.OUT);
+    if (told & POLL.HUP == 0) return told;
+    const incoming = try look(entry, POLL.IN);
+    const outgoing = try look(entry, POLL.OUT);
+    if (incoming & POLL.HUP == 0) return incoming | POLL.OUT;
+    if (outgoing & POLL.HUP == 0) return POLL.IN | POLLRDHUP | outgoing;
+    return POLL.IN | POLLRDHUP | POLL.HUP;
 }
 
 pub fn monotonicNs() u64 {

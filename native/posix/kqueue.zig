@@ -8,9 +8,10 @@
 //!   unread bytes: for that the watch is made with EV_CLEAR, and fires once for whatever arrives. Such a report comes to
 //!   nothing if it is about bytes; what it is about when it is the end, it does not tell again. NOTE_LOWAT is no way
 //!   out: macOS holds it to the buffer's size.
+//! - What is told once is told to one of the threads that wait. The poller must tell the others.
 //! - EV_EOF on EVFILT_READ says that no more arrives, also while bytes are unread; on EVFILT_WRITE, that nothing can be
-//!   sent any more, which our own half-close brings about too. Only both say that the connection is severed. So a
-//!   report with EV_EOF is a reason to ask the socket itself, and nothing more.
+//!   sent any more, which our own half-close brings about too, and on FreeBSD 15 a local peer that reads no more. Only both
+//!   say that the connection is severed. So a report with EV_EOF is a reason to ask the socket itself, and nothing more.
 //! - After the peer has closed a TCP connection in order, EVFILT_WRITE has no EV_EOF until a reset comes; a local stream
 //!   has it at once.
 //! - The socket's error comes with EV_EOF in `fflags`. It is still taken with SO_ERROR, as elsewhere.
@@ -283,7 +284,8 @@ pub fn poll(entries: []sys.pollfd, timeout_ns: ?u64) isize {
         if (entry.fd < 0 or entry.revents != 0) continue;
         const result = addEntry(fd, entry.*, flags);
         if (result >= 0) continue;
-        if (sys.failureOf(result) != .BADF) return result;
+        if (sys.failureOf(result) == .NOMEM) return result;
+        // Another thread has closed it since. Its number can be this very kqueue's by now, which can't watch itself.
         entry.revents = sys.POLL.NVAL;
         ready += 1;
     };
@@ -373,45 +375,11 @@ fn noteReports(entry: *sys.pollfd, reports: []const Kevent) void {
     var bits: i16 = 0;
     for (reports) |event| {
         if (event.ident != @as(usize, @intCast(entry.fd))) break;
-        if (event.flags & EV.EOF != 0) {
-            _ = sys.pollNow(entry);
-            return;
-        }
-        bits |= if (event.filter == EVFILT.READ) sys.POLL.IN else sys.POLL.OUT;
-    }
-    entry.revents = bits & entry.events;
-}
-
-/// What poll(2) with POLLRDHUP would tell of one descriptor now.
-pub fn look(entry: *sys.pollfd) isize {
-    entry.revents = 0;
-    const made = kernel.make();
-    if (made < 0) return made;
-    const fd: sys.Descriptor = @intCast(made);
-    defer sys.close(fd);
-    const ident: usize = @intCast(entry.fd);
-    const changes = [_]Kevent{
-        change(ident, EVFILT.READ, EV.ADD, 0),
-        change(ident, EVFILT.WRITE, EV.ADD, 0),
-    };
-    var reports: [changes.len]Kevent = undefined;
-    const added = make(fd, &changes, &reports);
-    if (added < 0) {
-        if (sys.failureOf(added) != .BADF) return added;
-        entry.revents = sys.POLL.NVAL;
-        return 1;
-    }
-    const result = kernel.call(fd, &.{}, &reports, 0);
-    if (result < 0) return result;
-    var bits: i16 = 0;
-    var ends: usize = 0;
-    for (reports[0..@intCast(result)]) |event| {
         const is_end = event.flags & EV.EOF != 0;
-        ends += @intFromBool(is_end);
+        if (is_end and sys.pollNow(entry) >= 0) return;
+        // Or there was no memory to ask it: half an answer, then, rather than none, which would come again at once.
         bits |= if (event.filter == EVFILT.READ) sys.POLL.IN else sys.POLL.OUT;
         if (is_end and event.filter == EVFILT.READ) bits |= sys.POLLRDHUP;
     }
     entry.revents = bits & entry.events;
-    if (ends == changes.len) entry.revents |= sys.POLL.HUP;
-    return @intFromBool(entry.revents != 0);
 }
