@@ -109,7 +109,8 @@ def read_targets(root: Path) -> list[Target]:
 
 def choose_target(targets: Sequence[Target], name: str = "") -> Target:
     """The target of this name, or without one the target whose wheels install on this machine."""
-    wanted = [name] if name else list(platform_tags())
+    # FreeBSD's have capitals, and tags of wheels have none.
+    wanted = [name] if name else [tag.lower() for tag in platform_tags()]
     for platform in wanted:
         for target in targets:
             if platform in (target.wheel_platform, *target.platforms):

@@ -516,11 +516,15 @@ pub const Poller = struct {
             }
             // The selector would report it for ever. Something that makes it of no more interest is known now; if not,
             // it is a state of the system that nobody foresaw, and must not spin the processor.
-            const settled = poller.settle(registration) or registration.state != .armed or registration.interest != interest;
+            var changes = poller.settle(registration);
+            const settled = changes or registration.state != .armed or registration.interest != interest;
             if (!settled and report.repeats) {
                 poller.disarm(registration);
                 poller.move(registration, .recheck);
+                changes = true;
             }
+            // Other threads sleep by the old plan, and this report was perhaps all that they would have heard.
+            if (changes) poller.changed(registration);
         }
     }
 };

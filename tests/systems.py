@@ -77,7 +77,7 @@ def backlog_holds(count: int, backlog: int) -> bool:
         return count == backlog + 1
     if WINDOWS:
         return count == max(1, backlog)
-    # FreeBSD: three halves of it, and one. macOS: three halves of it, and of its own limit if it is 0.
+    # FreeBSD: three halves of it, and one. macOS: as many as it says, and its own limit if that is 0.
     return count >= max(1, backlog)
 
 

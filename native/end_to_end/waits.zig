@@ -200,6 +200,46 @@ test "an end that is waited for alone is told to every thread of a poller" {
     }.body);
 }
 
+test "a poller never reports room to write for a remote end that has gone" {
+    try onTransport(.tcp, struct {
+        fn body(stage: *Stage) !void {
+            for (backends) |backend| {
+                const pair = try stage.pair();
+                defer stage.close(pair.near);
+                const poller = try stage.poller(backend);
+                _ = try succeed(c.bbipc_monitor_socket(poller, pair.near, ready_to_write, null));
+                try expectEvents(ready_to_write, try waitOnce(poller, pair.near, patience_ns));
+                stage.close(pair.far);
+                try stage.awaitArrival(pair.near, c.BBIPC_REMOTE_DISCONNECTED);
+                try support.awaitEvent(pair.near, c.BBIPC_REMOTE_DISCONNECTED);
+                try expectEvents(0, try waitOnce(poller, pair.near, 0));
+            }
+        }
+    }.body);
+}
+
+test "the last byte before an end is told to a second thread of a poller, which slept through the end" {
+    try onTransport(.local, struct {
+        fn body(stage: *Stage) !void {
+            for (backends) |backend| {
+                const pair = try stage.pair();
+                defer stage.close(pair.near);
+                try Step.farWrites(stage, pair);
+                const poller = try stage.poller(backend);
+                _ = try succeed(c.bbipc_monitor_socket(poller, pair.near, c.BBIPC_END_OF_DATA, null));
+                var waits: [2]support.Call(waitFor) = undefined;
+                try waits[0].start(.{ poller, 200 * std.time.ns_per_ms });
+                try waits[1].start(.{ poller, patience_ns });
+                try support.awaitWaiting(poller, waits.len);
+                stage.close(pair.far);
+                try testing.expectEqual(0, waits[0].join());
+                try Step.nearReads(stage, pair);
+                try expectEvents(c.BBIPC_END_OF_DATA, waits[1].join());
+            }
+        }
+    }.body);
+}
+
 test "closing a socket ends the waits for it, and no others" {
     try eachTransport(struct {
         fn pollTwo(first: Handle, second: Handle, failed_index: *u64) i64 {

@@ -18,7 +18,6 @@ const std = @import("std");
 const builtin = @import("builtin");
 const c = std.c;
 const kqueue = @import("kqueue.zig");
-const status = @import("../status.zig");
 
 const is_macos = builtin.os.tag == .macos;
 

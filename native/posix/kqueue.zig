@@ -8,6 +8,8 @@
 //!   unread bytes: for that the watch is made with EV_CLEAR, and fires once for whatever arrives. Such a report comes to
 //!   nothing if it is about bytes; what it is about when it is the end, it does not tell again. NOTE_LOWAT is no way
 //!   out: macOS holds it to the buffer's size.
+//! - A connection that is severed shuts one direction after the other, each with a report of its own. So who waits for that
+//!   alone watches EVFILT_WRITE, whose end comes last, with a NOTE_LOWAT that no buffer has room for.
 //! - What is told once is told to one of the threads that wait. The poller must tell the others.
 //! - EV_EOF on EVFILT_READ says that no more arrives, also while bytes are unread; on EVFILT_WRITE, that nothing can be
 //!   sent any more, which our own half-close brings about too, and on FreeBSD 15 a local peer that reads no more. Only both
@@ -78,16 +80,36 @@ fn make(fd: sys.Descriptor, changes: []const Kevent, receipts: []Kevent) isize {
     return 0;
 }
 
-/// Which filters watch a socket.
-const Watch = struct {
-    read: Read,
-    write: bool,
+/// More than any buffer has room for.
+const lowat_max = std.math.maxInt(i32);
 
-    const Read = enum { no, level, edge };
+/// How a socket's two filters watch it: for what they are for, or, with EV_CLEAR, for the end alone.
+const Watch = struct {
+    read: Way,
+    write: Way,
+
+    const Way = enum { no, level, edge };
 
     fn of(interest: events.Interest) Watch {
-        const end = interest.ended or interest.severed;
-        return .{ .read = if (interest.readable) .level else if (end) .edge else .no, .write = interest.writable };
+        return .{
+            .read = if (interest.readable) .level else if (interest.ended) .edge else .no,
+            .write = if (interest.writable) .level else if (interest.severed) .edge else .no,
+        };
+    }
+
+    /// The changes that make those of its watches that are of one of these ways.
+    fn changes(watch: Watch, ways: []const Way, ident: usize, handle: i64, room: *[2]Kevent) []const Kevent {
+        var count: usize = 0;
+        for ([_]i16{ EVFILT.READ, EVFILT.WRITE }, [_]Way{ watch.read, watch.write }) |filter, way| {
+            if (way == .no or std.mem.indexOfScalar(Way, ways, way) == null) continue;
+            room[count] = change(ident, filter, if (way == .edge) EV.ADD | EV.CLEAR else EV.ADD, handle);
+            if (way == .edge and filter == EVFILT.WRITE) {
+                room[count].fflags = kernel.NOTE.LOWAT;
+                room[count].data = lowat_max;
+            }
+            count += 1;
+        }
+        return room[0..count];
     }
 };
 
@@ -186,20 +208,10 @@ pub const Selector = struct {
 
     fn add(self: *Selector, key: *posix.Selector.Key, interest: events.Interest) isize {
         const watch: Watch = .of(interest);
-        const ident: usize = @intCast(key.descriptor);
-        var changes: [2]Kevent = undefined;
-        var count: usize = 0;
-        if (watch.read != .no) {
-            const flags: u16 = if (watch.read == .edge) EV.ADD | EV.CLEAR else EV.ADD;
-            changes[count] = change(ident, EVFILT.READ, flags, key.handle);
-            count += 1;
-        }
-        if (watch.write) {
-            changes[count] = change(ident, EVFILT.WRITE, EV.ADD, key.handle);
-            count += 1;
-        }
-        var receipts: [changes.len]Kevent = undefined;
-        return make(self.fd, changes[0..count], &receipts);
+        var room: [2]Kevent = undefined;
+        var receipts: [room.len]Kevent = undefined;
+        const changes = watch.changes(&.{ .level, .edge }, @intCast(key.descriptor), key.handle, &room);
+        return make(self.fd, changes, &receipts);
     }
 };
 
@@ -208,8 +220,8 @@ pub const Snapshot = struct {
     reports: [reports_per_wait_max]Kevent = undefined,
     count: usize = 0,
     cursor: usize = 0,
-    /// The other report of a socket may have had no room.
-    is_full: bool = false,
+    /// A socket's other report may have had no room, or tell of an end: then this one alone says too much.
+    is_partial: bool = false,
 
     pub fn wait(
         shot: *Snapshot,
@@ -227,7 +239,10 @@ pub const Snapshot = struct {
             else => |e| failure.system(sys.codeOf(e)),
         };
         shot.count = @intCast(result);
-        shot.is_full = shot.count == room;
+        shot.is_partial = shot.count == room;
+        for (shot.reports[0..shot.count]) |event| {
+            if (event.flags & EV.EOF != 0) shot.is_partial = true;
+        }
     }
 
     pub fn next(shot: *Snapshot) ?events.Report {
@@ -237,7 +252,7 @@ pub const Snapshot = struct {
         if (event.filter == EVFILT.USER) return .{ .handle = 0, .conditions = .{} };
         return .{
             .handle = @as(isize, @bitCast(event.udata)),
-            .conditions = if (event.flags & EV.EOF != 0 or shot.is_full) null else .{
+            .conditions = if (shot.is_partial) null else .{
                 .readable = event.filter == EVFILT.READ,
                 .writable = event.filter == EVFILT.WRITE,
             },
@@ -280,9 +295,9 @@ pub fn poll(entries: []sys.pollfd, timeout_ns: ?u64) isize {
     var ready: isize = 0;
     for (entries) |*entry| entry.revents = 0;
     // Where a descriptor is listed twice, the watch that is made first counts.
-    for ([_]u16{ EV.ADD, EV.ADD | EV.CLEAR }) |flags| for (entries) |*entry| {
+    for ([_]Watch.Way{ .level, .edge }) |way| for (entries) |*entry| {
         if (entry.fd < 0 or entry.revents != 0) continue;
-        const result = addEntry(fd, entry.*, flags);
+        const result = addEntry(fd, entry.*, way);
         if (result >= 0) continue;
         if (sys.failureOf(result) == .NOMEM) return result;
         // Another thread has closed it since. Its number can be this very kqueue's by now, which can't watch itself.
@@ -311,6 +326,11 @@ pub fn poll(entries: []sys.pollfd, timeout_ns: ?u64) isize {
             ready += @intFromBool(entry.revents != 0);
         }
         if (ready > 0 or left_ns == 0) return ready;
+        // What is told for ever and comes to nothing is a state that nobody foresaw, and must not spin the processor.
+        for (reported) |event| if (event.flags & EV.CLEAR == 0) {
+            _ = kernel.sleep(@min(left_ns orelse pause_ns, pause_ns));
+            break;
+        };
     }
 }
 
@@ -346,28 +366,17 @@ fn pollByLooking(entries: []sys.pollfd, end_ns: ?u64) isize {
     }
 }
 
-/// Watches, of what poll would report of the entry, that for which the watches have these flags.
-fn addEntry(fd: sys.Descriptor, entry: sys.pollfd, flags: u16) isize {
+/// Makes those watches of an entry that are of one way, for what poll reports when it is asked or unasked.
+fn addEntry(fd: sys.Descriptor, entry: sys.pollfd, way: Watch.Way) isize {
     const watch: Watch = .of(.{
         .readable = entry.events & sys.POLL.IN != 0,
         .writable = entry.events & sys.POLL.OUT != 0,
         .ended = true,
+        .severed = true,
     });
-    const ident: usize = @intCast(entry.fd);
-    const is_level = flags & EV.CLEAR == 0;
-    const wanted: Watch.Read = if (is_level) .level else .edge;
-    var changes: [2]Kevent = undefined;
-    var count: usize = 0;
-    if (watch.read == wanted) {
-        changes[count] = change(ident, EVFILT.READ, flags, 0);
-        count += 1;
-    }
-    if (watch.write and is_level) {
-        changes[count] = change(ident, EVFILT.WRITE, flags, 0);
-        count += 1;
-    }
-    var receipts: [changes.len]Kevent = undefined;
-    return make(fd, changes[0..count], &receipts);
+    var room: [2]Kevent = undefined;
+    var receipts: [room.len]Kevent = undefined;
+    return make(fd, watch.changes(&.{way}, @intCast(entry.fd), 0, &room), &receipts);
 }
 
 /// Sets what poll would report, by the reports of this descriptor, which come first.

@@ -1,4 +1,5 @@
-//! poll(2): what bbipc_poll_socket and bbipc_poll_sockets wait with, and a selector for pollers on any POSIX system.
+//! poll(2): what bbipc_poll_socket and bbipc_poll_sockets wait with, and a selector for pollers on any POSIX system. On
+//! macOS and FreeBSD it is kqueue.zig's, which behaves as Linux's does.
 //!
 //! How it behaves, and its traps (poll(2), and fs/select.c of Linux 6):
 //!
@@ -47,7 +48,7 @@ pub fn conditionsNow(descriptor: sys.Descriptor) events.Conditions {
     return if (sys.pollNow(&entry) <= 0) .{} else conditionsOf(entry);
 }
 
-/// What wakes the threads in poll_sockets: one eventfd for all of them. Its functions are called with the library's lock
+/// What wakes the threads in poll_sockets: one for all of them. Its functions are called with the library's lock
 /// held.
 pub const Sleeper = struct {
     waker: sys.Waker,

@@ -1,6 +1,5 @@
 //! The POSIX platform: what platform.zig asks for, and the choice of selector.
 
-const std = @import("std");
 const builtin = @import("builtin");
 const events = @import("../events.zig");
 const status = @import("../status.zig");

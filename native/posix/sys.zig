@@ -6,7 +6,6 @@
 
 const std = @import("std");
 const builtin = @import("builtin");
-const status = @import("../status.zig");
 
 const kernel = switch (builtin.os.tag) {
     .linux => @import("linux.zig"),
@@ -90,7 +89,7 @@ pub fn takeSocketError(fd: Descriptor) i32 {
 
 // ---- Files ----
 
-/// What tells one file from another for as long as somebody has it open.
+/// What tells one file from another for as long as somebody has it open. Null where a local server's file can't be told.
 pub const FileIdentity = kernel.FileIdentity;
 pub const fileIdentity = kernel.fileIdentity;
 pub const unlink = kernel.unlink;
