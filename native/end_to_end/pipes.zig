@@ -128,7 +128,7 @@ test "names are UTF-8, may have separators, and need no directory" {
 test "names may be as long as the limit in UTF-16, and not longer, and have no NUL" {
     try onTransport(.local, struct {
         fn body(stage: *Stage) !void {
-            const limit = c.bbipc_local_pathname_limit();
+            const limit: usize = @intCast(c.bbipc_local_pathname_limit());
             const prefix = "\\\\.\\pipe\\";
             var name: [1000]u8 = undefined;
             const place = stage.names.place();
