@@ -9,8 +9,6 @@ from pathlib import Path
 #: most of what a process can ask of itself look as if the program ran by itself, but not this.
 QEMU = sys.platform == "linux" and Path("/proc/self/comm").read_text(encoding="utf-8").startswith("qemu-")
 
-#: How many times as long the same may take: under qemu-user a program's start takes ten times as long.
-SLOWNESS = 5 if QEMU else 1
-
-#: Seconds. Longer than any wait that succeeds; reached only by one that fails.
-PATIENCE = 20.0 * SLOWNESS
+#: Seconds. Longer than any wait that succeeds; reached only by one that fails. Under qemu-user a program's start takes
+#: ten times as long.
+PATIENCE = 100.0 if QEMU else 20.0

@@ -333,10 +333,10 @@ def test_an_event_that_holds_ends_the_wait_at_once(transport: Transport, way: Wa
 
 #: Seconds. How long the waits below last, and how much of it a processor may be busy for all of them together: some
 #: hundred threads, of which one that spins would take most of the time alone. Windows counts in ticks of 16 ms, which
-#: some threads are charged for less; under qemu-user a thread's start takes a millisecond; on macOS and FreeBSD each
-#: wait makes a kqueue for itself.
+#: some threads are charged for less; on macOS and FreeBSD each wait makes a kqueue for itself; and a system call of
+#: a program for i686 (int 0x80) can take ten times as long as others.
 QUIET = 0.3
-QUIET_CPU_MAX = 0.08 if LINUX and not QEMU else 0.2
+QUIET_CPU_MAX = 0.08 if LINUX and sys.maxsize > 2**32 else 0.2
 
 
 def quiet_cases(transport: Transport) -> Iterator[tuple[str, StreamSocket, Events]]:
@@ -354,6 +354,7 @@ def quiet_cases(transport: Transport) -> Iterator[tuple[str, StreamSocket, Event
             yield f"{state.__name__}: {asked}", stream, asked
 
 
+@pytest.mark.skipif(QEMU, reason="counts a processor's time, most of which qemu-user takes to start the threads")
 @pytest.mark.parametrize("name", WAYS)
 def test_waiting_for_what_does_not_come_costs_nothing(transport: Transport, name: str) -> None:
     way = WAYS[name]
