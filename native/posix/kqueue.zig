@@ -328,7 +328,8 @@ pub fn poll(entries: []sys.pollfd, timeout_ns: ?u64) isize {
         if (ready > 0 or left_ns == 0) return ready;
         // What is told for ever and comes to nothing is a state that nobody foresaw, and must not spin the processor.
         for (reported) |event| if (event.flags & EV.CLEAR == 0) {
-            _ = kernel.sleep(@min(left_ns orelse pause_ns, pause_ns));
+            const slept = kernel.sleep(@min(left_ns orelse pause_ns, pause_ns));
+            if (slept < 0) return slept;
             break;
         };
     }
@@ -368,11 +369,13 @@ fn pollByLooking(entries: []sys.pollfd, end_ns: ?u64) isize {
 
 /// Makes those watches of an entry that are of one way, for what poll reports when it is asked or unasked.
 fn addEntry(fd: sys.Descriptor, entry: sys.pollfd, way: Watch.Way) isize {
+    const readable = entry.events & sys.POLL.IN != 0;
     const watch: Watch = .of(.{
-        .readable = entry.events & sys.POLL.IN != 0,
+        .readable = readable,
         .writable = entry.events & sys.POLL.OUT != 0,
         .ended = true,
-        .severed = true,
+        // Who reads learns of it in any case. A waker does, and a kqueue has nothing else to be watched for.
+        .severed = !readable,
     });
     var room: [2]Kevent = undefined;
     var receipts: [room.len]Kevent = undefined;
