@@ -117,7 +117,6 @@ pub fn becameKnown(socket: *handles.Slot) void {
         // In a child, the copy of a parent's poller: nobody can wait with it.
         if (registration.poller.isForeign()) continue;
         _ = registration.poller.settle(registration);
-        registration.poller.changed(registration);
     }
 }
 
@@ -333,7 +332,8 @@ pub const Poller = struct {
         poller.lists.getPtr(state).append(&registration.in_poller);
     }
 
-    /// Plans anew after something became known. False if that changed nothing.
+    /// Plans anew after something became known, and tells the threads that sleep by the old plan: what this one has heard may
+    /// be all that they would have. False if that changed nothing.
     fn settle(poller: *Poller, registration: *Registration) bool {
         const state = registration.state;
         const interest = registration.interest;
@@ -342,7 +342,9 @@ pub const Poller = struct {
             // The system has no memory to watch it (ENOMEM, ENOSPC): look at it now and then instead.
             poller.move(registration, .recheck);
         };
-        return registration.state != state or registration.interest != interest;
+        if (registration.state == state and registration.interest == interest) return false;
+        poller.changed(registration);
+        return true;
     }
 
     /// Where a wait puts what it reports.
@@ -510,21 +512,17 @@ pub const Poller = struct {
                 } else {
                     results.add(registration, happened);
                 }
-                // What won't come again, and holds for good, stands from now on, for every thread that waits.
-                if (!report.repeats and poller.settle(registration)) poller.changed(registration);
+                // What won't come again, and holds for good, stands from now on.
+                if (!report.repeats) _ = poller.settle(registration);
                 continue;
             }
             // The selector would report it for ever. Something that makes it of no more interest is known now; if not,
             // it is a state of the system that nobody foresaw, and must not spin the processor.
-            var changes = poller.settle(registration);
-            const settled = changes or registration.state != .armed or registration.interest != interest;
-            if (!settled and report.repeats) {
-                poller.disarm(registration);
-                poller.move(registration, .recheck);
-                changes = true;
-            }
-            // Other threads sleep by the old plan, and this report was perhaps all that they would have heard.
-            if (changes) poller.changed(registration);
+            if (poller.settle(registration) or !report.repeats) continue;
+            if (registration.state != .armed or registration.interest != interest) continue;
+            poller.disarm(registration);
+            poller.move(registration, .recheck);
+            poller.changed(registration);
         }
     }
 };
