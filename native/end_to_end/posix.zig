@@ -248,7 +248,7 @@ pub fn awaitSleep(io: std.Io, thread: Thread) !void {
 
 fn ignoreSignal(_: raw.SIG) callconv(.c) void {}
 
-/// A signal that `signalThread` sends runs a handler that does nothing, until `restore`.
+/// A signal that `signalThread` sends runs a handler that does nothing, until `end`.
 pub const SignalHandling = struct {
     before: raw.Sigaction,
 
