@@ -1,4 +1,4 @@
-//! The only switch on the operating system in the library.
+//! The only switch on the operating system in the library, but for the one of the POSIX side: posix/sys.zig.
 //!
 //! What a platform supplies, under the same names on every system:
 //!

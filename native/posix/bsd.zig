@@ -18,6 +18,7 @@ const std = @import("std");
 const builtin = @import("builtin");
 const c = std.c;
 const kqueue = @import("kqueue.zig");
+const sys = @import("sys.zig");
 
 const is_macos = builtin.os.tag == .macos;
 
@@ -32,6 +33,8 @@ pub const sockaddr = c.sockaddr;
 pub const socklen_t = c.socklen_t;
 pub const pollfd = c.pollfd;
 pub const POLL = c.POLL;
+
+pub const selector = kqueue;
 
 /// FreeBSD's poll.h has it (13.1 and later), Zig's POLL has not. On macOS it is ours: see `poll`.
 pub const POLLRDHUP = 0x4000;
@@ -60,9 +63,9 @@ comptime {
     std.debug.assert(POLL.HUP == 0x10);
     std.debug.assert(c.MSG.PEEK == 2);
     std.debug.assert(c.MSG.DONTWAIT == 0x80);
-    std.debug.assert(codeOf(.AGAIN) == 35);
-    std.debug.assert(codeOf(.INPROGRESS) == 36);
-    std.debug.assert(codeOf(.CONNREFUSED) == 61);
+    std.debug.assert(sys.codeOf(.AGAIN) == 35);
+    std.debug.assert(sys.codeOf(.INPROGRESS) == 36);
+    std.debug.assert(sys.codeOf(.CONNREFUSED) == 61);
     if (is_macos) {
         std.debug.assert(SO.NOSIGPIPE == 0x1022);
         std.debug.assert(@sizeOf(c.Stat) == 144);
@@ -74,17 +77,9 @@ comptime {
     }
 }
 
-fn codeOf(e: E) i32 {
-    return @backingInt(e);
-}
-
 /// The form that sys.zig promises.
-pub fn signed(result: anytype) isize {
+fn signed(result: anytype) isize {
     return if (result >= 0) @intCast(result) else -@as(isize, c._errno().*);
-}
-
-fn failed(e: E) isize {
-    return -@as(isize, codeOf(e));
 }
 
 // ---- Sockets ----
@@ -111,7 +106,7 @@ fn prepared(fd: Descriptor) isize {
     return fd;
 }
 
-pub fn closeOnExec(fd: Descriptor) isize {
+fn closeOnExec(fd: Descriptor) isize {
     return signed(c.fcntl(fd, c.F.SETFD, @as(c_int, c.FD_CLOEXEC)));
 }
 
@@ -135,7 +130,7 @@ pub fn accept(fd: Descriptor, address: ?*sockaddr, size: ?*socklen_t) isize {
     if (result < 0) return result;
     if (size) |one| if (one.* == 0) {
         close(@intCast(result));
-        return failed(.CONNABORTED);
+        return sys.resultOf(.CONNABORTED);
     };
     return if (is_macos) prepared(@intCast(result)) else result;
 }
@@ -174,10 +169,10 @@ pub fn send(fd: Descriptor, data: [*]const u8, size: usize) isize {
     const flags: u32 = if (is_macos) 0 else c.MSG.DONTWAIT | c.MSG.NOSIGNAL;
     for (0..sends_max) |_| {
         const result = signed(c.sendto(fd, data, size, flags, null, 0));
-        if (result == failed(.NOBUFS)) return failed(.AGAIN);
-        if (!is_macos or result != failed(.PROTOTYPE)) return result;
+        if (result == sys.resultOf(.NOBUFS)) return sys.resultOf(.AGAIN);
+        if (!is_macos or result != sys.resultOf(.PROTOTYPE)) return result;
     }
-    return failed(.PIPE);
+    return sys.resultOf(.PIPE);
 }
 
 pub fn shutdownWriting(fd: Descriptor) isize {
@@ -276,27 +271,26 @@ pub const poll = kqueue.poll;
 pub fn pollNow(entry: *pollfd) isize {
     const asked = entry.events;
     defer entry.events = asked;
-    const told = (if (is_macos) lookOnMacos(entry) else look(entry, POLL.IN | POLL.OUT | POLLRDHUP)) catch |err| return switch (err) {
-        error.Failed => -@as(isize, c._errno().*),
-    };
+    const looked = if (is_macos) lookOnMacos(entry) else look(entry, POLL.IN | POLL.OUT | POLLRDHUP);
+    const told = looked orelse return signed(@as(c_int, -1));
     entry.revents = told & (asked | POLL.ERR | POLL.NVAL | POLL.HUP);
     // FreeBSD 15 says it of a local stream too that can send no more, by our own half-close for one. A write tells.
     if (told & POLL.HUP != 0 and told & POLLRDHUP == 0) entry.revents = ((told & ~@as(i16, POLL.HUP)) | POLL.OUT) & asked;
     return @intFromBool(entry.revents != 0);
 }
 
-fn look(entry: *pollfd, events: i16) error{Failed}!i16 {
+/// Null if it failed.
+fn look(entry: *pollfd, events: i16) ?i16 {
     entry.events = events;
-    if (c.poll(entry[0..1], 1, 0) < 0) return error.Failed;
-    return entry.revents;
+    return if (c.poll(entry[0..1], 1, 0) < 0) null else entry.revents;
 }
 
 /// As long as there is no end to tell of, macOS's poll tells all. If there is, each direction has to be asked for by itself.
-fn lookOnMacos(entry: *pollfd) error{Failed}!i16 {
-    const told = try look(entry, POLL.IN | POLL.OUT);
+fn lookOnMacos(entry: *pollfd) ?i16 {
+    const told = look(entry, POLL.IN | POLL.OUT) orelse return null;
     if (told & POLL.HUP == 0) return told;
-    const incoming = try look(entry, POLL.IN);
-    const outgoing = try look(entry, POLL.OUT);
+    const incoming = look(entry, POLL.IN) orelse return null;
+    const outgoing = look(entry, POLL.OUT) orelse return null;
     if (incoming & POLL.HUP == 0) return incoming | POLL.OUT;
     if (outgoing & POLL.HUP == 0) return POLL.IN | POLLRDHUP | outgoing;
     return POLL.IN | POLLRDHUP | POLL.HUP;

@@ -40,7 +40,7 @@ pub const Selector = struct {
 
     pub fn open(waker: sys.Waker, failure: *status.Failure) status.Error!Selector {
         const result: isize = @bitCast(linux.epoll_create1(linux.EPOLL.CLOEXEC));
-        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+        if (result < 0) return sys.refused(result, failure);
         var self: Selector = .{ .fd = @intCast(result) };
         errdefer self.close();
         try self.control(linux.EPOLL.CTL_ADD, waker.fd, 0, .{ .readable = true }, failure);
@@ -86,7 +86,7 @@ pub const Selector = struct {
         if (interest.ended) bits |= linux.EPOLL.RDHUP;
         var event: linux.epoll_event = .{ .events = bits, .data = .{ .u64 = @bitCast(handle) } };
         const result: isize = @bitCast(linux.epoll_ctl(self.fd, operation, fd, &event));
-        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+        if (result < 0) return sys.refused(result, failure);
     }
 };
 
@@ -111,10 +111,7 @@ pub const Snapshot = struct {
         const result: isize = @bitCast(linux.epoll_wait(shot.fd, &shot.reports, reports_count, timeout_ms));
         shot.cursor = 0;
         shot.count = 0;
-        if (result < 0) return switch (sys.failureOf(result)) {
-            .INTR => error.Interrupted,
-            else => |e| failure.system(sys.codeOf(e)),
-        };
+        if (result < 0) return sys.waitRefused(result, failure);
         shot.count = @intCast(result);
     }
 

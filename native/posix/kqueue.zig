@@ -68,16 +68,30 @@ fn change(ident: usize, filter: i16, flags: u16, handle: i64) Kevent {
     };
 }
 
-/// Makes all changes, whatever becomes of each, and returns the negated code of the first that failed.
-fn make(fd: sys.Descriptor, changes: []const Kevent, receipts: []Kevent) isize {
-    std.debug.assert(receipts.len >= changes.len);
-    if (changes.len == 0) return 0;
+/// How many changes one call of `make` makes at the most.
+const changes_max = 4;
+
+/// Makes all changes, whatever becomes of each, and returns the negated code of the first that failed. To delete what is
+/// not there is no failure.
+fn make(fd: sys.Descriptor, changes: []const Kevent) isize {
+    var receipts: [changes_max]Kevent = undefined;
     const result = kernel.call(fd, changes, receipts[0..changes.len], 0);
     if (result < 0) return result;
-    for (receipts[0..@intCast(result)]) |receipt| {
-        if (receipt.flags & EV.ERROR != 0 and receipt.data != 0) return -@as(isize, @intCast(receipt.data));
+    for (changes[0..@intCast(result)], receipts[0..@intCast(result)]) |made, receipt| {
+        if (made.flags & EV.DELETE == 0 and codeIn(receipt) != 0) return -@as(isize, codeIn(receipt));
     }
     return 0;
+}
+
+/// The system's code in what EV_RECEIPT gives for a change, 0 if it was made.
+fn codeIn(receipt: Kevent) i32 {
+    return if (receipt.flags & EV.ERROR != 0) @intCast(receipt.data) else 0;
+}
+
+/// The changes that take a socket's watches away.
+fn deletes(descriptor: sys.Descriptor) [2]Kevent {
+    const ident: usize = @intCast(descriptor);
+    return .{ change(ident, EVFILT.READ, EV.DELETE, 0), change(ident, EVFILT.WRITE, EV.DELETE, 0) };
 }
 
 /// More than any buffer has room for.
@@ -98,7 +112,8 @@ const Watch = struct {
     }
 
     /// The changes that make those of its watches that are of one of these ways.
-    fn changes(watch: Watch, ways: []const Way, ident: usize, handle: i64, room: *[2]Kevent) []const Kevent {
+    fn changes(watch: Watch, ways: []const Way, descriptor: sys.Descriptor, handle: i64, room: []Kevent) []const Kevent {
+        const ident: usize = @intCast(descriptor);
         var count: usize = 0;
         for ([_]i16{ EVFILT.READ, EVFILT.WRITE }, [_]Way{ watch.read, watch.write }) |filter, way| {
             if (way == .no or std.mem.indexOfScalar(Way, ways, way) == null) continue;
@@ -127,11 +142,11 @@ pub const Waker = struct {
 
     pub fn open(failure: *status.Failure) status.Error!Waker {
         const result = kernel.make();
-        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+        if (result < 0) return sys.refused(result, failure);
         const waker: Waker = .{ .fd = @intCast(result), .process_id = sys.processId() };
         errdefer waker.close();
-        const added = waker.apply(&.{change(waker_number, EVFILT.USER, EV.ADD, 0)});
-        if (added < 0) return failure.system(sys.codeOf(sys.failureOf(added)));
+        const added = make(waker.fd, &.{change(waker_number, EVFILT.USER, EV.ADD, 0)});
+        if (added < 0) return sys.refused(added, failure);
         return waker;
     }
 
@@ -143,19 +158,14 @@ pub const Waker = struct {
     pub fn signal(waker: Waker) void {
         var trigger = change(waker_number, EVFILT.USER, 0, 0);
         trigger.fflags = kernel.NOTE.TRIGGER;
-        _ = waker.apply(&.{trigger});
+        _ = make(waker.fd, &.{trigger});
     }
 
     pub fn drain(waker: Waker) void {
-        _ = waker.apply(&.{
+        _ = make(waker.fd, &.{
             change(waker_number, EVFILT.USER, EV.DELETE, 0),
             change(waker_number, EVFILT.USER, EV.ADD, 0),
         });
-    }
-
-    fn apply(waker: Waker, changes: []const Kevent) isize {
-        var receipts: [2]Kevent = undefined;
-        return make(waker.fd, changes, &receipts);
     }
 };
 
@@ -183,35 +193,27 @@ pub const Selector = struct {
         interest: events.Interest,
         failure: *status.Failure,
     ) status.Error!void {
-        const result = self.add(key, interest);
+        var room: [2]Kevent = undefined;
+        const result = make(self.fd, adds(key, interest, &room));
         if (result >= 0) return;
         self.disarm(key);
-        return failure.system(sys.codeOf(sys.failureOf(result)));
+        return sys.refused(result, failure);
     }
 
+    /// Watches anew, so that what the old watches have told already is told again.
     pub fn rearm(self: *Selector, key: *posix.Selector.Key, interest: events.Interest) bool {
-        // Made anew, so that what the old watches have told already is told again.
-        self.disarm(key);
-        return self.add(key, interest) >= 0;
+        var room: [changes_max]Kevent = undefined;
+        room[0..2].* = deletes(key.descriptor);
+        return make(self.fd, room[0 .. 2 + adds(key, interest, room[2..]).len]) >= 0;
     }
 
     pub fn disarm(self: *Selector, key: *posix.Selector.Key) void {
-        const ident: usize = @intCast(key.descriptor);
-        const changes = [_]Kevent{
-            change(ident, EVFILT.READ, EV.DELETE, 0),
-            change(ident, EVFILT.WRITE, EV.DELETE, 0),
-        };
-        var receipts: [changes.len]Kevent = undefined;
-        // One of them may not be there; or somebody closed the descriptor, and the kernel has forgotten both.
-        _ = make(self.fd, &changes, &receipts);
+        // It fails only where somebody closed the descriptor behind our back, and the kernel has forgotten both.
+        _ = make(self.fd, &deletes(key.descriptor));
     }
 
-    fn add(self: *Selector, key: *posix.Selector.Key, interest: events.Interest) isize {
-        const watch: Watch = .of(interest);
-        var room: [2]Kevent = undefined;
-        var receipts: [room.len]Kevent = undefined;
-        const changes = watch.changes(&.{ .level, .edge }, @intCast(key.descriptor), key.handle, &room);
-        return make(self.fd, changes, &receipts);
+    fn adds(key: *const posix.Selector.Key, interest: events.Interest, room: []Kevent) []const Kevent {
+        return Watch.of(interest).changes(&.{ .level, .edge }, key.descriptor, key.handle, room);
     }
 };
 
@@ -234,10 +236,7 @@ pub const Snapshot = struct {
         const result = kernel.call(shot.fd, &.{}, shot.reports[0..room], timeout_ns);
         shot.cursor = 0;
         shot.count = 0;
-        if (result < 0) return switch (sys.failureOf(result)) {
-            .INTR => error.Interrupted,
-            else => |e| failure.system(sys.codeOf(e)),
-        };
+        if (result < 0) return sys.waitRefused(result, failure);
         shot.count = @intCast(result);
         shot.is_partial = shot.count == room;
         for (shot.reports[0..shot.count]) |event| {
@@ -284,7 +283,7 @@ pub fn poll(entries: []sys.pollfd, timeout_ns: ?u64) isize {
     }
     var few: [2 * few_entries]Kevent = undefined;
     const room = 2 * @max(1, entries.len);
-    const reports = if (room <= few.len) few[0..room] else sys.allocator.alloc(Kevent, room) catch return failed(.NOMEM);
+    const reports = if (room <= few.len) few[0..room] else sys.allocator.alloc(Kevent, room) catch return sys.resultOf(.NOMEM);
     defer if (room > few.len) sys.allocator.free(reports);
 
     const made = kernel.make();
@@ -292,19 +291,8 @@ pub fn poll(entries: []sys.pollfd, timeout_ns: ?u64) isize {
     const fd: sys.Descriptor = @intCast(made);
     defer sys.close(fd);
 
-    var ready: isize = 0;
-    for (entries) |*entry| entry.revents = 0;
-    // Where a descriptor is listed twice, the watch that is made first counts.
-    for ([_]Watch.Way{ .level, .edge }) |way| for (entries) |*entry| {
-        if (entry.fd < 0 or entry.revents != 0) continue;
-        const result = addEntry(fd, entry.*, way);
-        if (result >= 0) continue;
-        if (sys.failureOf(result) == .NOMEM) return result;
-        // Another thread has closed it since. Its number can be this very kqueue's by now, which can't watch itself.
-        entry.revents = sys.POLL.NVAL;
-        ready += 1;
-    };
-
+    var ready = watchAll(fd, entries, reports);
+    if (ready < 0) return ready;
     while (true) {
         const left_ns: ?u64 = if (ready > 0) 0 else remainingNs(end_ns);
         const result = kernel.call(fd, &.{}, reports, left_ns);
@@ -335,10 +323,6 @@ pub fn poll(entries: []sys.pollfd, timeout_ns: ?u64) isize {
     }
 }
 
-fn failed(e: sys.E) isize {
-    return -@as(isize, sys.codeOf(e));
-}
-
 fn remainingNs(end_ns: ?u64) ?u64 {
     return (end_ns orelse return null) -| sys.monotonicNs();
 }
@@ -367,19 +351,40 @@ fn pollByLooking(entries: []sys.pollfd, end_ns: ?u64) isize {
     }
 }
 
-/// Makes those watches of an entry that are of one way, for what poll reports when it is asked or unasked.
-fn addEntry(fd: sys.Descriptor, entry: sys.pollfd, way: Watch.Way) isize {
+/// Watches every entry for what poll reports when it is asked or unasked. Returns how many can't be watched.
+fn watchAll(fd: sys.Descriptor, entries: []sys.pollfd, room: []Kevent) isize {
+    var count: usize = 0;
+    for (entries) |*entry| entry.revents = 0;
+    // Where a descriptor is listed twice, the watch that is made first counts.
+    for ([_]Watch.Way{ .level, .edge }) |way| for (entries, 0..) |entry, index| {
+        if (entry.fd < 0) continue;
+        count += watchOf(entry).changes(&.{way}, entry.fd, @intCast(index), room[count..]).len;
+    };
+    // kqueue(2) lets both lists be one.
+    const result = kernel.call(fd, room[0..count], room[0..count], 0);
+    if (result < 0) return result;
+    var unwatched: isize = 0;
+    for (room[0..@intCast(result)]) |receipt| {
+        const code = codeIn(receipt);
+        if (code == 0) continue;
+        if (code == sys.codeOf(.NOMEM)) return sys.resultOf(.NOMEM);
+        // Another thread has closed it since. Its number can be this very kqueue's by now, which can't watch itself.
+        const entry = &entries[receipt.udata];
+        unwatched += @intFromBool(entry.revents == 0);
+        entry.revents = sys.POLL.NVAL;
+    }
+    return unwatched;
+}
+
+fn watchOf(entry: sys.pollfd) Watch {
     const readable = entry.events & sys.POLL.IN != 0;
-    const watch: Watch = .of(.{
+    return .of(.{
         .readable = readable,
         .writable = entry.events & sys.POLL.OUT != 0,
         .ended = true,
         // Who reads learns of it in any case. A waker does, and a kqueue has nothing else to be watched for.
         .severed = !readable,
     });
-    var room: [2]Kevent = undefined;
-    var receipts: [room.len]Kevent = undefined;
-    return make(fd, watch.changes(&.{way}, @intCast(entry.fd), 0, &room), &receipts);
 }
 
 /// Sets what poll would report, by the reports of this descriptor, which come first.

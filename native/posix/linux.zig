@@ -4,6 +4,7 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const linux = std.os.linux;
+const sys = @import("sys.zig");
 const status = @import("../status.zig");
 
 pub const Descriptor = linux.fd_t;
@@ -18,6 +19,8 @@ pub const socklen_t = linux.socklen_t;
 pub const pollfd = linux.pollfd;
 pub const POLL = linux.POLL;
 
+pub const selector = @import("epoll.zig");
+
 /// poll.h has it, Zig's POLL has not.
 pub const POLLRDHUP = if (builtin.cpu.arch.isSPARC()) 0x800 else 0x2000;
 
@@ -31,7 +34,7 @@ fn signed(result: usize) isize {
 const has_times_twice = @hasField(linux.SYS, "ppoll") and @hasField(linux.SYS, "ppoll_time64");
 
 fn isLacking(result: isize) bool {
-    return result == -@as(isize, @backingInt(E.NOSYS));
+    return result == sys.resultOf(.NOSYS);
 }
 
 // ---- Sockets ----
@@ -176,7 +179,7 @@ pub const Waker = struct {
 
     pub fn open(failure: *status.Failure) status.Error!Waker {
         const result = signed(linux.eventfd(0, linux.EFD.CLOEXEC | linux.EFD.NONBLOCK));
-        if (result < 0) return failure.system(@intCast(-result));
+        if (result < 0) return sys.refused(result, failure);
         return .{ .fd = @intCast(result) };
     }
 

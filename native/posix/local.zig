@@ -87,11 +87,11 @@ pub fn listen(
     errdefer sys.close(descriptor);
 
     const bound = sys.bind(descriptor, &name.address, name.size);
-    if (bound < 0) return failure.system(sys.codeOf(sys.failureOf(bound)));
+    if (bound < 0) return sys.refused(bound, failure);
     if (delete_on_close) made.identity = sys.fileIdentity(made.text());
     errdefer made.deleteIfOurs();
     const listening = sys.listen(descriptor, backlog);
-    if (listening < 0) return failure.system(sys.codeOf(sys.failureOf(listening)));
+    if (listening < 0) return sys.refused(listening, failure);
     return .{ .descriptor = descriptor, .namespace = .{ .local = made } };
 }
 
@@ -113,6 +113,6 @@ pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!sock
 
 fn open(failure: *status.Failure) status.Error!sys.Descriptor {
     const result = sys.streamSocket(sys.AF.UNIX);
-    if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+    if (result < 0) return sys.refused(result, failure);
     return @intCast(result);
 }

@@ -97,11 +97,8 @@ fn waitForEntries(
     failure: *status.Failure,
 ) (status.Error || error{TooMany})!usize {
     const result = sys.poll(entries, timeout_ns);
-    if (result < 0) return switch (sys.failureOf(result)) {
-        .INTR => error.Interrupted,
-        .INVAL => error.TooMany,
-        else => |e| failure.system(sys.codeOf(e)),
-    };
+    if (result == sys.resultOf(.INVAL)) return error.TooMany;
+    if (result < 0) return sys.waitRefused(result, failure);
     return @intCast(result);
 }
 

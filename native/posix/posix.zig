@@ -1,6 +1,5 @@
 //! The POSIX platform: what platform.zig asks for, and the choice of selector.
 
-const builtin = @import("builtin");
 const events = @import("../events.zig");
 const status = @import("../status.zig");
 
@@ -8,11 +7,7 @@ pub const sys = @import("sys.zig");
 pub const tcp = @import("tcp.zig");
 pub const local = @import("local.zig");
 pub const poll = @import("poll.zig");
-/// The kernel's own selector for many sockets.
-const scalable = switch (builtin.os.tag) {
-    .linux => @import("epoll.zig"),
-    else => @import("kqueue.zig"),
-};
+const scalable = sys.selector;
 const sockets = @import("stream.zig");
 
 pub const Server = sockets.Server;

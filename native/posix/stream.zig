@@ -144,7 +144,7 @@ pub const Stream = struct {
         // Linux lets a severed local connection be finished, but not one of TCP.
         if (poll.conditionsNow(stream.descriptor).severed) return failure.system(sys.codeOf(.NOTCONN));
         const result = sys.shutdownWriting(stream.descriptor);
-        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+        if (result < 0) return sys.refused(result, failure);
         stream.connection.known.add(.{ .finished = true });
     }
 

@@ -6,6 +6,7 @@
 
 const std = @import("std");
 const builtin = @import("builtin");
+const status = @import("../status.zig");
 
 const kernel = switch (builtin.os.tag) {
     .linux => @import("linux.zig"),
@@ -32,6 +33,9 @@ pub const pollfd = kernel.pollfd;
 pub const POLL = kernel.POLL;
 pub const POLLRDHUP = kernel.POLLRDHUP;
 
+/// The kernel's own way of watching many sockets.
+pub const selector = kernel.selector;
+
 /// The error in a result below zero.
 pub fn failureOf(result: isize) E {
     std.debug.assert(result < 0);
@@ -40,6 +44,21 @@ pub fn failureOf(result: isize) E {
 
 pub fn codeOf(e: E) i32 {
     return @backingInt(e);
+}
+
+/// An error as a result.
+pub fn resultOf(e: E) isize {
+    return -@as(isize, codeOf(e));
+}
+
+/// What a caller returns after a result below zero.
+pub fn refused(result: isize, failure: *status.Failure) status.Error {
+    return failure.system(codeOf(failureOf(result)));
+}
+
+/// The same after a wait, which a signal's handler may have ended.
+pub fn waitRefused(result: isize, failure: *status.Failure) status.Error {
+    return if (failureOf(result) == .INTR) error.Interrupted else refused(result, failure);
 }
 
 // ---- Sockets ----

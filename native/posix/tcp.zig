@@ -39,26 +39,26 @@ pub const Address = struct {
         var name: sys.sockaddr.in = unspecified.toSystem();
         var size: sys.socklen_t = @sizeOf(sys.sockaddr.in);
         const result = sys.localName(descriptor, @ptrCast(&name), &size);
-        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+        if (result < 0) return sys.refused(result, failure);
         return fromSystem(name);
     }
 
     fn bind(address: Address, descriptor: sys.Descriptor, failure: *status.Failure) status.Error!void {
         const name = address.toSystem();
         const result = sys.bind(descriptor, &name, @sizeOf(sys.sockaddr.in));
-        if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+        if (result < 0) return sys.refused(result, failure);
     }
 };
 
 fn open(failure: *status.Failure) status.Error!sys.Descriptor {
     const result = sys.streamSocket(sys.AF.INET);
-    if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+    if (result < 0) return sys.refused(result, failure);
     return @intCast(result);
 }
 
 fn set(descriptor: sys.Descriptor, level: i32, option: u32, failure: *status.Failure) status.Error!void {
     const result = sys.setOption(descriptor, level, option, 1);
-    if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+    if (result < 0) return sys.refused(result, failure);
 }
 
 pub fn listen(
@@ -74,7 +74,7 @@ pub fn listen(
     try set(descriptor, sys.IPPROTO.TCP, sys.TCP.NODELAY, failure);
     try address.bind(descriptor, failure);
     const result = sys.listen(descriptor, backlog);
-    if (result < 0) return failure.system(sys.codeOf(sys.failureOf(result)));
+    if (result < 0) return sys.refused(result, failure);
     return .{ .descriptor = descriptor, .namespace = .ipv4 };
 }
 
