@@ -20,6 +20,7 @@ import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from bbipc._ffi import open_handles
 from conftest import PATIENCE, WINDOWS, Transport, fill
+from patience import least_of_three
 from peer import MANY, WAITS, Pattern, eager_threads, read_piece, until_asleep, write_piece
 from readiness import TELLS_ENDS_LATE, needs_half_close
 from systems import BACKENDS, BACKLOG_MAX
@@ -152,10 +153,13 @@ def test_closing_another_socket_disturbs_no_wait(transport: Transport) -> None:
             ended.result()
     assert all(waiting.waits for waiting in waits)
 
-    began = time.process_time()
-    assert not bbipc.poll_sockets([], [], 0.3)
+    def work() -> float:
+        began = time.process_time()
+        assert not bbipc.poll_sockets([], [], 0.3)
+        return time.process_time() - began
+
     # A single thread that spins takes more than 0.3; a busy machine makes little of it look like much.
-    assert time.process_time() - began < 0.1
+    assert least_of_three(work, 0.1) < 0.1
     delays = []
     for (_, remote), waiting in zip(streams, waits):
         written_at = time.perf_counter()
