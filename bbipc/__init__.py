@@ -6,6 +6,7 @@ with a :class:`Poller`. Nothing else blocks, but the synchronous ``read_exactly`
 :func:`resolve_ipv4_address`. A re-creation of the Common Lisp system *Basic Binary IPC*.
 """
 
+from ._calls import calling_layer
 from ._library import __version__
 from .errors import (
     AlreadyMonitoredError,
@@ -33,7 +34,7 @@ from .ipv4 import (
 )
 from .local import LocalServer, LocalStream, connect_to_local_server, make_local_server
 from .polling import Poller, make_poller, poll_socket, poll_sockets
-from .sockets import Socket, StreamServer, StreamSocket
+from .sockets import Socket, StreamServer, StreamSocket, write_many
 
 __all__ = [
     "IPV4_ANY",
@@ -60,6 +61,7 @@ __all__ = [
     "UnsupportedOperationError",
     "WrongProcessError",
     "__version__",
+    "calling_layer",
     "connect_to_ipv4_tcp_server",
     "connect_to_local_server",
     "make_ipv4_tcp_server",
@@ -68,4 +70,5 @@ __all__ = [
     "poll_socket",
     "poll_sockets",
     "resolve_ipv4_address",
+    "write_many",
 ]

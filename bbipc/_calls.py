@@ -1,380 +1,127 @@
-"""How the classes call the native library: the one module that knows that it is ctypes.
+"""How the classes call the native library: by ctypes, or by built-in functions of CPython. They can't tell which.
 
-Every function returns a number: zero or more is the answer, less is a failure that carries the status and the system's
-code together (:func:`status_of`, :func:`code_of`). So no call needs a second one to learn why it failed, and the
-classes would not notice another way of calling.
+Every function returns a number, or what it is named for: zero or more is the answer, less is a failure that carries the
+status and the system's code together (:func:`status_of`, :func:`code_of`). So no call needs a second one to learn why
+it failed.
 
-Short calls that can't block keep the GIL. Waits, and copies of more than ``COPY_HOLDING_GIL_MAX`` bytes, release it.
+The built-in functions are taken where they can be had. ``BBIPC_CALLS``, ``ctypes`` or ``cpython``, in the environment
+chooses otherwise.
 """
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from array import array
-from ctypes import byref, c_char, c_int32, c_uint16, c_uint32, c_uint64
-from operator import index
+import os
 
-from . import _ffi
+from . import _ctypes_calls
+from ._ctypes_calls import (
+    SocketList,
+    accept_connection,
+    code_of,
+    connect_to_ipv4_tcp_server,
+    connect_to_local_server,
+    connection_error,
+    finish_writing,
+    ipv4_address,
+    make_ipv4_tcp_server,
+    make_local_server,
+    make_poller,
+    message_of,
+    poller_backend,
+    status_of,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Literal
 
-    from typing_extensions import Buffer
+    from .sockets import StreamSocket
 
-#: Bytes. Copying so much takes the kernel about as long as letting go of the GIL and taking it again can.
-COPY_HOLDING_GIL_MAX = 65536
+__all__ = [
+    "SocketList",
+    "accept_connection",
+    "calling_layer",
+    "close",
+    "code_of",
+    "connect_to_ipv4_tcp_server",
+    "connect_to_local_server",
+    "connection_error",
+    "fileno",
+    "finish_writing",
+    "give_methods",
+    "ipv4_address",
+    "make_ipv4_tcp_server",
+    "make_local_server",
+    "make_poller",
+    "message_of",
+    "monitor_socket",
+    "monitored_events",
+    "poll_socket",
+    "poller_backend",
+    "read",
+    "read_exactly",
+    "read_into",
+    "receive",
+    "set_monitored_events",
+    "status_of",
+    "unmonitor_socket",
+    "wait_for_events",
+    "wake",
+    "write",
+    "write_all",
+    "write_many",
+]
 
-#: How many sockets one call of the library reports at the most; more follow in the next.
-_REPORTS_MAX = 1024
-
-_STATUS_BITS = 8
-
-
-def _pack(result: int, code: int) -> int:
-    return -((code << _STATUS_BITS) | -result)
-
-
-def status_of(failure: int) -> int:
-    """The ``BBIPC_ERROR_`` number in a failure."""
-    return -(-failure & ((1 << _STATUS_BITS) - 1))
-
-
-def code_of(failure: int) -> int:
-    """The system's own code in a failure, 0 if it carries none."""
-    return -failure >> _STATUS_BITS
-
-
-def message_of(failure: int) -> str:
-    """What the library says of a failure's status."""
-    message: bytes = _ffi.error_message(status_of(failure))
-    return message.decode("ascii")
-
-
-# ---- Buffers ----
-
-
-class _PyBuffer(ctypes.Structure):
-    """Py_buffer, as the stable ABI fixes it (PEP 3118, Python/C API, Buffer Protocol)."""
-
-    _fields_ = (
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.c_void_p),
-        ("len", ctypes.c_ssize_t),
-        ("itemsize", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int),
-        ("ndim", ctypes.c_int),
-        ("format", ctypes.c_void_p),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("suboffsets", ctypes.c_void_p),
-        ("internal", ctypes.c_void_p),
-    )
-
-
-#: PyPy has no C interface of Python's, and keeps an object that is not used any more until garbage is collected.
-_PYPY = not hasattr(ctypes, "pythonapi")
-
-_get_buffer: Any = None
-_release_buffer: Any = None
-if not _PYPY:
-    _get_buffer = ctypes.pythonapi.PyObject_GetBuffer
-    _get_buffer.argtypes = [ctypes.py_object, ctypes.POINTER(_PyBuffer), ctypes.c_int]
-    _get_buffer.restype = ctypes.c_int
-    _release_buffer = ctypes.pythonapi.PyBuffer_Release
-    _release_buffer.argtypes = [ctypes.POINTER(_PyBuffer)]
-    _release_buffer.restype = None
+close = _ctypes_calls.close
+fileno = _ctypes_calls.fileno
+monitor_socket = _ctypes_calls.monitor_socket
+monitored_events = _ctypes_calls.monitored_events
+poll_socket = _ctypes_calls.poll_socket
+read = _ctypes_calls.read
+read_exactly = _ctypes_calls.read_exactly
+read_into = _ctypes_calls.read_into
+receive = _ctypes_calls.receive
+set_monitored_events = _ctypes_calls.set_monitored_events
+unmonitor_socket = _ctypes_calls.unmonitor_socket
+wait_for_events = _ctypes_calls.wait_for_events
+wake = _ctypes_calls.wake
+write = _ctypes_calls.write
+write_all = _ctypes_calls.write_all
+write_many = _ctypes_calls.write_many
 
 
-def _range(start: Any, end: Any, size: int) -> tuple[int, int]:
-    """The checked range of a buffer of so many bytes."""
+def _take_built_ins(asked: str) -> Literal["cpython", "ctypes"]:
+    if asked not in ("", "cpython", "ctypes"):
+        raise ImportError(f"the environment variable BBIPC_CALLS must be 'cpython', 'ctypes' or not set, not {asked!r}")
+    if asked == "ctypes":
+        return "ctypes"
+    from . import _cpython_calls
+
     try:
-        first = index(start)
-        last = size if end is None else index(end)
-    except TypeError:
-        raise TypeError(
-            f"start and end must be int, and end may be None, not {type(start).__name__} and {type(end).__name__}"
-        ) from None
-    if not 0 <= first <= last <= size:
-        raise ValueError(
-            f"start and end must satisfy 0 <= start <= end <= {size}, the buffer's size in bytes;"
-            f" they are {first} and {last}"
-        )
-    return first, last
+        built_in = _cpython_calls.bind()
+    except _cpython_calls.NotAvailable as error:
+        if asked:
+            raise ImportError(f"BBIPC_CALLS asks for CPython's built-in functions, but {error}") from error
+        return "ctypes"
+    for name in _cpython_calls.NAMES:
+        globals()[name] = built_in(name.encode("ascii"), getattr(_ctypes_calls, name))
+    return "cpython"
 
 
-def _view(buffer: Any, what: str) -> memoryview:
-    # Not released by a `with`: when an exception leaves it, its traceback still holds what refers to the view, and the
-    # release would fail and hide the exception.
-    try:
-        view = memoryview(buffer)
-    except TypeError:
-        raise TypeError(f"{what}, not {type(buffer).__name__}") from None
-    if not view.c_contiguous:
-        raise TypeError(f"{what}; this {type(buffer).__name__} is not contiguous: pass a copy of it")
-    return view
+_layer = _take_built_ins(os.environ.get("BBIPC_CALLS", ""))
 
 
-def _memory(view: Any) -> Any:
-    """What the library takes for a view's memory, which must be writable. None if that has no address."""
-    if not view.nbytes:
-        # from_buffer refuses what is empty; nothing is done with the stand-in.
-        return byref(c_char())
-    if not _PYPY:
-        return byref(c_char.from_buffer(view))
-    # What from_buffer makes would hold the view.
-    try:
-        return view._pypy_raw_address()
-    except ValueError:  # io.BytesIO's, for one
-        return None
+def calling_layer() -> Literal["cpython", "ctypes"]:
+    """How this process calls the native library: by ``"ctypes"``, or by built-in functions of ``"cpython"``.
+
+    The results are the same. Built-in functions cost as little as those of a C extension; ctypes works on any Python,
+    PyPy included. The environment variable ``BBIPC_CALLS``, set to one of the two before the import, chooses.
+    """
+    return _layer
 
 
-def _let_go(view: memoryview) -> None:
-    """Lets a bytearray change its size again, at once."""
-    if _PYPY:
-        view.release()
+def give_methods(streams: type[StreamSocket]) -> None:
+    """Gives a class built-in methods in the place of those that only call a built-in function."""
+    if _layer == "cpython":
+        from . import _cpython_calls
 
-
-def read_into(handle: int, buffer: Buffer, start: Any, end: Any, peek: bool) -> int:
-    if type(buffer) is bytearray and buffer and not _PYPY:
-        # What most programs use, without the questions that the others need.
-        return _read_into(handle, byref(c_char.from_buffer(buffer)), *_range(start, end, len(buffer)), peek)
-    view = _view(buffer, "read_into() needs a writable, contiguous buffer, such as a bytearray")
-    try:
-        if view.readonly:
-            raise TypeError(
-                f"read_into() needs a writable, contiguous buffer, such as a bytearray; this"
-                f" {type(buffer).__name__} is read-only"
-            )
-        first, last = _range(start, end, view.nbytes)
-        memory = _memory(view)
-        if memory is not None:
-            return _read_into(handle, memory, first, last, peek)
-        data = read(handle, last - first, peek)
-        if isinstance(data, int):
-            return data
-        view.cast("B")[first : first + len(data)] = data
-        return len(data)
-    finally:
-        _let_go(view)
-
-
-def _read_into(handle: int, address: Any, start: int, end: int, peek: bool) -> int:
-    code = c_int32()
-    call = _ffi.read if end - start <= COPY_HOLDING_GIL_MAX else _ffi.read_much
-    result: int = call(handle, address, start, end, _ffi.PEEK if peek else 0, byref(code))
-    return result if result >= 0 else _pack(result, code.value)
-
-
-def write(handle: int, data: Buffer, start: Any, end: Any) -> int:
-    if type(data) is bytes:
-        first, last = _range(start, end, len(data))
-        return _write(handle, data, first, last)
-    view = _view(data, "write() needs a contiguous buffer of bytes, such as bytes or a memoryview")
-    try:
-        first, last = _range(start, end, view.nbytes)
-        if not view.nbytes:
-            return _write(handle, b"", 0, 0)
-        memory = None if view.readonly else _memory(view)
-        if memory is not None:
-            return _write(handle, memory, first, last)
-        if _get_buffer is None:
-            # No way to the address: copy.
-            return _write(handle, view.cast("B")[first:last].tobytes(), 0, last - first)
-        raw = _PyBuffer()
-        _get_buffer(view, byref(raw), 0)
-        try:
-            return _write(handle, raw.buf, first, last)
-        finally:
-            _release_buffer(byref(raw))
-    finally:
-        _let_go(view)
-
-
-def _write(handle: int, address: Any, start: int, end: int) -> int:
-    code = c_int32()
-    call = _ffi.write if end - start <= COPY_HOLDING_GIL_MAX else _ffi.write_much
-    result: int = call(handle, address, start, end, byref(code))
-    return result if result >= 0 else _pack(result, code.value)
-
-
-#: Buffers between two reads. A list, because taking and giving back can't be cut in two by a thread or a signal.
-_spare_buffers: list[ctypes.Array[c_char]] = []
-_SPARE_BUFFERS_MAX = 8
-
-#: Bytes. No system's call reads more at once. Windows counts all of a buffer as used, and a 32-bit program may have no
-#: room for it; there is hardly ever more to read than this.
-_READ_MAX = 2**24 if sys.platform == "win32" or sys.maxsize < 2**32 else 2**31 - 4096
-
-
-def read(handle: int, size: int, peek: bool) -> bytes | int:
-    """Up to ``size`` bytes (1 or more), or a failure."""
-    if size > COPY_HOLDING_GIL_MAX:
-        return _read_much(handle, size, peek)
-    try:
-        buffer = _spare_buffers.pop()
-    except IndexError:
-        buffer = ctypes.create_string_buffer(COPY_HOLDING_GIL_MAX)
-    code = c_int32()
-    result: int = _ffi.read(handle, buffer, 0, size, _ffi.PEEK if peek else 0, byref(code))
-    data = ctypes.string_at(buffer, result) if result > 0 else b""
-    if len(_spare_buffers) < _SPARE_BUFFERS_MAX:
-        _spare_buffers.append(buffer)
-    return data if result >= 0 else _pack(result, code.value)
-
-
-def _read_much(handle: int, size: int, peek: bool) -> bytes | int:
-    import mmap
-
-    # Fresh pages of the system: only those that are read into cost anything, whatever the size.
-    memory = mmap.mmap(-1, min(size, _READ_MAX))
-    result = _read_into(handle, byref(c_char.from_buffer(memory)), 0, len(memory), peek)
-    return memory[:result] if result >= 0 else result
-
-
-# ---- Sockets ----
-
-
-def _coded(function: Any) -> Any:
-    """A function without its system_code argument."""
-
-    def call(*arguments: Any) -> int:
-        code = c_int32()
-        result: int = function(*arguments, byref(code))
-        return result if result >= 0 else _pack(result, code.value)
-
-    return call
-
-
-def _making(function: Any) -> Any:
-    """The same for a function that makes a handle: the result, and what to take the handle from."""
-
-    def call(*arguments: Any) -> tuple[int, _ffi.NewHandle]:
-        code = c_int32()
-        made = function(*arguments, byref(code))
-        result: int = made.value
-        if result >= 0:
-            return result, made
-        made.__class__ = _ffi.SettledHandle
-        return _pack(result, code.value), made
-
-    return call
-
-
-make_ipv4_tcp_server = _making(_ffi.make_ipv4_tcp_server)
-connect_to_ipv4_tcp_server = _making(_ffi.connect_to_ipv4_tcp_server)
-make_local_server = _making(_ffi.make_local_server)
-connect_to_local_server = _making(_ffi.connect_to_local_server)
-accept_connection = _making(_ffi.accept_connection)
-finish_writing = _coded(_ffi.finish_writing)
-make_poller = _making(_ffi.make_poller)
-monitor_socket = _coded(_ffi.monitor_socket)
-set_monitored_events = _coded(_ffi.set_monitored_events)
-close = _ffi.close
-fileno = _ffi.fileno
-poller_backend = _ffi.poller_backend
-unmonitor_socket = _ffi.unmonitor_socket
-monitored_events = _ffi.monitored_events
-wake = _ffi.wake
-
-
-def connection_error(handle: int) -> tuple[int, int]:
-    """The result, and the system's code where that is 1."""
-    code = c_int32()
-    result: int = _ffi.connection_error(handle, byref(code))
-    return result, code.value
-
-
-def ipv4_address(handle: int, remote: bool) -> tuple[int, int, int]:
-    """The result, the host address and the port."""
-    host, port, code = c_uint32(), c_uint16(), c_int32()
-    if remote:
-        result: int = _ffi.ipv4_remote_address(handle, byref(host), byref(port))
-    else:
-        result = _ffi.ipv4_local_address(handle, byref(host), byref(port), byref(code))
-    return (result if result >= 0 else _pack(result, code.value)), host.value, port.value
-
-
-# ---- Waiting ----
-
-
-def poll_socket(handle: int, events: int, timeout_ns: int) -> int:
-    code = c_int32()
-    call = _ffi.poll_socket_waiting if timeout_ns else _ffi.poll_socket
-    result: int = call(handle, events, timeout_ns, byref(code))
-    return result if result >= 0 else _pack(result, code.value)
-
-
-def _address(numbers: array[int]) -> int:
-    return numbers.buffer_info()[0]
-
-
-class SocketList:
-    """The arguments and results of a :func:`poll_sockets`."""
-
-    def __init__(self, handles: list[int], events: list[int]) -> None:
-        self._handles = array("q", handles)
-        self._events = array("I", events)
-        self._happened = array("I", bytes(4 * len(events)))
-
-    def poll(self, timeout_ns: int) -> tuple[int, int | None]:
-        """The result, and the index of the socket that a failure lies with."""
-        code = c_int32()
-        failed_index = c_uint64(len(self._handles))
-        result: int = _ffi.poll_sockets(
-            _address(self._handles),
-            _address(self._events),
-            _address(self._happened),
-            len(self._handles),
-            timeout_ns,
-            byref(failed_index),
-            byref(code),
-        )
-        if result >= 0:
-            return result, None
-        at = failed_index.value
-        return _pack(result, code.value), (at if at < len(self._handles) else None)
-
-    def happened(self) -> list[int]:
-        return self._happened.tolist()
-
-
-class Reports:
-    """Room for what one wait of a poller reports. Used by one thread at a time."""
-
-    __slots__ = ("_addresses", "_events", "_handles", "_poller")
-
-    def __init__(self, poller: int) -> None:
-        self._poller = poller
-        self._handles = array("q", bytes(8 * _REPORTS_MAX))
-        self._events = array("I", bytes(4 * _REPORTS_MAX))
-        # An array that never grows never moves.
-        self._addresses = _address(self._handles), _address(self._events)
-
-    def wait(self, timeout_ns: int) -> int:
-        code = c_int32()
-        call = _ffi.wait_for_events_waiting if timeout_ns else _ffi.wait_for_events
-        result: int = call(self._poller, *self._addresses, _REPORTS_MAX, timeout_ns, byref(code))
-        return result if result >= 0 else _pack(result, code.value)
-
-    def pairs(self, count: int) -> zip[tuple[int, int]]:
-        """The handles and the events of the first so many."""
-        return zip(self._handles[:count], self._events[:count])
-
-
-if array("I").itemsize != 4 or array("q").itemsize != 8:  # pragma: no cover
-    raise ImportError("bbipc needs a Python whose arrays of type 'I' have items of 4 bytes")
-
-# Made now, so that the number of a program's descriptors does not change with its first wait. Where there is no
-# descriptor left, the first wait says so.
-_ffi.prepare_to_wait(None)
-
-if sys.platform == "win32":
-    import atexit
-
-    # A pipe that has been closed lives until its remote end has read what was written, but not longer than the process.
-    # Where there is none, this takes no time.
-    atexit.register(_ffi.finish_writes, 5_000_000_000)
-else:
-    _ffi.register_at_fork()
+        _cpython_calls.give_methods(streams)

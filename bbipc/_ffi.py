@@ -7,7 +7,7 @@ test compares every declaration with the header.
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint16, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint16, c_uint32, c_uint64, c_void_p, py_object
 
 from ._library import keeping, releasing
 
@@ -30,6 +30,7 @@ ERROR_NOT_MONITORED = -12
 ERROR_WRONG_PROCESS = -13
 ERROR_UNSUPPORTED = -14
 ERROR_WOKEN = -15
+ERROR_END_OF_DATA = -16
 
 REUSE_ADDRESS = 0x1
 DELETE_ON_CLOSE = 0x1
@@ -110,6 +111,8 @@ read = _declare(keeping, "read", _result, _handle, c_void_p, c_uint64, c_uint64,
 read_much = _declare(releasing, "read", _result, _handle, c_void_p, c_uint64, c_uint64, c_uint32, _code)
 write = _declare(keeping, "write", _result, _handle, c_void_p, c_uint64, c_uint64, _code)
 write_much = _declare(releasing, "write", _result, _handle, c_void_p, c_uint64, c_uint64, _code)
+read_exactly = _declare(releasing, "read_exactly", _result, _handle, c_void_p, c_uint64, c_uint64, c_int64, _code)
+write_all = _declare(releasing, "write_all", _result, _handle, c_void_p, c_uint64, c_uint64, c_int64, _code)
 finish_writing = _declare(keeping, "finish_writing", _result, _handle, _code)
 connection_error = _declare(keeping, "connection_error", _result, _handle, _code)
 
@@ -133,6 +136,12 @@ wait_for_events_waiting = _declare(
     releasing, "wait_for_events", _result, _handle, c_void_p, c_void_p, c_uint64, c_int64, _code
 )
 wake = _declare(keeping, "wake", _result, _handle)
+
+# The calling layer for CPython
+cpython_needs = _declare(keeping, "cpython_needs", c_char_p)
+cpython_bind = _declare(keeping, "cpython_bind", _result, c_void_p, c_uint64)
+cpython_function = _declare(keeping, "cpython_function", py_object, c_char_p, py_object)
+cpython_method = _declare(keeping, "cpython_method", py_object, py_object, c_char_p, c_char_p)
 
 
 def register_at_fork() -> None:

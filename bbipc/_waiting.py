@@ -11,6 +11,9 @@ from ._ffi import ERROR_INTERRUPTED, ERROR_WOKEN, FOREVER
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    Result = TypeVar("Result")
 
 _NS_PER_S = 1_000_000_000
 _FIRST_SLICE_NS = 5_000_000
@@ -61,14 +64,20 @@ class Deadline:
         return self.remaining_ns() == 0
 
 
+#: For all that wait for ever.
+NEVER = Deadline(None)
+
+
 def _in_main_thread() -> bool:
     # Not imported, for that takes long. Where nobody has, there hardly is another thread; to err costs it a few looks.
     threading = sys.modules.get("threading")
     return threading is None or threading.get_ident() == threading.main_thread().ident
 
 
-def wait(call: Callable[[int], int], deadline: Deadline) -> int:
-    """The result of a native wait, which goes on after signals for the time that is left. 0 also if it was woken.
+def wait(deadline: Deadline, call: Callable[..., Result], *arguments: Any) -> Result | int:
+    """The result of a native wait, called with these arguments and a timeout. Empty when that is over, or it was woken.
+
+    It goes on after signals for the time that is left.
 
     Python runs a signal's handler in the main thread, when that is back from the native call. A signal interrupts the
     call, unless it came in the moment after Python has looked for signals last and before the system call began, or the
@@ -79,16 +88,19 @@ def wait(call: Callable[[int], int], deadline: Deadline) -> int:
     slice_ns = _FIRST_SLICE_NS
     while True:
         remaining_ns = timeout_ns = deadline.remaining_ns()
-        if not 0 <= remaining_ns <= slice_ns and _in_main_thread():
+        # The first is short in every thread: most waits are over before it is worth asking which this is.
+        if not 0 <= remaining_ns <= slice_ns and (slice_ns == _FIRST_SLICE_NS or _in_main_thread()):
             timeout_ns = slice_ns
             slice_ns = min(2 * slice_ns, _LAST_SLICE_NS)
-        result = call(timeout_ns)
-        if result < 0:
+        result = call(*arguments, timeout_ns)
+        if result:
+            if not isinstance(result, int) or result > 0:
+                return result
             status = _calls.status_of(result)
             if status == ERROR_WOKEN:
                 return 0
             if status != ERROR_INTERRUPTED:
                 return result
             slice_ns = _FIRST_SLICE_NS
-        elif result or timeout_ns == remaining_ns:
+        elif timeout_ns == remaining_ns:
             return result

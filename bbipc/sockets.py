@@ -7,7 +7,7 @@ from operator import index
 from warnings import warn
 
 from . import _calls, _ffi
-from ._waiting import Deadline, wait
+from ._waiting import NEVER, Deadline, wait
 from .errors import (
     EndOfStreamError,
     SocketError,
@@ -23,6 +23,7 @@ from .events import SERVER_EVENTS, STREAM_EVENTS, Events
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import weakref
+    from collections.abc import Iterable
     from typing import Any, ClassVar, NoReturn
 
     from typing_extensions import Buffer, Self
@@ -41,7 +42,7 @@ _WRITE_SPACE = int(Events.WRITE_SPACE)
 _CONNECTION_SEVERED = int(Events.CONNECTION_SEVERED)
 
 #: Bytes. What read_exactly makes room for before it has come.
-_FIRST_BUFFER_SIZE = 1 << 20
+_CHUNK_MAX = 1 << 20
 
 #: The open pollers of this process, by their handles: a socket that closes leaves them.
 open_pollers: dict[int, weakref.ref[Poller]] = {}
@@ -163,6 +164,9 @@ class Socket:
         if _calls.status_of(failure) == _ffi.ERROR_SYSTEM:
             action = f"{action} (the {self!r})"
         return failure_error(failure, action, self)
+
+    def _raise(self, failure: int, action: str) -> NoReturn:
+        raise self._error(failure, action)
 
     def _check_events(self, events: Events) -> int:
         """The events as the library takes them."""
@@ -355,32 +359,28 @@ class StreamSocket(Socket):
         size = index(size)
         if size < 0:
             raise ValueError(f"size can't be negative: {size}")
-        self._check_open("read")
-        deadline = Deadline(timeout)
-        buffer = bytearray(min(size, _FIRST_BUFFER_SIZE))
-        count = 0
-        while count < size:
-            if count == len(buffer):
-                # Memory for what has come, not for what a peer may only have announced.
-                buffer.extend(bytes(min(count, size - count)))
-            try:
-                taken = self.read_into(buffer, count)
-            except SocketError as error:
-                if error.errno not in _REMOTE_WENT or not self._was_established():
-                    raise
-                raise self._end_of_stream(count, size, partial=bytes(buffer[:count])) from error
-            count += taken
-            if taken or count == size:
-                continue
-            happened = self._wait(_DATA_AVAILABLE | _END_OF_DATA, deadline)
-            if not happened:
-                if not deadline.passed():
-                    continue
-                raise self._time_is_up(f"read {count} of {size} bytes from", partial=bytes(buffer[:count]))
-            # Where both are asked for, an end means that there is no data; an error is told by reading.
-            if happened & _END_OF_DATA and not self.connection_error():
-                raise self._end_of_stream(count, size, partial=bytes(buffer[:count]))
-        return bytes(buffer)
+        deadline = NEVER if timeout is None else Deadline(timeout)
+        if size == 0:
+            self._check_open("read")
+            return b""
+        chunks: list[bytes] = []
+        missing = size
+        while True:
+            # Memory for what comes, not for what a peer may only have announced.
+            result = wait(deadline, _calls.read_exactly, self._handle, min(missing, _CHUNK_MAX))
+            if not isinstance(result, int):
+                missing -= len(result)
+                if not chunks and not missing:
+                    return result
+                chunks.append(result)
+                if not missing:
+                    return b"".join(chunks)
+            if not result:
+                if deadline.passed():
+                    partial = b"".join(chunks)
+                    raise self._time_is_up(f"read {len(partial)} of {size} bytes from", partial=partial)
+            elif isinstance(result, int):
+                raise self._not_read(result, size, b"".join(chunks))
 
     def write_all(self, data: Buffer, timeout: float | None = None) -> None:
         """Writes all of a buffer, and waits for room. Also while the connection is being established.
@@ -391,31 +391,48 @@ class StreamSocket(Socket):
         :raises EndOfStreamError: when the remote end goes first; it has ``bytes_written`` too.
         :raises SocketError: if the connection could not be established.
         """
-        self._check_open("write")
-        deadline = Deadline(timeout)
+        deadline = NEVER if timeout is None else Deadline(timeout)
+        if type(data) is bytes:
+            size = len(data)
+        else:
+            with memoryview(data) as view:
+                size = view.nbytes
+        if size == 0:
+            self._check_open("write")
         count = 0
-        with memoryview(data) as view:
-            size = view.nbytes
         while count < size:
-            try:
-                taken = self.write(data, count)
-            except SocketError as error:
-                if error.errno not in _REMOTE_WENT or not self._was_established():
-                    raise
-                # EPIPE after our own finish_writing() is no news of the remote end.
-                if not self.remote_disconnected():
-                    raise
-                raise self._end_of_stream(count, size, bytes_written=count) from error
-            count += taken
-            if taken:
-                continue
-            if not self._wait(_WRITE_SPACE | _CONNECTION_SEVERED, deadline):
-                if not deadline.passed():
-                    continue
+            result = wait(deadline, _calls.write_all, self._handle, data, count)
+            if result < 0:
+                raise self._not_written(result, count, size)
+            if not result and deadline.passed():
                 raise self._time_is_up(f"wrote {count} of {size} bytes to", bytes_written=count)
+            count += result
 
-    # These two make their errors in a frame that ends, so that no error refers to a frame that refers to the error:
+    # These make their errors in a frame that ends, so that no error refers to a frame that refers to the error:
     # such a cycle would keep the socket until it is collected.
+
+    def _not_read(self, failure: int, size: int, partial: bytes) -> Exception:
+        if _calls.status_of(failure) == _ffi.ERROR_END_OF_DATA:
+            return self._end_of_stream(len(partial), size, partial=partial)
+        error = self._error(failure, "read")
+        if not self._remote_went(error):
+            return error
+        ended = self._end_of_stream(len(partial), size, partial=partial)
+        ended.__cause__ = error
+        return ended
+
+    def _not_written(self, failure: int, count: int, size: int) -> Exception:
+        error = self._error(failure, "write")
+        # EPIPE after our own finish_writing() is no news of the remote end.
+        if not self._remote_went(error) or not self.remote_disconnected():
+            return error
+        ended = self._end_of_stream(count, size, bytes_written=count)
+        ended.__cause__ = error
+        return ended
+
+    def _remote_went(self, error: Exception) -> bool:
+        """Whether the error says that the remote end of an established connection has gone."""
+        return isinstance(error, SocketError) and error.errno in _REMOTE_WENT and self._was_established()
 
     def _end_of_stream(self, count: int, size: int, **done: Any) -> EndOfStreamError:
         error = EndOfStreamError(f"the remote end of the {self!r} went after {count} of {size} bytes")
@@ -431,9 +448,25 @@ class StreamSocket(Socket):
         result, _ = _calls.connection_error(self._handle)
         return result != _ffi.CONNECTION_NOT_ESTABLISHED
 
-    def _wait(self, events: int, deadline: Deadline) -> int:
-        """Which of the events hold; 0 when the time is up."""
-        result = wait(lambda timeout_ns: _calls.poll_socket(self._handle, events, timeout_ns), deadline)
-        if result < 0:
-            raise self._error(result, "wait")
-        return result
+
+_calls.give_methods(StreamSocket)
+
+
+def write_many(items: Iterable[tuple[StreamSocket, Buffer]]) -> list[int | Exception]:
+    """Hands bytes of many streams to the system, in one call: a batch, the fastest way to serve many.
+
+    What a loop of :meth:`StreamSocket.write` does, but that one bad stream does not spoil the others.
+
+    :param items: pairs of a stream and its data, any contiguous buffer. A stream may come more than once: its data keep
+        their order.
+    :returns: for each item, in the order of the arguments, how many bytes the system took, or the error that ``write``
+        would have raised. Fewer than all is no error: the rest is the caller's to write again, before what follows.
+        A stream that did not take all of an item takes nothing more in this call.
+    :raises TypeError: for items that are none, before anything is written.
+    """
+    listed = items if type(items) is list else list(items)
+    results: list[Any] = _calls.write_many(listed, StreamSocket)
+    # Seldom.
+    if results and min(results) < 0:
+        return [taken if taken >= 0 else item[0]._error(taken, "write") for taken, item in zip(results, listed)]
+    return results

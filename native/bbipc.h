@@ -31,8 +31,8 @@
  *
  * Blocking and signals
  *
- *   Nothing blocks except bbipc_poll_socket, bbipc_poll_sockets and bbipc_wait_for_events, for as long as their
- *   timeout_ns says. When a signal handler has run in the waiting thread, on Windows when Ctrl-C or Ctrl-Break was pressed
+ *   Nothing blocks except bbipc_poll_socket, bbipc_poll_sockets, bbipc_wait_for_events, bbipc_read_exactly and
+ *   bbipc_write_all, for as long as their timeout_ns says. When a signal handler has run in the waiting thread, on Windows when Ctrl-C or Ctrl-Break was pressed
  *   (in every waiting thread, a moment before the program's own handlers run), they return BBIPC_ERROR_INTERRUPTED; call
  *   again with the time that is left. No function raises SIGPIPE.
  *
@@ -80,6 +80,7 @@ typedef int64_t bbipc_result;
 #define BBIPC_ERROR_WRONG_PROCESS (-13)    /* the poller belongs to another process */
 #define BBIPC_ERROR_UNSUPPORTED (-14)      /* this system can't do it */
 #define BBIPC_ERROR_WOKEN (-15)            /* another thread ended the wait: see the waiting functions */
+#define BBIPC_ERROR_END_OF_DATA (-16)      /* every byte has been read and no more will come */
 
 /* ---- Events ---- */
 
@@ -228,6 +229,15 @@ bbipc_result bbipc_read(bbipc_handle stream, void *buffer, uint64_t start, uint6
  * after bbipc_close. */
 bbipc_result bbipc_write(bbipc_handle stream, const void *data, uint64_t start, uint64_t end, int32_t *system_code);
 
+/* The same, but they wait: until the whole range has been read or written, nothing more comes or goes, or the time is up.
+ * Return how many bytes they read or wrote. Where that is less than the range, the next call tells what became of the rest:
+ * failures after the first byte are left for it, BBIPC_ERROR_INTERRUPTED among them. 0 means that the time is up;
+ * BBIPC_ERROR_END_OF_DATA that the remote end has finished and all has been read. */
+bbipc_result bbipc_read_exactly(bbipc_handle stream, void *buffer, uint64_t start, uint64_t end, int64_t timeout_ns,
+                                int32_t *system_code);
+bbipc_result bbipc_write_all(bbipc_handle stream, const void *data, uint64_t start, uint64_t end, int64_t timeout_ns,
+                             int32_t *system_code);
+
 /* No more bytes follow: the remote end reads to the end of what was written and can still answer (shutdown(2)).
  * BBIPC_ERROR_UNSUPPORTED for a pipe, which can't. */
 bbipc_result bbipc_finish_writing(bbipc_handle stream, int32_t *system_code);
@@ -297,6 +307,28 @@ bbipc_result bbipc_wait_for_events(bbipc_handle poller, bbipc_handle *sockets, u
 
 /* Ends a wait of the poller: the one that is under way, or else the next. */
 bbipc_result bbipc_wake(bbipc_handle poller);
+
+/* ---- The calling layer for CPython ---- */
+
+/* Built-in functions of CPython over the functions above, for bbipc's Python package, which documents them
+ * (bbipc/_cpython_calls.py). The library is linked with no Python: it is given the addresses of what it calls. All
+ * are called with the GIL held, or from an attached thread. */
+
+/* The names of the functions and objects of CPython's stable ABI that the library calls, with a blank between them. */
+const char *bbipc_cpython_needs(void);
+
+/* Takes the address of each of these, in this order: `count` must be the number of the names. */
+bbipc_result bbipc_cpython_bind(const uint64_t *addresses, uint64_t count);
+
+/* A new reference to the built-in function of this name; NULL with an exception set, or without one if there is none of
+ * this name or nothing is bound yet. reference: a PyObject, the function that does the same in Python. It is called with
+ * the same arguments where they are unusual or wrong. */
+void *bbipc_cpython_function(const char *name, void *reference);
+
+/* A new reference to a method of this name for a class of streams, whose attribute "_handle" is the handle. NULL as above,
+ * and in another than the main interpreter. documentation must last. Where its arguments are unusual or wrong, the method
+ * calls that of the same name with "_python_" in front; after a failure, "_raise" with it and with what it was about. */
+void *bbipc_cpython_method(void *type, const char *name, const char *documentation);
 
 #ifdef __cplusplus
 }

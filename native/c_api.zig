@@ -6,7 +6,9 @@ const handles = @import("handles.zig");
 const platform = @import("platform.zig");
 const pollers = @import("poller.zig");
 const polling = @import("poll_sockets.zig");
+const python = @import("python.zig");
 const status = @import("status.zig");
+const transfer = @import("transfer.zig");
 
 const Handle = handles.Handle;
 const Result = i64;
@@ -351,6 +353,64 @@ fn write(
     return @intCast(try slot.object.stream.write(first[0..size], failure));
 }
 
+pub export fn bbipc_read_exactly(
+    stream: Handle,
+    buffer: ?[*]u8,
+    start: u64,
+    end: u64,
+    timeout_ns: i64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    return finish(readExactly(stream, buffer, start, end, timeout_ns, &failure), &failure, system_code);
+}
+
+fn readExactly(
+    stream: Handle,
+    buffer: ?[*]u8,
+    start: u64,
+    end: u64,
+    timeout_ns: i64,
+    failure: *status.Failure,
+) status.Error!Result {
+    const slot = try pinStream(stream);
+    defer slot.unpin();
+    try checkTimeout(timeout_ns);
+    const size = try checkRange(@intFromPtr(buffer), start, end);
+    if (size == 0) return 0;
+    const first: [*]u8 = buffer.? + @as(usize, @intCast(start));
+    return @intCast(try transfer.readExactly(slot, first[0..size], .after(timeout_ns), failure));
+}
+
+pub export fn bbipc_write_all(
+    stream: Handle,
+    data: ?[*]const u8,
+    start: u64,
+    end: u64,
+    timeout_ns: i64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    return finish(writeAll(stream, data, start, end, timeout_ns, &failure), &failure, system_code);
+}
+
+fn writeAll(
+    stream: Handle,
+    data: ?[*]const u8,
+    start: u64,
+    end: u64,
+    timeout_ns: i64,
+    failure: *status.Failure,
+) status.Error!Result {
+    const slot = try pinStream(stream);
+    defer slot.unpin();
+    try checkTimeout(timeout_ns);
+    const size = try checkRange(@intFromPtr(data), start, end);
+    if (size == 0) return 0;
+    const first: [*]const u8 = data.? + @as(usize, @intCast(start));
+    return @intCast(try transfer.writeAll(slot, first[0..size], .after(timeout_ns), failure));
+}
+
 /// The size of the range, which must lie in what can be addressed. Only the caller knows how large the buffer is.
 fn checkRange(address: usize, start: u64, end: u64) status.Error!usize {
     if (start > end) return error.InvalidArgument;
@@ -609,4 +669,24 @@ pub export fn bbipc_wake(poller: Handle) callconv(.c) Result {
     defer table.lock.unlock();
     slot.object.poller.wake() catch |err| return status.fromError(err);
     return 0;
+}
+
+// ---- The calling layer for CPython ----
+
+pub export fn bbipc_cpython_needs() callconv(.c) [*:0]const u8 {
+    return python.names;
+}
+
+pub export fn bbipc_cpython_bind(addresses: ?[*]const u64, count: u64) callconv(.c) Result {
+    const first = addresses orelse return status.fromError(error.InvalidArgument);
+    python.bind(first[0..@intCast(@min(count, std.math.maxInt(u32)))]) catch |err| return status.fromError(err);
+    return 0;
+}
+
+pub export fn bbipc_cpython_function(name: ?[*:0]const u8, reference: ?*anyopaque) callconv(.c) ?*anyopaque {
+    return python.function(name orelse return null, reference orelse return null);
+}
+
+pub export fn bbipc_cpython_method(class: ?*anyopaque, name: ?[*:0]const u8, documentation: ?[*:0]const u8) callconv(.c) ?*anyopaque {
+    return python.method(class orelse return null, name orelse return null, documentation orelse return null);
 }

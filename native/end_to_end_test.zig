@@ -7,6 +7,7 @@ const system = @import("end_to_end/support.zig").system;
 
 test {
     _ = @import("end_to_end/bytes.zig");
+    _ = @import("end_to_end/transfers.zig");
     _ = @import("end_to_end/states.zig");
     _ = @import("end_to_end/waits.zig");
     _ = @import("end_to_end/arguments.zig");

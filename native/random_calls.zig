@@ -182,6 +182,8 @@ const Operation = enum {
     ipv4_remote_address,
     read,
     write,
+    read_exactly,
+    write_all,
     finish_writing,
     connection_error,
     poll_socket,
@@ -209,6 +211,7 @@ const Operation = enum {
             .close => 500,
             .fileno, .ipv4_local_address, .ipv4_remote_address, .connection_error, .poller_backend => 250,
             .read, .write => 2500,
+            .read_exactly, .write_all => 500,
             .finish_writing => 200,
             .poll_socket, .wait_for_events => 1500,
             .poll_sockets => 500,
@@ -493,6 +496,20 @@ const Caller = struct {
                 if (size > 0) self.tally.written += @intCast(size);
                 return size;
             },
+            .read_exactly => {
+                const part = self.range();
+                const room: ?*anyopaque = if (self.oneIn(64)) null else &self.buffer;
+                const timeout_ns = self.timeoutNs();
+                return self.checkRead(part, c.bbipc_read_exactly(self.handle(.stream), room, part.start, part.end, timeout_ns, code));
+            },
+            .write_all => {
+                const part = self.range();
+                const data: ?*const anyopaque = if (self.oneIn(64)) null else &self.buffer;
+                const timeout_ns = self.timeoutNs();
+                const size = c.bbipc_write_all(self.handle(.stream), data, part.start, part.end, timeout_ns, code);
+                if (size > 0) self.tally.written += @intCast(size);
+                return size;
+            },
             .finish_writing => return c.bbipc_finish_writing(self.handle(.stream), code),
             .connection_error => {
                 const result = c.bbipc_connection_error(self.handle(.stream), code);
@@ -558,7 +575,10 @@ const Caller = struct {
     fn read(self: *Caller, code: ?*i32) i64 {
         const part = self.range();
         const room: ?*anyopaque = if (self.oneIn(64)) null else &self.buffer;
-        const size = c.bbipc_read(self.handle(.stream), room, part.start, part.end, self.flags(), code);
+        return self.checkRead(part, c.bbipc_read(self.handle(.stream), room, part.start, part.end, self.flags(), code));
+    }
+
+    fn checkRead(self: *Caller, part: Range, size: i64) i64 {
         if (size <= 0) return size;
         if (size > part.end - part.start) fail("read {d} bytes of {d}", .{ size, part.end - part.start });
         self.tally.read += @intCast(size);

@@ -17,6 +17,7 @@ pub const Error = error{
     WrongProcess,
     Unsupported,
     Woken,
+    EndOfData,
 };
 
 /// What an error can't carry: filled in before the error is returned.
@@ -51,6 +52,7 @@ pub fn fromError(err: Error) i64 {
         error.WrongProcess => -13,
         error.Unsupported => -14,
         error.Woken => -15,
+        error.EndOfData => -16,
     };
 }
 
@@ -78,6 +80,7 @@ pub const messages = [_][*:0]const u8{
     "the poller belongs to another process: make one after fork()",
     "this system can't do it",
     "the wait was ended by a wake-up",
+    "every byte has been read and no more will come",
 };
 
 pub fn message(code: i64) [*:0]const u8 {
@@ -101,7 +104,7 @@ test "every error has a number and a message of its own" {
 
 test "codes that were never given have a message too" {
     const std = @import("std");
-    for ([_]i64{ 1, -16, std.math.minInt(i64), std.math.maxInt(i64) }) |code| {
+    for ([_]i64{ 1, -17, std.math.minInt(i64), std.math.maxInt(i64) }) |code| {
         try testing.expect(std.mem.span(message(code)).len > 0);
     }
 }

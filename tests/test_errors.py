@@ -401,6 +401,7 @@ POLLER_USES: dict[str, Callable[[Poller, Socket], object]] = {
     "set_monitored_events": lambda poller, socket: poller.set_monitored_events(socket, Events()),
     "monitored_sockets": lambda poller, _: poller.monitored_sockets(),
     "wait_for_events": lambda poller, _: poller.wait_for_events(0),
+    "receive": lambda poller, _: poller.receive(0),
     "wake": lambda poller, _: poller.wake(),
     "__enter__": lambda poller, _: poller.__enter__(),
 }

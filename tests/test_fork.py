@@ -660,7 +660,7 @@ def test_two_copies_of_the_package_in_one_process_do_not_stop_a_fork(again: str)
         import bbipc
         if sys.argv[1] == "reload":
             importlib.reload(bbipc._ffi)
-            importlib.reload(bbipc._calls)
+            importlib.reload(bbipc._ctypes_calls)
         else:
             for name in [name for name in sys.modules if name.startswith("bbipc")]:
                 del sys.modules[name]

@@ -205,13 +205,12 @@ poller.monitor_socket(stream, Events.DATA_AVAILABLE)
 
 data = int(Events.DATA_AVAILABLE)
 many = _calls.SocketList([stream._handle] * 40, [data] * 40)
-reports = _calls.Reports(poller._handle)
 handled = []
 signal.signal(signal.SIGINT, lambda *_: handled.append(True))
 for wait in [
     lambda: _calls.poll_socket(stream._handle, data, _ffi.FOREVER),
     lambda: many.poll(_ffi.FOREVER)[0],
-    lambda: reports.wait(_ffi.FOREVER),
+    lambda: _calls.wait_for_events(poller._handle, {}, {}, _ffi.FOREVER),
 ]:
     for _ in range(2):
         assert _calls.status_of(pressed(wait, 0)) == _ffi.ERROR_INTERRUPTED

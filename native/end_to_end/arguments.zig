@@ -71,6 +71,17 @@ const handle_calls = [_]HandleCall{
             return support.write(handle, "x");
         }
     }.run },
+    .{ .name = "read_exactly", .takes = HandleCall.streams, .run = struct {
+        fn run(handle: Handle, _: Handle) i64 {
+            var buffer: [4]u8 = undefined;
+            return c.bbipc_read_exactly(handle, &buffer, 0, buffer.len, 0, null);
+        }
+    }.run },
+    .{ .name = "write_all", .takes = HandleCall.streams, .run = struct {
+        fn run(handle: Handle, _: Handle) i64 {
+            return c.bbipc_write_all(handle, "x", 0, 1, 0, null);
+        }
+    }.run },
     .{ .name = "connection_error", .takes = HandleCall.streams, .run = struct {
         fn run(handle: Handle, _: Handle) i64 {
             return c.bbipc_connection_error(handle, null);

@@ -1,0 +1,472 @@
+"""The calls of the native library by ctypes: on any Python, and the reference for the built-in functions of CPython.
+
+Short calls that can't block keep the GIL. Waits, and copies of more than ``COPY_HOLDING_GIL_MAX`` bytes, release it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from array import array
+from ctypes import byref, c_char, c_int32, c_uint16, c_uint32, c_uint64
+from operator import index
+
+from . import _ffi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from typing_extensions import Buffer
+
+    from .events import Events
+    from .sockets import Socket, StreamSocket
+
+#: Bytes. Copying so much takes the kernel about as long as letting go of the GIL and taking it again can.
+COPY_HOLDING_GIL_MAX = 65536
+
+#: How many sockets one call of the library reports at the most; more follow in the next.
+_REPORTS_MAX = 1024
+
+_STATUS_BITS = 8
+
+
+def _pack(result: int, code: int) -> int:
+    return -((code << _STATUS_BITS) | -result)
+
+
+def status_of(failure: int) -> int:
+    """The ``BBIPC_ERROR_`` number in a failure."""
+    return -(-failure & ((1 << _STATUS_BITS) - 1))
+
+
+def code_of(failure: int) -> int:
+    """The system's own code in a failure, 0 if it carries none."""
+    return -failure >> _STATUS_BITS
+
+
+def message_of(failure: int) -> str:
+    """What the library says of a failure's status."""
+    message: bytes = _ffi.error_message(status_of(failure))
+    return message.decode("ascii")
+
+
+# ---- Buffers ----
+
+
+class _PyBuffer(ctypes.Structure):
+    """Py_buffer, as the stable ABI fixes it (PEP 3118, Python/C API, Buffer Protocol)."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_void_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+#: PyPy has no C interface of Python's, and keeps an object that is not used any more until garbage is collected.
+_PYPY = not hasattr(ctypes, "pythonapi")
+
+_get_buffer: Any = None
+_release_buffer: Any = None
+if not _PYPY:
+    _get_buffer = ctypes.pythonapi.PyObject_GetBuffer
+    _get_buffer.argtypes = [ctypes.py_object, ctypes.POINTER(_PyBuffer), ctypes.c_int]
+    _get_buffer.restype = ctypes.c_int
+    _release_buffer = ctypes.pythonapi.PyBuffer_Release
+    _release_buffer.argtypes = [ctypes.POINTER(_PyBuffer)]
+    _release_buffer.restype = None
+
+
+def _range(start: Any, end: Any, size: int) -> tuple[int, int]:
+    """The checked range of a buffer of so many bytes."""
+    try:
+        first = index(start)
+        last = size if end is None else index(end)
+    except TypeError:
+        raise TypeError(
+            f"start and end must be int, and end may be None, not {type(start).__name__} and {type(end).__name__}"
+        ) from None
+    if not 0 <= first <= last <= size:
+        raise ValueError(
+            f"start and end must satisfy 0 <= start <= end <= {size}, the buffer's size in bytes;"
+            f" they are {first} and {last}"
+        )
+    return first, last
+
+
+def _view(buffer: Any, what: str) -> memoryview:
+    # Not released by a `with`: when an exception leaves it, its traceback still holds what refers to the view, and the
+    # release would fail and hide the exception.
+    try:
+        view = memoryview(buffer)
+    except TypeError:
+        raise TypeError(f"{what}, not {type(buffer).__name__}") from None
+    if not view.c_contiguous:
+        raise TypeError(f"{what}; this {type(buffer).__name__} is not contiguous: pass a copy of it")
+    return view
+
+
+def _memory(view: Any) -> Any:
+    """What the library takes for a view's memory, which must be writable. None if that has no address."""
+    if not view.nbytes:
+        # from_buffer refuses what is empty; nothing is done with the stand-in.
+        return byref(c_char())
+    if not _PYPY:
+        return byref(c_char.from_buffer(view))
+    # What from_buffer makes would hold the view.
+    try:
+        return view._pypy_raw_address()
+    except ValueError:  # io.BytesIO's, for one
+        return None
+
+
+def _let_go(view: memoryview) -> None:
+    """Lets a bytearray change its size again, at once."""
+    if _PYPY:
+        view.release()
+
+
+def read_into(handle: int, buffer: Buffer, start: Any, end: Any, peek: bool) -> int:
+    if type(buffer) is bytearray and buffer and not _PYPY:
+        # What most programs use, without the questions that the others need.
+        return _read_into(handle, byref(c_char.from_buffer(buffer)), *_range(start, end, len(buffer)), peek)
+    view = _view(buffer, "read_into() needs a writable, contiguous buffer, such as a bytearray")
+    try:
+        if view.readonly:
+            raise TypeError(
+                f"read_into() needs a writable, contiguous buffer, such as a bytearray; this"
+                f" {type(buffer).__name__} is read-only"
+            )
+        first, last = _range(start, end, view.nbytes)
+        memory = _memory(view)
+        if memory is not None:
+            return _read_into(handle, memory, first, last, peek)
+        data = read(handle, last - first, peek)
+        if isinstance(data, int):
+            return data
+        view.cast("B")[first : first + len(data)] = data
+        return len(data)
+    finally:
+        _let_go(view)
+
+
+def _read_into(handle: int, address: Any, start: int, end: int, peek: bool) -> int:
+    code = c_int32()
+    call = _ffi.read if end - start <= COPY_HOLDING_GIL_MAX else _ffi.read_much
+    result: int = call(handle, address, start, end, _ffi.PEEK if peek else 0, byref(code))
+    return result if result >= 0 else _pack(result, code.value)
+
+
+def write(handle: int, data: Buffer, start: Any, end: Any) -> int:
+    def write_now(address: Any, first: int, last: int) -> int:
+        return _write(handle, address, first, last)
+
+    return _with_memory(
+        data, "write() needs a contiguous buffer of bytes, such as bytes or a memoryview", start, end, write_now
+    )
+
+
+def _with_memory(data: Buffer, what: str, start: Any, end: Any, call: Callable[[Any, int, int], int]) -> int:
+    """Calls with the address of the data, and the checked range."""
+    if type(data) is bytes:
+        return call(data, *_range(start, end, len(data)))
+    view = _view(data, what)
+    try:
+        first, last = _range(start, end, view.nbytes)
+        if not view.nbytes:
+            return call(b"", 0, 0)
+        memory = None if view.readonly else _memory(view)
+        if memory is not None:
+            return call(memory, first, last)
+        if _get_buffer is None:
+            # No way to the address: copy.
+            return call(view.cast("B")[first:last].tobytes(), 0, last - first)
+        raw = _PyBuffer()
+        _get_buffer(view, byref(raw), 0)
+        try:
+            return call(raw.buf, first, last)
+        finally:
+            _release_buffer(byref(raw))
+    finally:
+        _let_go(view)
+
+
+def _write(handle: int, address: Any, start: int, end: int) -> int:
+    code = c_int32()
+    call = _ffi.write if end - start <= COPY_HOLDING_GIL_MAX else _ffi.write_much
+    result: int = call(handle, address, start, end, byref(code))
+    return result if result >= 0 else _pack(result, code.value)
+
+
+#: Buffers between two reads. A list, because taking and giving back can't be cut in two by a thread or a signal.
+_spare_buffers: list[ctypes.Array[c_char]] = []
+_SPARE_BUFFERS_MAX = 8
+
+#: Bytes. No system's call reads more at once. Windows counts all of a buffer as used, and a 32-bit program may have no
+#: room for it; there is hardly ever more to read than this.
+_READ_MAX = 2**24 if sys.platform == "win32" or sys.maxsize < 2**32 else 2**31 - 4096
+
+
+def read(handle: int, size: int, peek: bool) -> bytes | int:
+    """Up to ``size`` bytes (1 or more), or a failure."""
+    if size > COPY_HOLDING_GIL_MAX:
+        return _read_much(handle, size, peek)
+    try:
+        buffer = _spare_buffers.pop()
+    except IndexError:
+        buffer = ctypes.create_string_buffer(COPY_HOLDING_GIL_MAX)
+    code = c_int32()
+    result: int = _ffi.read(handle, buffer, 0, size, _ffi.PEEK if peek else 0, byref(code))
+    data = ctypes.string_at(buffer, result) if result > 0 else b""
+    if len(_spare_buffers) < _SPARE_BUFFERS_MAX:
+        _spare_buffers.append(buffer)
+    return data if result >= 0 else _pack(result, code.value)
+
+
+def _read_much(handle: int, size: int, peek: bool) -> bytes | int:
+    import mmap
+
+    # Fresh pages of the system: only those that are read into cost anything, whatever the size.
+    memory = mmap.mmap(-1, min(size, _READ_MAX))
+    result = _read_into(handle, byref(c_char.from_buffer(memory)), 0, len(memory), peek)
+    return memory[:result] if result >= 0 else result
+
+
+# ---- Reading and writing that waits ----
+
+
+def read_exactly(handle: int, size: int, timeout_ns: int) -> bytes | int:
+    """``size`` bytes (1 or more), fewer if they did not come in time, or a failure."""
+    buffer = ctypes.create_string_buffer(size)
+    code = c_int32()
+    result: int = _ffi.read_exactly(handle, buffer, 0, size, timeout_ns, byref(code))
+    return ctypes.string_at(buffer, result) if result >= 0 else _pack(result, code.value)
+
+
+def write_all(handle: int, data: Buffer, start: int, timeout_ns: int) -> int:
+    """How many bytes were written in time."""
+
+    def write_waiting(address: Any, first: int, last: int) -> int:
+        code = c_int32()
+        result: int = _ffi.write_all(handle, address, first, last, timeout_ns, byref(code))
+        return result if result >= 0 else _pack(result, code.value)
+
+    return _with_memory(
+        data, "write_all() needs a contiguous buffer of bytes, such as bytes", start, None, write_waiting
+    )
+
+
+def write_many(items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket]) -> list[int]:
+    """What each took, or its failure. A stream that did not take all of its data is given no more."""
+    pieces = []
+    for position, item in enumerate(items):
+        try:
+            stream, data = item
+        except (TypeError, ValueError):
+            raise TypeError(f"write_many() needs pairs of a stream and its data; item {position} is none") from None
+        if not isinstance(stream, kind):
+            raise TypeError(f"write_many() writes to streams; that of item {position} is a {type(stream).__name__}")
+        pieces.append(
+            (stream._handle, _view(data, f"write_many() needs contiguous buffers of bytes; item {position}'s"))
+        )
+    full = set()
+    results = []
+    for handle, view in pieces:
+        taken = 0 if handle in full else write(handle, view, 0, None)
+        if 0 <= taken < view.nbytes:
+            full.add(handle)
+        results.append(taken)
+        _let_go(view)
+    return results
+
+
+# ---- Sockets ----
+
+
+def _coded(function: Any) -> Any:
+    """A function without its system_code argument."""
+
+    def call(*arguments: Any) -> int:
+        code = c_int32()
+        result: int = function(*arguments, byref(code))
+        return result if result >= 0 else _pack(result, code.value)
+
+    return call
+
+
+def _making(function: Any) -> Any:
+    """The same for a function that makes a handle: the result, and what to take the handle from."""
+
+    def call(*arguments: Any) -> tuple[int, _ffi.NewHandle]:
+        code = c_int32()
+        made = function(*arguments, byref(code))
+        result: int = made.value
+        if result >= 0:
+            return result, made
+        made.__class__ = _ffi.SettledHandle
+        return _pack(result, code.value), made
+
+    return call
+
+
+make_ipv4_tcp_server = _making(_ffi.make_ipv4_tcp_server)
+connect_to_ipv4_tcp_server = _making(_ffi.connect_to_ipv4_tcp_server)
+make_local_server = _making(_ffi.make_local_server)
+connect_to_local_server = _making(_ffi.connect_to_local_server)
+accept_connection = _making(_ffi.accept_connection)
+finish_writing = _coded(_ffi.finish_writing)
+make_poller = _making(_ffi.make_poller)
+monitor_socket = _coded(_ffi.monitor_socket)
+set_monitored_events = _coded(_ffi.set_monitored_events)
+close = _ffi.close
+fileno = _ffi.fileno
+poller_backend = _ffi.poller_backend
+unmonitor_socket = _ffi.unmonitor_socket
+monitored_events = _ffi.monitored_events
+wake = _ffi.wake
+
+
+def connection_error(handle: int) -> tuple[int, int]:
+    """The result, and the system's code where that is 1."""
+    code = c_int32()
+    result: int = _ffi.connection_error(handle, byref(code))
+    return result, code.value
+
+
+def ipv4_address(handle: int, remote: bool) -> tuple[int, int, int]:
+    """The result, the host address and the port."""
+    host, port, code = c_uint32(), c_uint16(), c_int32()
+    if remote:
+        result: int = _ffi.ipv4_remote_address(handle, byref(host), byref(port))
+    else:
+        result = _ffi.ipv4_local_address(handle, byref(host), byref(port), byref(code))
+    return (result if result >= 0 else _pack(result, code.value)), host.value, port.value
+
+
+# ---- Waiting ----
+
+
+def poll_socket(handle: int, events: int, timeout_ns: int) -> int:
+    code = c_int32()
+    call = _ffi.poll_socket_waiting if timeout_ns else _ffi.poll_socket
+    result: int = call(handle, events, timeout_ns, byref(code))
+    return result if result >= 0 else _pack(result, code.value)
+
+
+def _address(numbers: array[int]) -> int:
+    return numbers.buffer_info()[0]
+
+
+class SocketList:
+    """The arguments and results of a :func:`poll_sockets`."""
+
+    def __init__(self, handles: list[int], events: list[int]) -> None:
+        self._handles = array("q", handles)
+        self._events = array("I", events)
+        self._happened = array("I", bytes(4 * len(events)))
+
+    def poll(self, timeout_ns: int) -> tuple[int, int | None]:
+        """The result, and the index of the socket that a failure lies with."""
+        code = c_int32()
+        failed_index = c_uint64(len(self._handles))
+        result: int = _ffi.poll_sockets(
+            _address(self._handles),
+            _address(self._events),
+            _address(self._happened),
+            len(self._handles),
+            timeout_ns,
+            byref(failed_index),
+            byref(code),
+        )
+        if result >= 0:
+            return result, None
+        at = failed_index.value
+        return _pack(result, code.value), (at if at < len(self._handles) else None)
+
+    def happened(self) -> list[int]:
+        return self._happened.tolist()
+
+
+class _Reports:
+    """Room for what one wait of a poller reports. Used by one thread at a time."""
+
+    __slots__ = ("_addresses", "_events", "_handles")
+
+    def __init__(self) -> None:
+        self._handles = array("q", bytes(8 * _REPORTS_MAX))
+        self._events = array("I", bytes(4 * _REPORTS_MAX))
+        # An array that never grows never moves.
+        self._addresses = _address(self._handles), _address(self._events)
+
+    def wait(self, poller: int, timeout_ns: int) -> int:
+        code = c_int32()
+        call = _ffi.wait_for_events_waiting if timeout_ns else _ffi.wait_for_events
+        result: int = call(poller, *self._addresses, _REPORTS_MAX, timeout_ns, byref(code))
+        return result if result >= 0 else _pack(result, code.value)
+
+    def pairs(self, count: int) -> zip[tuple[int, int]]:
+        """The handles and the events of the first so many."""
+        return zip(self._handles[:count], self._events[:count])
+
+
+#: Between two waits. Threads, and signal handlers, that wait at the same time each have their own.
+_spare_reports: list[_Reports] = []
+
+
+def wait_for_events(
+    poller: int, sockets: dict[int, Socket], sets: Mapping[int, Events], timeout_ns: int
+) -> list[tuple[Socket, Events]] | int:
+    """What a wait reports, by the sockets of the handles and the sets of the numbers; or a failure."""
+    try:
+        reports = _spare_reports.pop()
+    except IndexError:
+        reports = _Reports()
+    count = reports.wait(poller, timeout_ns)
+    pairs = [*reports.pairs(count)] if count > 0 else []
+    _spare_reports.append(reports)
+    if count < 0:
+        return count
+    # A socket can have left since, or be about to: another thread takes it out.
+    found = [(sockets.get(handle), sets[happened]) for handle, happened in pairs]
+    return [(socket, happened) for socket, happened in found if socket is not None]
+
+
+def receive(
+    poller: int, sockets: dict[int, Socket], sets: Mapping[int, Events], max_bytes: int, timeout_ns: int
+) -> list[tuple[Socket, Events, bytes]] | int:
+    """The same, and what is read from each stream that has data. A failed read is left for the next call to tell."""
+    reports = wait_for_events(poller, sockets, sets, timeout_ns)
+    if isinstance(reports, int):
+        return reports
+    received = []
+    for socket, happened in reports:
+        data = read(socket._handle, max_bytes, False) if happened.data_available else b""
+        received.append((socket, happened, data if isinstance(data, bytes) else b""))
+    return received
+
+
+if array("I").itemsize != 4 or array("q").itemsize != 8:  # pragma: no cover
+    raise ImportError("bbipc needs a Python whose arrays of type 'I' have items of 4 bytes")
+
+# Made now, so that the number of a program's descriptors does not change with its first wait. Where there is no
+# descriptor left, the first wait says so.
+_ffi.prepare_to_wait(None)
+
+if sys.platform == "win32":
+    import atexit
+
+    # A pipe that has been closed lives until its remote end has read what was written, but not longer than the process.
+    # Where there is none, this takes no time.
+    atexit.register(_ffi.finish_writes, 5_000_000_000)
+else:
+    _ffi.register_at_fork()

@@ -1,0 +1,791 @@
+//! The calling layer for CPython: built-in functions over the C interface, for the calls that programs make most.
+//!
+//! The library is linked with no Python. The package hands it the addresses of the functions of `Api`, all of CPython's
+//! stable ABI and the same from 3.9 on, with and without a GIL; so one library serves every version, at the cost of a C
+//! extension. Objects are never looked into: their layout is the version's own business.
+//!
+//! Each built-in function has a reference: the Python function that does the same by ctypes. Arguments of the usual types are
+//! dealt with here; with all others the reference is called, which takes more kinds of them, or says what is wrong. So
+//! both layers take the same arguments and raise the same errors, and none is raised here but for want of memory.
+//!
+//! Short calls that can't block keep the GIL. Waits, and copies of more than `copy_holding_gil_max` bytes, release it.
+//! No reference to an object is kept between two calls, and no state: nothing here belongs to an interpreter.
+
+const std = @import("std");
+const c_api = @import("c_api.zig");
+const deadlines = @import("deadline.zig");
+const events = @import("events.zig");
+const status = @import("status.zig");
+
+const Handle = i64;
+
+/// Bytes. Copying so much takes the kernel about as long as letting go of the GIL and taking it again can: the package's
+/// COPY_HOLDING_GIL_MAX, which says how that was measured.
+const copy_holding_gil_max = 65536;
+
+/// Bytes. More is read into other memory than that of a `bytes` object, by the references.
+const read_max = 1 << 20;
+
+/// Bytes. A read of no more is copied out of the room for it, which then serves the next stream. More is handed out in that
+/// room itself, cut to its size: that costs a new room instead.
+const copied_max = 8192;
+
+/// How many sockets one wait reports at the most, as many as that of the references.
+const reports_max = 1024;
+
+const Object = opaque {};
+
+/// Py_buffer, fixed by the stable ABI.
+const Buffer = extern struct {
+    memory: ?[*]u8,
+    owner: ?*Object,
+    size: isize,
+    item_size: isize,
+    is_read_only: c_int,
+    dimensions: c_int,
+    format: ?[*:0]u8,
+    shape: ?[*]isize,
+    strides: ?[*]isize,
+    suboffsets: ?[*]isize,
+    internal: ?*anyopaque,
+
+    const simple = 0;
+    const writable = 1;
+
+    fn release(buffer: *Buffer) void {
+        api.PyBuffer_Release(buffer);
+    }
+
+    /// Its memory; something that is no null pointer, if it is empty.
+    fn start(buffer: *const Buffer) [*]u8 {
+        return buffer.memory orelse @ptrCast(@constCast(""));
+    }
+};
+
+/// PyMethodDef.
+const Method = extern struct {
+    name: [*:0]const u8,
+    function: *const anyopaque,
+    flags: c_int,
+    documentation: ?[*:0]const u8 = null,
+
+    const fast_call = 0x80; // METH_FASTCALL: an array of arguments
+    const keywords = 0x2; // METH_KEYWORDS: and the names of the last of them
+};
+
+const Function = fn (reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object;
+
+/// What the library needs of CPython, by the names there.
+const Api = struct {
+    _PyBytes_Resize: *const fn (*?*Object, isize) callconv(.c) c_int,
+    _Py_NoneStruct: *Object,
+    PyBuffer_Release: *const fn (*Buffer) callconv(.c) void,
+    PyBytes_AsString: *const fn (*Object) callconv(.c) ?[*]u8,
+    PyBytes_FromStringAndSize: *const fn (?[*]const u8, isize) callconv(.c) ?*Object,
+    PyCFunction_NewEx: *const fn (*const Method, *Object, ?*Object) callconv(.c) ?*Object,
+    PyDescr_NewMethod: *const fn (*Object, *const Method) callconv(.c) ?*Object,
+    PyDict_New: *const fn () callconv(.c) ?*Object,
+    PyErr_Clear: *const fn () callconv(.c) void,
+    PyErr_Occurred: *const fn () callconv(.c) ?*Object,
+    PyEval_RestoreThread: *const fn (?*anyopaque) callconv(.c) void,
+    PyEval_SaveThread: *const fn () callconv(.c) ?*anyopaque,
+    PyInterpreterState_Get: *const fn () callconv(.c) *anyopaque,
+    PyInterpreterState_GetID: *const fn (*anyopaque) callconv(.c) i64,
+    PyList_New: *const fn (isize) callconv(.c) ?*Object,
+    PyList_SetItem: *const fn (*Object, isize, ?*Object) callconv(.c) c_int,
+    PyList_SetSlice: *const fn (*Object, isize, isize, ?*Object) callconv(.c) c_int,
+    PyLong_AsLongLong: *const fn (*Object) callconv(.c) c_longlong,
+    PyLong_AsSsize_t: *const fn (*Object) callconv(.c) isize,
+    PyLong_FromLongLong: *const fn (c_longlong) callconv(.c) ?*Object,
+    PyMem_Free: *const fn (?*anyopaque) callconv(.c) void,
+    PyMem_Malloc: *const fn (usize) callconv(.c) ?*anyopaque,
+    PyObject_Call: *const fn (*Object, *Object, ?*Object) callconv(.c) ?*Object,
+    PyObject_CallObject: *const fn (*Object, *Object) callconv(.c) ?*Object,
+    PyObject_GetAttr: *const fn (*Object, *Object) callconv(.c) ?*Object,
+    PyObject_GetAttrString: *const fn (*Object, [*:0]const u8) callconv(.c) ?*Object,
+    PyObject_GetBuffer: *const fn (*Object, *Buffer, c_int) callconv(.c) c_int,
+    PyObject_GetItem: *const fn (*Object, *Object) callconv(.c) ?*Object,
+    PyObject_IsInstance: *const fn (*Object, *Object) callconv(.c) c_int,
+    PyObject_IsTrue: *const fn (*Object) callconv(.c) c_int,
+    PyObject_SetItem: *const fn (*Object, *Object, *Object) callconv(.c) c_int,
+    PySequence_GetItem: *const fn (*Object, isize) callconv(.c) ?*Object,
+    PySequence_Size: *const fn (*Object) callconv(.c) isize,
+    PySet_Add: *const fn (*Object, *Object) callconv(.c) c_int,
+    PySet_Contains: *const fn (*Object, *Object) callconv(.c) c_int,
+    PySet_New: *const fn (?*Object) callconv(.c) ?*Object,
+    PyTuple_New: *const fn (isize) callconv(.c) ?*Object,
+    PyTuple_SetItem: *const fn (*Object, isize, ?*Object) callconv(.c) c_int,
+    PyUnicode_FromString: *const fn ([*:0]const u8) callconv(.c) ?*Object,
+    PyUnicode_InternFromString: *const fn ([*:0]const u8) callconv(.c) ?*Object,
+    Py_DecRef: *const fn (*Object) callconv(.c) void,
+    Py_IncRef: *const fn (*Object) callconv(.c) void,
+};
+
+const api_names = @typeInfo(Api).@"struct".field_names;
+
+pub const names: [:0]const u8 = blk: {
+    var joined: [:0]const u8 = api_names[0];
+    for (api_names[1..]) |name| joined = joined ++ " " ++ name;
+    break :blk joined;
+};
+
+/// One process has one CPython, whose addresses these are for all its interpreters.
+var api: Api = undefined;
+var is_bound: std.atomic.Value(bool) = .init(false);
+
+pub fn bind(addresses: []const u64) status.Error!void {
+    if (addresses.len != api_names.len) return error.InvalidArgument;
+    for (addresses) |address| {
+        if (address == 0 or address > std.math.maxInt(usize)) return error.InvalidArgument;
+    }
+    // Were two interpreters to come at once, both would write the same.
+    inline for (api_names, addresses) |name, address| @field(api, name) = @ptrFromInt(@as(usize, @intCast(address)));
+    is_bound.store(true, .release);
+}
+
+const functions = [_]Method{
+    builtIn("close", over(c_api.bbipc_close)),
+    builtIn("fileno", over(c_api.bbipc_fileno)),
+    builtIn("monitor_socket", over(c_api.bbipc_monitor_socket)),
+    builtIn("monitored_events", over(c_api.bbipc_monitored_events)),
+    builtIn("poll_socket", &pollSocket),
+    builtIn("read", &read),
+    builtIn("read_exactly", &readExactly),
+    builtIn("read_into", &readInto),
+    builtIn("receive", &receive),
+    builtIn("set_monitored_events", over(c_api.bbipc_set_monitored_events)),
+    builtIn("unmonitor_socket", over(c_api.bbipc_unmonitor_socket)),
+    builtIn("wait_for_events", &waitForEvents),
+    builtIn("wake", over(c_api.bbipc_wake)),
+    builtIn("write", &write),
+    builtIn("write_all", &writeAll),
+    builtIn("write_many", &writeMany),
+};
+
+fn builtIn(name: [*:0]const u8, code: *const Function) Method {
+    return .{ .name = name, .function = code, .flags = Method.fast_call };
+}
+
+pub fn function(name: [*:0]const u8, reference: *anyopaque) ?*anyopaque {
+    if (!is_bound.load(.acquire)) return null;
+    for (&functions) |*one| {
+        if (std.mem.orderZ(u8, one.name, name) == .eq) return api.PyCFunction_NewEx(one, @ptrCast(reference), null);
+    }
+    return null;
+}
+
+// ---- Arguments and results ----
+
+/// Has the reference deal with arguments that are not the usual ones.
+fn refer(reference: *Object, arguments: [*]const *Object, count: isize) ?*Object {
+    const all = api.PyTuple_New(count) orelse return null;
+    defer api.Py_DecRef(all);
+    for (arguments[0..@intCast(count)], 0..) |argument, index| {
+        api.Py_IncRef(argument);
+        _ = api.PyTuple_SetItem(all, @intCast(index), argument);
+    }
+    return api.PyObject_CallObject(reference, all);
+}
+
+/// Null, with no exception set, for what is no int or does not fit.
+fn numberOf(comptime Number: type, object: *Object) ?Number {
+    const number = api.PyLong_AsLongLong(object);
+    if (number == -1 and api.PyErr_Occurred() != null) {
+        api.PyErr_Clear();
+        return null;
+    }
+    return std.math.cast(Number, number);
+}
+
+/// A size or a place in a buffer.
+fn sizeOf(object: *Object) ?usize {
+    const size = api.PyLong_AsSsize_t(object);
+    if (size >= 0) return @intCast(size);
+    if (size == -1 and api.PyErr_Occurred() != null) api.PyErr_Clear();
+    return null;
+}
+
+fn isTrue(object: *Object) ?bool {
+    return switch (api.PyObject_IsTrue(object)) {
+        0 => false,
+        1 => true,
+        else => {
+            api.PyErr_Clear();
+            return null;
+        },
+    };
+}
+
+fn bufferOf(object: *Object, flags: c_int) ?Buffer {
+    var buffer: Buffer = undefined;
+    if (api.PyObject_GetBuffer(object, &buffer, flags) == 0) return buffer;
+    api.PyErr_Clear();
+    return null;
+}
+
+const Range = struct { start: usize, end: usize };
+
+fn rangeOf(start: *Object, end: *Object, buffer: *const Buffer) ?Range {
+    const size: usize = @intCast(buffer.size);
+    const range: Range = .{
+        .start = sizeOf(start) orelse return null,
+        .end = if (end == api._Py_NoneStruct) size else sizeOf(end) orelse return null,
+    };
+    return if (range.start <= range.end and range.end <= size) range else null;
+}
+
+/// A result as the package takes it: a failure carries the system's code too (`_pack` there).
+fn numbered(result: i64, code: i32) ?*Object {
+    return api.PyLong_FromLongLong(if (result >= 0) result else failureOf(result, code));
+}
+
+fn failureOf(result: i64, code: i32) i64 {
+    return -((@as(i64, code) << 8) | -result);
+}
+
+/// `call` of these arguments, with the GIL released.
+fn released(comptime call: anytype, arguments: anytype) i64 {
+    const thread = api.PyEval_SaveThread();
+    defer api.PyEval_RestoreThread(thread);
+    return @call(.auto, call, arguments);
+}
+
+/// The same if that many bytes are too many to copy with it, or that long a wait.
+fn releasedIf(releases: bool, comptime call: anytype, arguments: anytype) i64 {
+    return if (releases) released(call, arguments) else @call(.auto, call, arguments);
+}
+
+/// A built-in function for one of the C interface that takes numbers, and can't block.
+fn over(comptime call: anytype) *const Function {
+    const types = @typeInfo(@TypeOf(call)).@"fn".param_types;
+    const has_code = types[types.len - 1].? == ?*i32;
+    const numbers_count = types.len - @intFromBool(has_code);
+    return &struct {
+        fn builtIn(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
+            if (count != numbers_count) return refer(reference, arguments, count);
+            var code: i32 = 0;
+            var values: std.meta.ArgsTuple(@TypeOf(call)) = undefined;
+            inline for (0..numbers_count) |index| {
+                values[index] = numberOf(types[index].?, arguments[index]) orelse return refer(reference, arguments, count);
+            }
+            if (has_code) values[numbers_count] = &code;
+            return numbered(@call(.auto, call, values), code);
+        }
+    }.builtIn;
+}
+
+// ---- Reading and writing ----
+
+/// read_into(handle, buffer, start, end, peek)
+fn readInto(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
+    if (count != 5) return refer(reference, arguments, count);
+    const handle = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
+    const peeks = isTrue(arguments[4]) orelse return refer(reference, arguments, count);
+    var buffer = bufferOf(arguments[1], Buffer.writable) orelse return refer(reference, arguments, count);
+    const range = rangeOf(arguments[2], arguments[3], &buffer) orelse {
+        buffer.release();
+        return refer(reference, arguments, count);
+    };
+    defer buffer.release();
+    var code: i32 = 0;
+    const result = releasedIf(range.end - range.start > copy_holding_gil_max, c_api.bbipc_read, .{
+        handle, buffer.start(), range.start, range.end, @as(u32, @intFromBool(peeks)), &code,
+    });
+    return numbered(result, code);
+}
+
+/// read(handle, size, peek) -> bytes, or a failure
+fn read(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
+    if (count != 3) return refer(reference, arguments, count);
+    const handle = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
+    const size = sizeOf(arguments[1]) orelse return refer(reference, arguments, count);
+    const peeks = isTrue(arguments[2]) orelse return refer(reference, arguments, count);
+    if (size == 0 or size > read_max) return refer(reference, arguments, count);
+    // Before it is read into, so that nothing that was read is lost for want of memory.
+    const data = newBytes(size) orelse return null;
+    var code: i32 = 0;
+    const result = releasedIf(size > copy_holding_gil_max, c_api.bbipc_read, .{
+        handle, startOf(data), 0, size, @as(u32, @intFromBool(peeks)), &code,
+    });
+    return cut(data, size, result, code);
+}
+
+/// read_exactly(handle, size, timeout_ns) -> bytes, fewer if they did not come in time, or a failure
+fn readExactly(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
+    if (count != 3) return refer(reference, arguments, count);
+    const handle = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
+    const size = sizeOf(arguments[1]) orelse return refer(reference, arguments, count);
+    const timeout_ns = numberOf(i64, arguments[2]) orelse return refer(reference, arguments, count);
+    if (size == 0 or size > read_max) return refer(reference, arguments, count);
+    const data = newBytes(size) orelse return null;
+    var code: i32 = 0;
+    const start = startOf(data);
+    const first = releasedIf(size > copy_holding_gil_max, c_api.bbipc_read_exactly, .{ handle, start, 0, size, 0, &code });
+    if (first < 0 or first == size or timeout_ns == 0) return cut(data, size, first, code);
+    // Nothing more is there now, which a wait need not find out by reading.
+    const rest = released(readWhenThere, .{ handle, start, @as(u64, @intCast(first)), size, timeout_ns, &code });
+    return cut(data, size, if (first == 0 or rest > 0) first + rest else first, code);
+}
+
+fn readWhenThere(handle: Handle, start: [*]u8, from: u64, to: u64, timeout_ns: i64, code: *i32) i64 {
+    const deadline: deadlines.Deadline = .after(timeout_ns);
+    const happened = c_api.bbipc_poll_socket(handle, events.data_available | events.end_of_data, timeout_ns, code);
+    if (happened <= 0) return happened;
+    const left_ns: i64 = if (deadline.remainingNs()) |ns| @intCast(ns) else -1;
+    return c_api.bbipc_read_exactly(handle, start, from, to, left_ns, code);
+}
+
+/// write(handle, data, start, end)
+fn write(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
+    if (count != 4) return refer(reference, arguments, count);
+    const handle = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
+    var buffer = bufferOf(arguments[1], Buffer.simple) orelse return refer(reference, arguments, count);
+    const range = rangeOf(arguments[2], arguments[3], &buffer) orelse {
+        buffer.release();
+        return refer(reference, arguments, count);
+    };
+    defer buffer.release();
+    var code: i32 = 0;
+    const result = releasedIf(range.end - range.start > copy_holding_gil_max, c_api.bbipc_write, .{
+        handle, buffer.start(), range.start, range.end, &code,
+    });
+    return numbered(result, code);
+}
+
+/// write_all(handle, data, start, timeout_ns) -> how many bytes were written in time, or a failure
+fn writeAll(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
+    if (count != 4) return refer(reference, arguments, count);
+    const handle = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
+    const timeout_ns = numberOf(i64, arguments[3]) orelse return refer(reference, arguments, count);
+    var buffer = bufferOf(arguments[1], Buffer.simple) orelse return refer(reference, arguments, count);
+    const range = rangeOf(arguments[2], api._Py_NoneStruct, &buffer) orelse {
+        buffer.release();
+        return refer(reference, arguments, count);
+    };
+    defer buffer.release();
+    const size = range.end - range.start;
+    var code: i32 = 0;
+    const first = releasedIf(size > copy_holding_gil_max, c_api.bbipc_write, .{
+        handle, buffer.start(), range.start, range.end, &code,
+    });
+    if (first < 0 or first == size or timeout_ns == 0) return numbered(first, code);
+    const rest = released(c_api.bbipc_write_all, .{
+        handle, buffer.start(), range.start + @as(u64, @intCast(first)), range.end, timeout_ns, &code,
+    });
+    return numbered(if (first == 0 or rest > 0) first + rest else first, code);
+}
+
+fn newBytes(size: usize) ?*Object {
+    return api.PyBytes_FromStringAndSize(null, @intCast(size));
+}
+
+fn startOf(bytes: *Object) [*]u8 {
+    return api.PyBytes_AsString(bytes).?;
+}
+
+/// The bytes that were read into the beginning of new ones, or the failure. Takes the reference.
+fn cut(bytes: *Object, size: usize, result: i64, code: i32) ?*Object {
+    if (result == size) return bytes;
+    if (result < 0) {
+        api.Py_DecRef(bytes);
+        return numbered(result, code);
+    }
+    var resized: ?*Object = bytes;
+    // On a failure it is null, and the exception is set.
+    _ = api._PyBytes_Resize(&resized, @intCast(result));
+    return resized;
+}
+
+// ---- Waiting ----
+
+/// poll_socket(handle, events, timeout_ns)
+fn pollSocket(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
+    if (count != 3) return refer(reference, arguments, count);
+    const handle = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
+    const asked = numberOf(u32, arguments[1]) orelse return refer(reference, arguments, count);
+    const timeout_ns = numberOf(i64, arguments[2]) orelse return refer(reference, arguments, count);
+    var code: i32 = 0;
+    return numbered(releasedIf(timeout_ns != 0, c_api.bbipc_poll_socket, .{ handle, asked, timeout_ns, &code }), code);
+}
+
+/// What one wait of a poller reports.
+const Reports = struct {
+    sockets: [reports_max]Handle = undefined,
+    happened: [reports_max]u32 = undefined,
+
+    fn wait(reports: *Reports, poller: Handle, timeout_ns: i64, code: *i32) i64 {
+        return releasedIf(timeout_ns != 0, c_api.bbipc_wait_for_events, .{
+            poller, &reports.sockets, &reports.happened, reports_max, timeout_ns, code,
+        });
+    }
+};
+
+/// The object of a handle, and its events, in a new tuple of that size. Null without an exception if the socket has left
+/// the poller since, or is about to: another thread takes it out.
+fn reportOf(sockets: *Object, sets: *Object, handle: Handle, happened: u32, size: isize) ?*Object {
+    const socket = itemOf(sockets, handle) orelse {
+        api.PyErr_Clear();
+        return null;
+    };
+    const set = itemOf(sets, happened) orelse {
+        api.Py_DecRef(socket);
+        return null;
+    };
+    const report = api.PyTuple_New(size) orelse {
+        api.Py_DecRef(socket);
+        api.Py_DecRef(set);
+        return null;
+    };
+    _ = api.PyTuple_SetItem(report, 0, socket);
+    _ = api.PyTuple_SetItem(report, 1, set);
+    return report;
+}
+
+fn itemOf(dictionary: *Object, number: i64) ?*Object {
+    const key = api.PyLong_FromLongLong(number) orelse return null;
+    defer api.Py_DecRef(key);
+    return api.PyObject_GetItem(dictionary, key);
+}
+
+/// A list that is being filled from its beginning, with room for all that may come.
+const Filling = struct {
+    list: *Object,
+    room: isize,
+    count: isize = 0,
+
+    fn make(room: isize) ?Filling {
+        return .{ .list = api.PyList_New(room) orelse return null, .room = room };
+    }
+
+    /// Takes the reference.
+    fn add(filling: *Filling, item: *Object) void {
+        _ = api.PyList_SetItem(filling.list, filling.count, item);
+        filling.count += 1;
+    }
+
+    fn drop(filling: *Filling) ?*Object {
+        api.Py_DecRef(filling.list);
+        return null;
+    }
+
+    /// The list without the room that was not needed.
+    fn finish(filling: *Filling) ?*Object {
+        if (filling.count == filling.room) return filling.list;
+        if (api.PyList_SetSlice(filling.list, filling.count, filling.room, null) != 0) return filling.drop();
+        return filling.list;
+    }
+};
+
+/// wait_for_events(poller, sockets, sets, timeout_ns) -> a list of the sockets with their events, or a failure
+///
+/// sockets: the objects by their handles. sets: the sets of events by their numbers.
+fn waitForEvents(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
+    if (count != 4) return refer(reference, arguments, count);
+    const poller = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
+    const timeout_ns = numberOf(i64, arguments[3]) orelse return refer(reference, arguments, count);
+    var reports: Reports = .{};
+    var code: i32 = 0;
+    const found = reports.wait(poller, timeout_ns, &code);
+    if (found < 0) return numbered(found, code);
+    var result = Filling.make(@intCast(found)) orelse return null;
+    for (reports.sockets[0..@intCast(found)], reports.happened[0..@intCast(found)]) |handle, happened| {
+        if (reportOf(arguments[1], arguments[2], handle, happened, 2)) |report| {
+            result.add(report);
+        } else if (api.PyErr_Occurred() != null) return result.drop();
+    }
+    return result.finish();
+}
+
+/// Releases the GIL now and then among calls that keep it: when they have copied as much as one may.
+const Turns = struct {
+    copied: u64 = 0,
+
+    fn call(turns: *Turns, comptime native: anytype, arguments: anytype) i64 {
+        const releases = turns.copied > copy_holding_gil_max;
+        if (releases) turns.copied = 0;
+        const result = releasedIf(releases, native, arguments);
+        if (result > 0) turns.copied += @intCast(result);
+        return result;
+    }
+};
+
+/// receive(poller, sockets, sets, max_bytes, timeout_ns) -> a list of the sockets with their events and what was read, or a
+/// failure
+fn receive(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
+    if (count != 5) return refer(reference, arguments, count);
+    const poller = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
+    const max_bytes = sizeOf(arguments[3]) orelse return refer(reference, arguments, count);
+    const timeout_ns = numberOf(i64, arguments[4]) orelse return refer(reference, arguments, count);
+    if (max_bytes == 0 or max_bytes > read_max) return refer(reference, arguments, count);
+    const nothing = newBytes(0) orelse return null;
+    defer api.Py_DecRef(nothing);
+    var reports: Reports = .{};
+    var code: i32 = 0;
+    const found = reports.wait(poller, timeout_ns, &code);
+    if (found < 0) return numbered(found, code);
+    var result = Filling.make(@intCast(found)) orelse return null;
+    var room: Room = .{ .size = max_bytes };
+    defer room.drop();
+    for (reports.sockets[0..@intCast(found)], reports.happened[0..@intCast(found)]) |handle, happened| {
+        const reads = happened & events.data_available != 0;
+        // All that is needed is there before a byte is read. Where memory ends, the next wait reports the others.
+        if (reads and !room.isReady()) break;
+        const report = reportOf(arguments[1], arguments[2], handle, happened, 3) orelse {
+            if (api.PyErr_Occurred() != null) break;
+            continue;
+        };
+        const data = (if (reads) room.read(handle) else null) orelse blk: {
+            api.Py_IncRef(nothing);
+            break :blk nothing;
+        };
+        _ = api.PyTuple_SetItem(report, 2, data);
+        result.add(report);
+    }
+    if (api.PyErr_Occurred() != null) {
+        if (result.count == 0) return result.drop();
+        api.PyErr_Clear();
+    }
+    return result.finish();
+}
+
+/// A `bytes` object to read into, and then to hand out or to use again.
+const Room = struct {
+    size: usize,
+    bytes: ?*Object = null,
+    turns: Turns = .{},
+
+    fn isReady(room: *Room) bool {
+        if (room.bytes == null) room.bytes = newBytes(room.size);
+        return room.bytes != null;
+    }
+
+    /// Null if nothing is there, or it can't be read: the next call for that stream tells why.
+    fn read(room: *Room, handle: Handle) ?*Object {
+        const bytes = room.bytes.?;
+        var code: i32 = 0;
+        const result = room.turns.call(c_api.bbipc_read, .{ handle, startOf(bytes), 0, room.size, 0, &code });
+        if (result <= 0) return null;
+        if (result <= copied_max) {
+            if (api.PyBytes_FromStringAndSize(startOf(bytes), @intCast(result))) |copy| return copy;
+            api.PyErr_Clear();
+        }
+        room.bytes = null;
+        return cut(bytes, room.size, result, code);
+    }
+
+    fn drop(room: *Room) void {
+        if (room.bytes) |bytes| api.Py_DecRef(bytes);
+    }
+};
+
+// ---- Writing to many ----
+
+const Item = struct { handle: Handle, data: Buffer };
+
+/// write_many(items, kind) -> a list of what each took, or its failure
+///
+/// items: a list of pairs of a stream, of that kind, and its data.
+fn writeMany(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
+    if (count != 2) return refer(reference, arguments, count);
+    const size = api.PySequence_Size(arguments[0]);
+    if (size <= 0) {
+        api.PyErr_Clear();
+        return refer(reference, arguments, count);
+    }
+    const memory = api.PyMem_Malloc(@as(usize, @intCast(size)) * @sizeOf(Item)) orelse return refer(reference, arguments, count);
+    defer api.PyMem_Free(memory);
+    const items = @as([*]Item, @ptrCast(@alignCast(memory)))[0..@intCast(size)];
+    var known: usize = 0;
+    defer for (items[0..known]) |*item| item.data.release();
+    // All of them before the first byte is written, so that a wrong one spoils nothing.
+    for (items, 0..) |*item, index| {
+        item.* = itemAt(arguments[0], @intCast(index), arguments[1]) orelse return refer(reference, arguments, count);
+        known += 1;
+    }
+    var result = Filling.make(size) orelse return null;
+    var full: Full = .{};
+    defer full.drop();
+    var turns: Turns = .{};
+    for (items) |item| {
+        var code: i32 = 0;
+        const waits = full.has(item.handle);
+        const length: u64 = @intCast(item.data.size);
+        const taken = if (waits) 0 else turns.call(c_api.bbipc_write, .{ item.handle, item.data.start(), 0, length, &code });
+        if (!waits and taken >= 0 and taken < length) full.add(item.handle);
+        result.add(numbered(taken, code) orelse return result.drop());
+    }
+    return result.finish();
+}
+
+fn itemAt(items: *Object, index: isize, kind: *Object) ?Item {
+    const item = itemOfPair(items, index, kind);
+    if (item == null) api.PyErr_Clear();
+    return item;
+}
+
+fn itemOfPair(items: *Object, index: isize, kind: *Object) ?Item {
+    const pair = api.PySequence_GetItem(items, index) orelse return null;
+    defer api.Py_DecRef(pair);
+    if (api.PySequence_Size(pair) != 2) return null;
+    const stream = api.PySequence_GetItem(pair, 0) orelse return null;
+    defer api.Py_DecRef(stream);
+    if (api.PyObject_IsInstance(stream, kind) != 1) return null;
+    const handle = api.PyObject_GetAttrString(stream, "_handle") orelse return null;
+    defer api.Py_DecRef(handle);
+    const number = numberOf(Handle, handle) orelse return null;
+    const data = api.PySequence_GetItem(pair, 1) orelse return null;
+    defer api.Py_DecRef(data);
+    return .{ .handle = number, .data = bufferOf(data, Buffer.simple) orelse return null };
+}
+
+/// The streams that have no room left: what else is meant for them must not overtake what they did not take.
+const Full = struct {
+    set: ?*Object = null,
+    /// For want of memory, all count as full.
+    is_lost: bool = false,
+
+    fn add(full: *Full, handle: Handle) void {
+        if (full.set == null) full.set = api.PySet_New(null);
+        if (full.set) |set| {
+            if (api.PyLong_FromLongLong(handle)) |key| {
+                defer api.Py_DecRef(key);
+                if (api.PySet_Add(set, key) == 0) return;
+            }
+        }
+        api.PyErr_Clear();
+        full.is_lost = true;
+    }
+
+    fn has(full: *Full, handle: Handle) bool {
+        if (full.is_lost) return true;
+        const set = full.set orelse return false;
+        if (api.PyLong_FromLongLong(handle)) |key| {
+            defer api.Py_DecRef(key);
+            const found = api.PySet_Contains(set, key);
+            if (found >= 0) return found == 1;
+        }
+        api.PyErr_Clear();
+        full.is_lost = true;
+        return true;
+    }
+
+    fn drop(full: *Full) void {
+        if (full.set) |set| api.Py_DecRef(set);
+    }
+};
+
+// ---- Methods of streams ----
+
+const MethodFunction = fn (stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object;
+
+/// Their documentation is the package's, and is kept by it.
+var methods = [_]Method{ streamMethod("read_into", &readIntoMethod), streamMethod("write", &writeMethod) };
+
+/// The name of the attribute with a stream's handle. The main interpreter's, for whose classes alone the methods are, and
+/// which ends last.
+var handle_name: *Object = undefined;
+
+fn streamMethod(name: [*:0]const u8, code: *const MethodFunction) Method {
+    return .{ .name = name, .function = code, .flags = Method.fast_call | Method.keywords };
+}
+
+pub fn method(class: *anyopaque, name: [*:0]const u8, documentation: [*:0]const u8) ?*anyopaque {
+    if (!is_bound.load(.acquire)) return null;
+    if (api.PyInterpreterState_GetID(api.PyInterpreterState_Get()) != 0) return null;
+    for (&methods) |*one| {
+        if (std.mem.orderZ(u8, one.name, name) != .eq) continue;
+        handle_name = api.PyUnicode_InternFromString("_handle") orelse return null;
+        one.documentation = documentation;
+        return api.PyDescr_NewMethod(@ptrCast(class), one);
+    }
+    return null;
+}
+
+/// Has the method of this name, in Python, deal with arguments that are not the usual ones.
+fn referMethod(comptime name: [*:0]const u8, stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) ?*Object {
+    const reference = api.PyObject_GetAttrString(stream, name) orelse return null;
+    defer api.Py_DecRef(reference);
+    const positional = api.PyTuple_New(count) orelse return null;
+    defer api.Py_DecRef(positional);
+    for (arguments[0..@intCast(count)], 0..) |argument, index| {
+        api.Py_IncRef(argument);
+        _ = api.PyTuple_SetItem(positional, @intCast(index), argument);
+    }
+    const keyword_names = keywords orelse return api.PyObject_CallObject(reference, positional);
+    const named = api.PyDict_New() orelse return null;
+    defer api.Py_DecRef(named);
+    const named_count: usize = @intCast(api.PySequence_Size(keyword_names));
+    for (arguments[@intCast(count)..][0..named_count], 0..) |argument, index| {
+        const keyword = api.PySequence_GetItem(keyword_names, @intCast(index)) orelse return null;
+        defer api.Py_DecRef(keyword);
+        if (api.PyObject_SetItem(named, keyword, argument) != 0) return null;
+    }
+    return api.PyObject_Call(reference, positional, named);
+}
+
+/// Has the stream raise what a failure means.
+fn fail(stream: *Object, comptime action: [*:0]const u8, result: i64, code: i32) ?*Object {
+    const raise = api.PyObject_GetAttrString(stream, "_raise") orelse return null;
+    defer api.Py_DecRef(raise);
+    const arguments = api.PyTuple_New(2) orelse return null;
+    defer api.Py_DecRef(arguments);
+    _ = api.PyTuple_SetItem(arguments, 0, numbered(result, code) orelse return null);
+    _ = api.PyTuple_SetItem(arguments, 1, api.PyUnicode_FromString(action) orelse return null);
+    return api.PyObject_CallObject(raise, arguments);
+}
+
+/// A stream's handle, and the range of a buffer.
+const Piece = struct {
+    handle: Handle,
+    buffer: Buffer,
+    range: Range,
+
+    /// Null for unusual arguments, which are (buffer, start=0, end=None) else.
+    fn of(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object, flags: c_int) ?Piece {
+        if (keywords != null or count < 1 or count > 3) return null;
+        const attribute = api.PyObject_GetAttr(stream, handle_name) orelse {
+            api.PyErr_Clear();
+            return null;
+        };
+        const handle = numberOf(Handle, attribute);
+        api.Py_DecRef(attribute);
+        var buffer = bufferOf(arguments[0], flags) orelse return null;
+        const range: ?Range = if (count == 1)
+            .{ .start = 0, .end = @intCast(buffer.size) }
+        else
+            rangeOf(arguments[1], if (count > 2) arguments[2] else api._Py_NoneStruct, &buffer);
+        if (handle == null or range == null) {
+            buffer.release();
+            return null;
+        }
+        return .{ .handle = handle.?, .buffer = buffer, .range = range.? };
+    }
+
+    fn isMuch(piece: *const Piece) bool {
+        return piece.range.end - piece.range.start > copy_holding_gil_max;
+    }
+};
+
+/// read_into(self, buffer, start=0, end=None, *, peek=False)
+fn readIntoMethod(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
+    var piece = Piece.of(stream, arguments, count, keywords, Buffer.writable) orelse
+        return referMethod("_python_read_into", stream, arguments, count, keywords);
+    defer piece.buffer.release();
+    var code: i32 = 0;
+    const result = releasedIf(piece.isMuch(), c_api.bbipc_read, .{
+        piece.handle, piece.buffer.start(), piece.range.start, piece.range.end, 0, &code,
+    });
+    return if (result >= 0) numbered(result, code) else fail(stream, "read", result, code);
+}
+
+/// write(self, data, start=0, end=None)
+fn writeMethod(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
+    var piece = Piece.of(stream, arguments, count, keywords, Buffer.simple) orelse
+        return referMethod("_python_write", stream, arguments, count, keywords);
+    defer piece.buffer.release();
+    var code: i32 = 0;
+    const result = releasedIf(piece.isMuch(), c_api.bbipc_write, .{
+        piece.handle, piece.buffer.start(), piece.range.start, piece.range.end, &code,
+    });
+    return if (result >= 0) numbered(result, code) else fail(stream, "write", result, code);
+}
