@@ -1,0 +1,187 @@
+/* The load generator for echo servers: sends requests over many connections, one under way on each, and checks every
+   byte that comes back.
+
+       load echo ADDRESS CONNECTIONS SIZE WARMUP_NS MEASURED_NS SERVER_PID    keeps its connections
+       load connect ADDRESS CONNECTIONS SIZE WARMUP_NS MEASURED_NS SERVER_PID a new connection for each request
+       load idle ADDRESS CONNECTIONS SIZE                                     one request on each, then waits
+
+   It prints how many requests were answered in the measured part, how long that took, and how much processor time the
+   server had for it, user and system, by the server's own clock (clock_getcpuclockid). "idle" prints a line when all
+   connections are made, and closes them at the end of its input; with SIZE 0 it only makes them. */
+#include "common.h"
+#include <sys/epoll.h>
+#include <sys/resource.h>
+
+enum { EVENTS_MAX = 256, SHIFTS = 4096, SOURCES = 16384 };
+
+struct connection {
+    int descriptor;
+    uint32_t number, requests;
+    /* What of the request under way is sent, and what of its answer has come. */
+    size_t sent, received;
+    int waits_for_space;
+};
+
+static const char *address_text;
+static size_t size;
+static char *pattern, *scratch;
+static int selector;
+
+/* The bytes of a request. Those of another one, or of another connection, differ. */
+static const char *bytes_of(const struct connection *connection) {
+    return pattern + (connection->number * 31 + connection->requests * 7) % SHIFTS;
+}
+
+static void make_pattern(void) {
+    uint32_t state = 2463534242;
+    pattern = allocate(size + SHIFTS);
+    scratch = allocate(size + 1);
+    for (size_t at = 0; at < size + SHIFTS; at++) {
+        state ^= state << 13, state ^= state >> 17, state ^= state << 5;
+        pattern[at] = (char)state;
+    }
+}
+
+static void watch(struct connection *connection, int operation, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.ptr = connection};
+    CHECK(epoll_ctl(selector, operation, connection->descriptor, &event));
+}
+
+static void open_connection(struct connection *connection) {
+    static uint32_t source;
+    struct sockaddr_storage address;
+    socklen_t address_size = parse_address(address_text, &address);
+    int descriptor = CHECK(socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (address.ss_family == AF_INET) {
+        /* From many addresses of this machine: the ports of one are used up soon, for they rest after use. */
+        int on = 1;
+        struct sockaddr_in from = {.sin_family = AF_INET};
+        from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + source++ % SOURCES);
+        CHECK(setsockopt(descriptor, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on));
+        CHECK(bind(descriptor, (struct sockaddr *)&from, sizeof from));
+        no_delay(descriptor);
+    }
+    CHECK(connect(descriptor, (struct sockaddr *)&address, address_size));
+    connection->descriptor = descriptor;
+    connection->waits_for_space = 0;
+    watch(connection, EPOLL_CTL_ADD, EPOLLIN);
+}
+
+static void send_more(struct connection *connection) {
+    const char *bytes = bytes_of(connection);
+    while (connection->sent < size) {
+        ssize_t count = send(connection->descriptor, bytes + connection->sent, size - connection->sent,
+                             MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (count < 0 && errno == EAGAIN) break;
+        if (count < 0) FAIL("sending on connection %u: %s", connection->number, strerror(errno));
+        connection->sent += (size_t)count;
+    }
+    int waits = connection->sent < size;
+    if (waits != connection->waits_for_space) {
+        watch(connection, EPOLL_CTL_MOD, EPOLLIN | (waits ? EPOLLOUT : 0));
+        connection->waits_for_space = waits;
+    }
+}
+
+static void start_request(struct connection *connection) {
+    connection->requests++;
+    connection->sent = connection->received = 0;
+    send_more(connection);
+}
+
+/* Whether the answer is complete with what has come. */
+static int receive_more(struct connection *connection) {
+    ssize_t count = recv(connection->descriptor, scratch, size - connection->received + 1, MSG_DONTWAIT);
+    if (count < 0 && errno == EAGAIN) return 0;
+    if (count < 0) FAIL("receiving on connection %u: %s", connection->number, strerror(errno));
+    if (!count) FAIL("the server closed connection %u in request %u", connection->number, connection->requests);
+    if (connection->received + (size_t)count > connection->sent) FAIL("more came back than was sent");
+    if (memcmp(scratch, bytes_of(connection) + connection->received, (size_t)count)) {
+        FAIL("connection %u, request %u: other bytes came back than were sent", connection->number,
+             connection->requests);
+    }
+    connection->received += (size_t)count;
+    return connection->received == size;
+}
+
+/* The server closes its end too, so that no work is left to it when the next one is measured. */
+static void close_connection(struct connection *connection) {
+    char byte;
+    CHECK(shutdown(connection->descriptor, SHUT_WR));
+    ssize_t count = CHECK(recv(connection->descriptor, &byte, 1, 0));
+    if (count) FAIL("more came back than was sent");
+    CHECK(close(connection->descriptor));
+}
+
+int main(int count, char **arguments) {
+    end_with_parent();
+    if (count < 5) FAIL("see the head of load.c for the arguments");
+    int idle = !strcmp(arguments[1], "idle");
+    int reconnects = !strcmp(arguments[1], "connect");
+    address_text = arguments[2];
+    uint32_t connections_count = (uint32_t)atoi(arguments[3]);
+    size = (size_t)atol(arguments[4]);
+    int64_t warmup_ns = idle ? 0 : atoll(arguments[5]);
+    int64_t measured_ns = idle ? 0 : atoll(arguments[6]);
+
+    struct rlimit limit;
+    CHECK(getrlimit(RLIMIT_NOFILE, &limit));
+    limit.rlim_cur = limit.rlim_max;
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit));
+
+    clockid_t server_clock = CLOCK_MONOTONIC;
+    if (!idle && (errno = clock_getcpuclockid(atoi(arguments[7]), &server_clock))) {
+        FAIL("the server's clock: %s", strerror(errno));
+    }
+    make_pattern();
+    selector = CHECK(epoll_create1(EPOLL_CLOEXEC));
+    struct connection *connections = allocate(connections_count * sizeof *connections);
+    for (uint32_t at = 0; at < connections_count; at++) {
+        connections[at].number = at;
+        open_connection(&connections[at]);
+    }
+
+    /* Begun with the first request, and with the first answers after the times are up. */
+    int64_t start_ns = clock_ns(CLOCK_MONOTONIC), began_ns = 0, ended_ns = 0, began_server_ns = 0, ended_server_ns = 0;
+    uint64_t answered = 0, began_answered = 0, ended_answered = 0;
+    uint32_t under_way = size ? connections_count : 0;
+    for (uint32_t at = 0; at < under_way; at++) start_request(&connections[at]);
+    while (under_way) {
+        struct epoll_event events[EVENTS_MAX];
+        int ready = epoll_wait(selector, events, EVENTS_MAX, 10000);
+        if (ready < 0 && errno == EINTR) continue;
+        if (ready < 0) FAIL("epoll_wait: %s", strerror(errno));
+        if (!ready) FAIL("nothing has come back for 10 seconds");
+        for (int at = 0; at < ready; at++) {
+            struct connection *connection = events[at].data.ptr;
+            if (events[at].events & EPOLLOUT) send_more(connection);
+            if (!(events[at].events & ~EPOLLOUT) || !receive_more(connection)) continue;
+            answered++;
+            if (idle || ended_ns) {
+                under_way--;
+                continue;
+            }
+            if (reconnects) {
+                CHECK(close(connection->descriptor));
+                open_connection(connection);
+            }
+            start_request(connection);
+        }
+        int64_t now_ns = idle ? 0 : clock_ns(CLOCK_MONOTONIC);
+        if (idle || ended_ns) continue;
+        if (!began_ns && now_ns - start_ns >= warmup_ns) {
+            began_ns = now_ns, began_server_ns = clock_ns(server_clock), began_answered = answered;
+        } else if (began_ns && now_ns - began_ns >= measured_ns) {
+            ended_ns = now_ns, ended_server_ns = clock_ns(server_clock), ended_answered = answered;
+        }
+    }
+    if (idle) {
+        puts("ready");
+        fflush(stdout);
+        while (getchar() != EOF) {}
+        return 0;
+    }
+    for (uint32_t at = 0; at < connections_count; at++) close_connection(&connections[at]);
+    printf("%lu %ld %ld\n", ended_answered - began_answered, ended_ns - began_ns, ended_server_ns - began_server_ns);
+    return 0;
+}

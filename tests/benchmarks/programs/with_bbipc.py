@@ -1,0 +1,191 @@
+"""bbipc: the plain interface, and the batched operations."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import time
+
+from control import BACKLOG, READ_SIZE, announce, answer, commands, message_of, pathname_of, port_of
+
+import bbipc
+from bbipc import Events, NoConnectionAvailableError, Poller, SocketError, StreamServer, StreamSocket
+
+READ = Events.DATA_AVAILABLE | Events.END_OF_DATA
+WRITE = Events.WRITE_SPACE | Events.CONNECTION_SEVERED
+
+
+def check_calling_layer() -> None:
+    """A figure of one layer must not be printed as that of the other."""
+    asked = os.environ["BBIPC_CALLS"]
+    if bbipc.calling_layer() != asked:
+        raise AssertionError(f"bbipc's calling layer is {bbipc.calling_layer()}, not {asked}")
+
+
+check_calling_layer()
+
+
+def listen(address: str) -> StreamServer:
+    pathname = pathname_of(address)
+    if pathname is not None:
+        return bbipc.make_local_server(pathname, backlog=BACKLOG)
+    return bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, port_of(address), backlog=BACKLOG)
+
+
+def address_of(server: StreamServer) -> str:
+    if isinstance(server, bbipc.Ipv4TcpServer):
+        return f"tcp:{server.port}"
+    assert isinstance(server, bbipc.LocalServer)
+    return f"local:{server.local_pathname!s}"
+
+
+def connect(address: str) -> StreamSocket:
+    pathname = pathname_of(address)
+    stream: StreamSocket
+    if pathname is not None:
+        stream = bbipc.connect_to_local_server(pathname)
+    else:
+        stream = bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, port_of(address))
+    bbipc.poll_socket(stream, Events.DETERMINED)
+    if error := stream.connection_error():
+        raise error
+    return stream
+
+
+def accept(server: StreamServer) -> StreamSocket:
+    bbipc.poll_socket(server, Events.CONNECTION_AVAILABLE)
+    return server.accept_connection()
+
+
+# ---- Echo servers ----
+
+
+def accept_all(server: StreamServer, poller: Poller) -> None:
+    try:
+        while True:
+            poller.monitor_socket(server.accept_connection(), READ)
+    except NoConnectionAvailableError:
+        pass
+
+
+def echo_server(address: str) -> None:
+    """One read and one write for each event."""
+    server = listen(address)
+    poller = bbipc.make_poller()
+    poller.monitor_socket(server, Events.CONNECTION_AVAILABLE)
+    buffer = bytearray(READ_SIZE)
+    #: What the system has not taken yet. Nothing more is read from such a stream.
+    kept: dict[StreamSocket, bytes] = {}
+    announce(address_of(server))
+    while True:
+        for stream, events in poller.wait_for_events():
+            try:
+                if events.data_available:
+                    size = stream.read_into(buffer)
+                    written = stream.write(buffer, 0, size)
+                    if written < size:
+                        kept[stream] = buffer[written:size]
+                        poller.set_monitored_events(stream, WRITE)
+                elif events.write_space:
+                    write_kept(poller, stream, kept)
+                elif events.connection_available:
+                    accept_all(server, poller)
+                else:
+                    kept.pop(stream, None)
+                    stream.close()
+            except SocketError:  # noqa: PERF203 -- one stream's failure is not the others'
+                kept.pop(stream, None)
+                stream.close()
+
+
+def batched_echo_server(address: str) -> None:
+    """One crossing for all that has come, and one for all that goes back."""
+    server = listen(address)
+    poller = bbipc.make_poller()
+    poller.monitor_socket(server, Events.CONNECTION_AVAILABLE)
+    kept: dict[StreamSocket, bytes] = {}
+    announce(address_of(server))
+    while True:
+        answers = []
+        for stream, events, data in poller.receive():
+            if data:
+                answers.append((stream, data))
+            elif events.connection_available:
+                accept_all(server, poller)
+            elif events.write_space:
+                try:
+                    write_kept(poller, stream, kept)
+                except SocketError:
+                    drop(stream, kept)
+            else:
+                drop(stream, kept)
+        for (stream, data), written in zip(answers, bbipc.write_many(answers)):
+            if written == len(data):
+                continue
+            if isinstance(written, SocketError):
+                drop(stream, kept)
+            else:
+                kept[stream] = data[written:]
+                poller.set_monitored_events(stream, WRITE)
+
+
+def write_kept(poller: Poller, stream: StreamSocket, kept: dict[StreamSocket, bytes]) -> None:
+    data = kept[stream]
+    written = stream.write(data)
+    if written < len(data):
+        kept[stream] = data[written:]
+    else:
+        del kept[stream]
+        poller.set_monitored_events(stream, READ)
+
+
+def drop(stream: StreamSocket, kept: dict[StreamSocket, bytes]) -> None:
+    kept.pop(stream, None)
+    stream.close()
+
+
+# ---- Two processes, and one ----
+
+
+def round_trip_server(address: str, size: int) -> None:
+    server = listen(address)
+    announce(address_of(server))
+    while True:
+        # Until the client has made its last round trip.
+        with accept(server) as stream, contextlib.suppress(bbipc.EndOfStreamError):
+            while True:
+                stream.write_all(stream.read_exactly(size))
+
+
+def round_trip_client(address: str, size: int) -> None:
+    stream = connect(address)
+    message = message_of(size)
+    announce()
+    for (count,) in commands():
+        start_ns = time.perf_counter_ns()
+        for _ in range(count):
+            stream.write_all(message)
+            if stream.read_exactly(size) != message:
+                raise AssertionError("other bytes came back than were sent")
+        answer(time.perf_counter_ns() - start_ns)
+
+
+def pair(address: str, size: int) -> None:
+    with listen(address) as server:
+        connecting = connect(address_of(server))
+        accepted = accept(server)
+    message = message_of(size)
+    buffer = bytearray(size)
+    announce()
+    for (count,) in commands():
+        gc.collect()
+        write, read_into = connecting.write, accepted.read_into
+        start_ns = time.perf_counter_ns()
+        for _ in range(count):
+            write(message)
+            read_into(buffer)
+        elapsed_ns = time.perf_counter_ns() - start_ns
+        if buffer != message or accepted.read_into(buffer):
+            raise AssertionError("other bytes came than were sent")
+        answer(elapsed_ns)

@@ -1,0 +1,69 @@
+"""select.epoll and non-blocking sockets: what the standard library gives somebody who wants speed."""
+
+from __future__ import annotations
+
+import select
+import socket
+from select import EPOLLIN, EPOLLOUT
+
+from control import READ_SIZE, address_of, announce, listen, no_delay
+
+
+def echo_server(address: str) -> None:
+    listener = listen(address)
+    listener.setblocking(False)
+    listening = listener.fileno()
+    epoll = select.epoll()
+    epoll.register(listening, EPOLLIN)
+    connections: dict[int, socket.socket] = {}
+    #: What the system has not taken yet. Nothing more is read from such a connection.
+    kept: dict[int, bytes] = {}
+    announce(address_of(listener))
+
+    def drop(descriptor: int) -> None:
+        kept.pop(descriptor, None)
+        connections.pop(descriptor).close()
+
+    while True:
+        for descriptor, happened in epoll.poll():
+            if descriptor == listening:
+                accept_all(listener, epoll, connections)
+                continue
+            connection = connections[descriptor]
+            if happened & EPOLLIN:
+                try:
+                    data = connection.recv(READ_SIZE)
+                except ConnectionError:
+                    data = b""
+                if not data:
+                    drop(descriptor)
+                    continue
+            elif descriptor in kept:
+                data = kept.pop(descriptor)
+            else:
+                drop(descriptor)
+                continue
+            try:
+                sent = connection.send(data)
+            except BlockingIOError:
+                sent = 0
+            except ConnectionError:
+                drop(descriptor)
+                continue
+            if sent < len(data):
+                kept[descriptor] = data[sent:]
+                epoll.modify(descriptor, EPOLLOUT)
+            elif happened & EPOLLOUT:
+                epoll.modify(descriptor, EPOLLIN)
+
+
+def accept_all(listener: socket.socket, epoll: select.epoll, connections: dict[int, socket.socket]) -> None:
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            return
+        connection.setblocking(False)
+        no_delay(connection)
+        connections[connection.fileno()] = connection
+        epoll.register(connection, EPOLLIN)

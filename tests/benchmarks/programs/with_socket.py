@@ -1,0 +1,72 @@
+"""Blocking sockets of the standard library."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import time
+
+from control import address_of, announce, answer, commands, connect, listen, message_of, no_delay
+
+
+def accept(listener: socket.socket) -> socket.socket:
+    connection, _ = listener.accept()
+    no_delay(connection)
+    return connection
+
+
+def receive_exactly(connection: socket.socket, size: int) -> bytes:
+    """So many bytes; fewer if the other end has closed."""
+    data = connection.recv(size)
+    while data and len(data) < size:
+        more = connection.recv(size - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def round_trip_server(address: str, size: int) -> None:
+    listener = listen(address)
+    announce(address_of(listener))
+    while True:
+        with accept(listener) as connection:
+            while data := receive_exactly(connection, size):
+                assert len(data) == size
+                connection.sendall(data)
+
+
+def round_trip_client(address: str, size: int) -> None:
+    connection = connect(address)
+    message = message_of(size)
+    announce()
+    for (count,) in commands():
+        start_ns = time.perf_counter_ns()
+        for _ in range(count):
+            connection.sendall(message)
+            if receive_exactly(connection, size) != message:
+                raise AssertionError("other bytes came back than were sent")
+        answer(time.perf_counter_ns() - start_ns)
+
+
+def pair(address: str, size: int) -> None:
+    """Non-blocking, as bbipc's streams are."""
+    with listen(address) as listener:
+        connecting = connect(address_of(listener))
+        accepted = accept(listener)
+    connecting.setblocking(False)
+    accepted.setblocking(False)
+    message = message_of(size)
+    buffer = bytearray(size)
+    announce()
+    for (count,) in commands():
+        gc.collect()
+        send, recv_into = connecting.send, accepted.recv_into
+        start_ns = time.perf_counter_ns()
+        for _ in range(count):
+            send(message)
+            recv_into(buffer)
+        elapsed_ns = time.perf_counter_ns() - start_ns
+        if buffer != message:
+            raise AssertionError("other bytes came than were sent")
+        answer(elapsed_ns)
