@@ -266,8 +266,11 @@ def write_all(handle: int, data: Buffer, start: int, timeout_ns: int) -> int:
     )
 
 
-def write_many(items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket]) -> list[int]:
-    """What each took, or its failure. A stream that did not take all of its data is given no more."""
+def write_many(items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket]) -> list[tuple[int, int]]:
+    """The places of the items that were not taken wholly, with what was taken of each, or its failure.
+
+    A stream that did not take all of its data is given no more.
+    """
     pieces = []
     for position, item in enumerate(items):
         try:
@@ -280,14 +283,15 @@ def write_many(items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket
             (stream._handle, _view(data, f"write_many() needs contiguous buffers of bytes; item {position}'s"))
         )
     full = set()
-    results = []
-    for handle, view in pieces:
+    unfinished = []
+    for place, (handle, view) in enumerate(pieces):
         taken = 0 if handle in full else write(handle, view, 0, None)
-        if 0 <= taken < view.nbytes:
-            full.add(handle)
-        results.append(taken)
+        if taken != view.nbytes:
+            unfinished.append((place, taken))
+            if taken >= 0:
+                full.add(handle)
         _let_go(view)
-    return results
+    return unfinished
 
 
 # ---- Sockets ----

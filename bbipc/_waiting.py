@@ -57,7 +57,9 @@ class Deadline:
 
     def remaining_ns(self) -> int:
         """What is left, as the library takes it: 0 when it is over."""
-        return max(0, self._at_ns - time.perf_counter_ns()) if self._at_ns else self._timeout_ns
+        if not self._at_ns:
+            return self._timeout_ns
+        return max(0, self._at_ns - time.perf_counter_ns())
 
     def passed(self) -> bool:
         """Whether nothing is left."""
@@ -85,18 +87,17 @@ def wait(deadline: Deadline, call: Callable[..., Result], *arguments: Any) -> Re
     come while a program starts, then seldom. And soon again after an interruption: on Windows the library may hear of
     Ctrl-C a moment before Python does.
     """
-    slice_ns = _FIRST_SLICE_NS
+    # Most waits end here, before it is worth asking which thread this is.
+    remaining_ns = timeout_ns = deadline.remaining_ns()
+    if not 0 <= remaining_ns <= _FIRST_SLICE_NS:
+        timeout_ns = _FIRST_SLICE_NS
+    result = call(*arguments, timeout_ns)
+    slice_ns = 2 * _FIRST_SLICE_NS
     while True:
-        remaining_ns = timeout_ns = deadline.remaining_ns()
-        # The first is short in every thread: most waits are over before it is worth asking which this is.
-        if not 0 <= remaining_ns <= slice_ns and (slice_ns == _FIRST_SLICE_NS or _in_main_thread()):
-            timeout_ns = slice_ns
-            slice_ns = min(2 * slice_ns, _LAST_SLICE_NS)
-        result = call(*arguments, timeout_ns)
         if result:
-            if not isinstance(result, int) or result > 0:
+            if result.__class__ is not int or result > 0:  # type: ignore[operator]
                 return result
-            status = _calls.status_of(result)
+            status = _calls.status_of(result)  # type: ignore[arg-type]
             if status == ERROR_WOKEN:
                 return 0
             if status != ERROR_INTERRUPTED:
@@ -104,3 +105,8 @@ def wait(deadline: Deadline, call: Callable[..., Result], *arguments: Any) -> Re
             slice_ns = _FIRST_SLICE_NS
         elif timeout_ns == remaining_ns:
             return result
+        remaining_ns = timeout_ns = deadline.remaining_ns()
+        if not 0 <= remaining_ns <= slice_ns and _in_main_thread():
+            timeout_ns = slice_ns
+            slice_ns = min(2 * slice_ns, _LAST_SLICE_NS)
+        result = call(*arguments, timeout_ns)

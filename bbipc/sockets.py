@@ -452,21 +452,22 @@ class StreamSocket(Socket):
 _calls.give_methods(StreamSocket)
 
 
-def write_many(items: Iterable[tuple[StreamSocket, Buffer]]) -> list[int | Exception]:
+def write_many(items: Iterable[tuple[StreamSocket, Buffer]]) -> list[tuple[int, int | Exception]]:
     """Hands bytes of many streams to the system, in one call: a batch, the fastest way to serve many.
 
-    What a loop of :meth:`StreamSocket.write` does, but that one bad stream does not spoil the others.
+    What a loop of :meth:`StreamSocket.write` does, but that one bad stream does not spoil the others::
+
+        for place, written in bbipc.write_many(items):
+            stream, data = items[place]  # of which only so much was written, or nothing because of an error
 
     :param items: pairs of a stream and its data, any contiguous buffer. A stream may come more than once: its data keep
         their order.
-    :returns: for each item, in the order of the arguments, how many bytes the system took, or the error that ``write``
-        would have raised. Fewer than all is no error: the rest is the caller's to write again, before what follows.
-        A stream that did not take all of an item takes nothing more in this call.
+    :returns: the items that were not written wholly, in their order; mostly none. Each is told by its place in
+        ``items``, with how many bytes the system took, or the error that ``write`` would have raised. The rest of an
+        item is the caller's to write again, before what follows: a stream that did not take all of one takes nothing
+        more in this call.
     :raises TypeError: for items that are none, before anything is written.
     """
     listed = items if type(items) is list else list(items)
-    results: list[Any] = _calls.write_many(listed, StreamSocket)
-    # Seldom.
-    if results and min(results) < 0:
-        return [taken if taken >= 0 else item[0]._error(taken, "write") for taken, item in zip(results, listed)]
-    return results
+    unfinished = _calls.write_many(listed, StreamSocket)
+    return [(place, taken if taken >= 0 else listed[place][0]._error(taken, "write")) for place, taken in unfinished]

@@ -39,7 +39,7 @@ pub fn pollSockets(request: Request, timeout_ns: i64, failure: *status.Failure) 
         if (asked & ~poller.eventsAllowed(slots[index]) != 0) return error.WrongEvents;
     }
     var wait: Wait = .{ .slots = slots, .entries = entries, .request = request, .failure = failure };
-    return wait.run(.after(timeout_ns));
+    return wait.run(timeout_ns);
 }
 
 const Wait = struct {
@@ -58,7 +58,9 @@ const Wait = struct {
     /// How many of the streams had finished writing when the wait began.
     finished_before: ?usize = null,
 
-    fn run(self: *Wait, deadline: deadlines.Deadline) status.Error!usize {
+    fn run(self: *Wait, timeout_ns: i64) status.Error!usize {
+        const deadline: deadlines.Deadline = .after(timeout_ns);
+        var first_turn = true;
         if (deadline != .now) platform.sys.prepareToWait();
         const lock = &handles.table.lock;
         var backoff: deadlines.Backoff = .{};
@@ -80,7 +82,8 @@ const Wait = struct {
             }
             var sleep_ns: ?u64 = 0;
             if (sleeper != null) {
-                sleep_ns = deadline.remainingNs();
+                sleep_ns = if (first_turn) deadlines.Deadline.firstNs(timeout_ns) else deadline.remainingNs();
+                first_turn = false;
                 if (self.rechecks) sleep_ns = backoff.limit(sleep_ns);
             }
             // While stuck the sockets were asked already, and the kernel watches the waker alone.

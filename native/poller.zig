@@ -15,6 +15,7 @@ const handles = @import("handles.zig");
 const status = @import("status.zig");
 const waiters = @import("waiters.zig");
 const deadlines = @import("deadline.zig");
+const unfilled = @import("unfilled.zig");
 const sys = platform.sys;
 
 const State = enum { standing, armed, recheck, parked };
@@ -28,6 +29,9 @@ const Registration = struct {
     /// What the selector watches for, while armed.
     interest: events.Interest = .{},
     key: platform.Selector.Key,
+    /// Where it was reported last. Of a wait that is over, only the address is left.
+    reported_in: ?*const Poller.Results = null,
+    reported_at: usize = 0,
     /// In the poller's list of its state.
     in_poller: std.DoublyLinkedList.Node = .{},
     /// In the socket's list.
@@ -361,12 +365,22 @@ pub const Poller = struct {
         fn add(results: *Results, registration: *Registration, happened: u32) void {
             results.sockets[results.count] = registration.key.handle;
             results.events[results.count] = happened;
+            registration.reported_in = results;
+            registration.reported_at = results.count;
             results.count += 1;
         }
 
         fn find(results: *const Results, registration: *const Registration) ?usize {
             const reported = results.sockets[0..results.count];
-            return std.mem.indexOfScalar(handles.Handle, reported, registration.key.handle);
+            const handle = registration.key.handle;
+            if (registration.reported_in) |last| {
+                // Another thread's wait has reported it since this one may have.
+                if (last != results) return std.mem.indexOfScalar(handles.Handle, reported, handle);
+                const index = registration.reported_at;
+                // Not so if that was an earlier wait, at the same place in memory.
+                if (index < reported.len and reported[index] == handle) return index;
+            }
+            return null;
         }
     };
 
@@ -378,11 +392,20 @@ pub const Poller = struct {
         timeout_ns: i64,
         failure: *status.Failure,
     ) status.Error!void {
+        return unfilled.with(platform.Selector.Snapshot, waitWith, .{ poller, results, timeout_ns, failure });
+    }
+
+    fn waitWith(
+        shot: *platform.Selector.Snapshot,
+        poller: *Poller,
+        results: *Results,
+        timeout_ns: i64,
+        failure: *status.Failure,
+    ) status.Error!void {
         std.debug.assert(results.capacity > 0);
         const lock = &handles.table.lock;
         const deadline: deadlines.Deadline = .after(timeout_ns);
         var backoff: deadlines.Backoff = .{};
-        var shot: platform.Selector.Snapshot = undefined;
         var standing_first: ?bool = null;
         var first_turn = true;
         var took_signal = false;
@@ -411,25 +434,25 @@ pub const Poller = struct {
                 rechecks = poller.lists.get(.recheck).first != null;
                 const stands = !standing_first.? and (rechecks or poller.lists.get(.standing).first != null);
                 blocks = !woken and !stands and results.count == 0;
-                try poller.selector.snapshot(&shot);
+                try poller.selector.snapshot(shot);
                 if (blocks) poller.waiters.add(&waiter);
             }
 
             var sleep_ns: ?u64 = 0;
             if (blocks) {
-                sleep_ns = deadline.remainingNs();
+                sleep_ns = if (first_turn) deadlines.Deadline.firstNs(timeout_ns) else deadline.remainingNs();
                 if (rechecks) sleep_ns = backoff.limit(sleep_ns);
             }
             const waited = if (results.room() > 0) shot.wait(results.room(), sleep_ns, failure) else {};
 
             lock.lock();
             defer lock.unlock();
-            defer poller.endTurn(&shot);
+            defer poller.endTurn(shot);
             const notice = if (blocks) poller.waiters.remove(&waiter) else .none;
             if (notice == .end) woken = true;
             took_signal = notice == .none and shot.signalsTaken() > 0;
             if (poller.closing) return error.InvalidHandle;
-            if (waited) |_| poller.collect(&shot, results) else |err| {
+            if (waited) |_| poller.collect(shot, results) else |err| {
                 if (results.count == 0) return if (woken) error.Woken else err;
             }
             if (!standing_first.?) poller.collectStanding(results, first_turn);
@@ -439,8 +462,7 @@ pub const Poller = struct {
                 if (woken) return error.Woken;
                 if (notice == .interrupt) return error.Interrupted;
             }
-            const time_is_up = blocks and deadline.remainingNs() == 0 and !shot.outdated();
-            if (results.count > 0 or time_is_up) {
+            if (results.count > 0 or (blocks and deadline.remainingNs() == 0 and !shot.outdated())) {
                 // Had it blocked and found something, more would only be more: the next wait's.
                 const may_have_missed = if (results.count > 0) !blocks and results.room() > 0 else true;
                 if (!may_have_missed or hears == .done or !poller.selector.hearsLate()) return;

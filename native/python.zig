@@ -16,6 +16,7 @@ const c_api = @import("c_api.zig");
 const deadlines = @import("deadline.zig");
 const events = @import("events.zig");
 const status = @import("status.zig");
+const unfilled = @import("unfilled.zig");
 
 const Handle = i64;
 
@@ -91,9 +92,11 @@ const Api = struct {
     PyEval_SaveThread: *const fn () callconv(.c) ?*anyopaque,
     PyInterpreterState_Get: *const fn () callconv(.c) *anyopaque,
     PyInterpreterState_GetID: *const fn (*anyopaque) callconv(.c) i64,
+    PyList_Append: *const fn (*Object, *Object) callconv(.c) c_int,
     PyList_New: *const fn (isize) callconv(.c) ?*Object,
     PyList_SetItem: *const fn (*Object, isize, ?*Object) callconv(.c) c_int,
     PyList_SetSlice: *const fn (*Object, isize, isize, ?*Object) callconv(.c) c_int,
+    PyList_Size: *const fn (*Object) callconv(.c) isize,
     PyLong_AsLongLong: *const fn (*Object) callconv(.c) c_longlong,
     PyLong_AsSsize_t: *const fn (*Object) callconv(.c) isize,
     PyLong_FromLongLong: *const fn (c_longlong) callconv(.c) ?*Object,
@@ -108,13 +111,16 @@ const Api = struct {
     PyObject_IsInstance: *const fn (*Object, *Object) callconv(.c) c_int,
     PyObject_IsTrue: *const fn (*Object) callconv(.c) c_int,
     PyObject_SetItem: *const fn (*Object, *Object, *Object) callconv(.c) c_int,
+    PyObject_Type: *const fn (*Object) callconv(.c) ?*Object,
     PySequence_GetItem: *const fn (*Object, isize) callconv(.c) ?*Object,
     PySequence_Size: *const fn (*Object) callconv(.c) isize,
     PySet_Add: *const fn (*Object, *Object) callconv(.c) c_int,
     PySet_Contains: *const fn (*Object, *Object) callconv(.c) c_int,
     PySet_New: *const fn (?*Object) callconv(.c) ?*Object,
+    PyTuple_GetItem: *const fn (*Object, isize) callconv(.c) ?*Object,
     PyTuple_New: *const fn (isize) callconv(.c) ?*Object,
     PyTuple_SetItem: *const fn (*Object, isize, ?*Object) callconv(.c) c_int,
+    PyTuple_Size: *const fn (*Object) callconv(.c) isize,
     PyUnicode_FromString: *const fn ([*:0]const u8) callconv(.c) ?*Object,
     PyUnicode_InternFromString: *const fn ([*:0]const u8) callconv(.c) ?*Object,
     Py_DecRef: *const fn (*Object) callconv(.c) void,
@@ -410,8 +416,8 @@ fn pollSocket(reference: *Object, arguments: [*]const *Object, count: isize) cal
 
 /// What one wait of a poller reports.
 const Reports = struct {
-    sockets: [reports_max]Handle = undefined,
-    happened: [reports_max]u32 = undefined,
+    sockets: [reports_max]Handle,
+    happened: [reports_max]u32,
 
     fn wait(reports: *Reports, poller: Handle, timeout_ns: i64, code: *i32) i64 {
         return releasedIf(timeout_ns != 0, c_api.bbipc_wait_for_events, .{
@@ -420,26 +426,46 @@ const Reports = struct {
     }
 };
 
-/// The object of a handle, and its events, in a new tuple of that size. Null without an exception if the socket has left
-/// the poller since, or is about to: another thread takes it out.
-fn reportOf(sockets: *Object, sets: *Object, handle: Handle, happened: u32, size: isize) ?*Object {
-    const socket = itemOf(sockets, handle) orelse {
-        api.PyErr_Clear();
-        return null;
-    };
-    const set = itemOf(sets, happened) orelse {
-        api.Py_DecRef(socket);
-        return null;
-    };
-    const report = api.PyTuple_New(size) orelse {
-        api.Py_DecRef(socket);
-        api.Py_DecRef(set);
-        return null;
-    };
-    _ = api.PyTuple_SetItem(report, 0, socket);
-    _ = api.PyTuple_SetItem(report, 1, set);
-    return report;
-}
+/// Makes what is reported of a socket.
+const Reporter = struct {
+    /// The objects by their handles.
+    sockets: *Object,
+    /// The sets of events by their numbers.
+    sets: *Object,
+    /// Most sockets of one wait have the same.
+    happened: u32 = 0,
+    set: ?*Object = null,
+
+    /// The object of a handle, and its events, in a new tuple of that size. Null without an exception if the socket has left
+    /// the poller since, or is about to: another thread takes it out.
+    fn report(reporter: *Reporter, handle: Handle, happened: u32, size: isize) ?*Object {
+        const set = reporter.setOf(happened) orelse return null;
+        const tuple = api.PyTuple_New(size) orelse return null;
+        const socket = itemOf(reporter.sockets, handle) orelse {
+            api.PyErr_Clear();
+            api.Py_DecRef(tuple);
+            return null;
+        };
+        api.Py_IncRef(set);
+        _ = api.PyTuple_SetItem(tuple, 0, socket);
+        _ = api.PyTuple_SetItem(tuple, 1, set);
+        return tuple;
+    }
+
+    fn setOf(reporter: *Reporter, happened: u32) ?*Object {
+        if (reporter.set == null or reporter.happened != happened) {
+            reporter.drop();
+            reporter.set = itemOf(reporter.sets, happened);
+            reporter.happened = happened;
+        }
+        return reporter.set;
+    }
+
+    fn drop(reporter: *Reporter) void {
+        if (reporter.set) |set| api.Py_DecRef(set);
+        reporter.set = null;
+    }
+};
 
 fn itemOf(dictionary: *Object, number: i64) ?*Object {
     const key = api.PyLong_FromLongLong(number) orelse return null;
@@ -478,18 +504,23 @@ const Filling = struct {
 
 /// wait_for_events(poller, sockets, sets, timeout_ns) -> a list of the sockets with their events, or a failure
 ///
-/// sockets: the objects by their handles. sets: the sets of events by their numbers.
+/// sockets and sets: see Reporter.
 fn waitForEvents(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
+    return unfilled.with(Reports, waitForEventsWith, .{ reference, arguments, count });
+}
+
+fn waitForEventsWith(reports: *Reports, reference: *Object, arguments: [*]const *Object, count: isize) ?*Object {
     if (count != 4) return refer(reference, arguments, count);
     const poller = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
     const timeout_ns = numberOf(i64, arguments[3]) orelse return refer(reference, arguments, count);
-    var reports: Reports = .{};
     var code: i32 = 0;
     const found = reports.wait(poller, timeout_ns, &code);
     if (found < 0) return numbered(found, code);
     var result = Filling.make(@intCast(found)) orelse return null;
+    var reporter: Reporter = .{ .sockets = arguments[1], .sets = arguments[2] };
+    defer reporter.drop();
     for (reports.sockets[0..@intCast(found)], reports.happened[0..@intCast(found)]) |handle, happened| {
-        if (reportOf(arguments[1], arguments[2], handle, happened, 2)) |report| {
+        if (reporter.report(handle, happened, 2)) |report| {
             result.add(report);
         } else if (api.PyErr_Occurred() != null) return result.drop();
     }
@@ -512,6 +543,10 @@ const Turns = struct {
 /// receive(poller, sockets, sets, max_bytes, timeout_ns) -> a list of the sockets with their events and what was read, or a
 /// failure
 fn receive(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
+    return unfilled.with(Reports, receiveWith, .{ reference, arguments, count });
+}
+
+fn receiveWith(reports: *Reports, reference: *Object, arguments: [*]const *Object, count: isize) ?*Object {
     if (count != 5) return refer(reference, arguments, count);
     const poller = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
     const max_bytes = sizeOf(arguments[3]) orelse return refer(reference, arguments, count);
@@ -519,18 +554,19 @@ fn receive(reference: *Object, arguments: [*]const *Object, count: isize) callco
     if (max_bytes == 0 or max_bytes > read_max) return refer(reference, arguments, count);
     const nothing = newBytes(0) orelse return null;
     defer api.Py_DecRef(nothing);
-    var reports: Reports = .{};
     var code: i32 = 0;
     const found = reports.wait(poller, timeout_ns, &code);
     if (found < 0) return numbered(found, code);
     var result = Filling.make(@intCast(found)) orelse return null;
+    var reporter: Reporter = .{ .sockets = arguments[1], .sets = arguments[2] };
+    defer reporter.drop();
     var room: Room = .{ .size = max_bytes };
     defer room.drop();
     for (reports.sockets[0..@intCast(found)], reports.happened[0..@intCast(found)]) |handle, happened| {
         const reads = happened & events.data_available != 0;
         // All that is needed is there before a byte is read. Where memory ends, the next wait reports the others.
         if (reads and !room.isReady()) break;
-        const report = reportOf(arguments[1], arguments[2], handle, happened, 3) orelse {
+        const report = reporter.report(handle, happened, 3) orelse {
             if (api.PyErr_Occurred() != null) break;
             continue;
         };
@@ -582,12 +618,13 @@ const Room = struct {
 
 const Item = struct { handle: Handle, data: Buffer };
 
-/// write_many(items, kind) -> a list of what each took, or its failure
+/// write_many(items, kind) -> a list of the places of the items that were not taken wholly, with what was taken of each, or
+/// its failure
 ///
-/// items: a list of pairs of a stream, of that kind, and its data.
+/// items: a list of tuples of a stream, of that kind, and its data.
 fn writeMany(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
     if (count != 2) return refer(reference, arguments, count);
-    const size = api.PySequence_Size(arguments[0]);
+    const size = api.PyList_Size(arguments[0]);
     if (size <= 0) {
         api.PyErr_Clear();
         return refer(reference, arguments, count);
@@ -597,80 +634,118 @@ fn writeMany(reference: *Object, arguments: [*]const *Object, count: isize) call
     const items = @as([*]Item, @ptrCast(@alignCast(memory)))[0..@intCast(size)];
     var known: usize = 0;
     defer for (items[0..known]) |*item| item.data.release();
+    var reader: ItemReader = .{ .kind = arguments[1], .handle_name = api.PyUnicode_InternFromString("_handle") orelse return null };
+    defer reader.drop();
     // All of them before the first byte is written, so that a wrong one spoils nothing.
-    for (items, 0..) |*item, index| {
-        item.* = itemAt(arguments[0], @intCast(index), arguments[1]) orelse return refer(reference, arguments, count);
+    for (items, 0..) |*item, place| {
+        item.* = reader.read(arguments[0], @intCast(place)) orelse {
+            api.PyErr_Clear();
+            return refer(reference, arguments, count);
+        };
         known += 1;
     }
-    var result = Filling.make(size) orelse return null;
-    var full: Full = .{};
-    defer full.drop();
+    // As is the memory for what becomes of them, which most of the time is not needed.
+    var unfinished = Unfinished.make() orelse return null;
     var turns: Turns = .{};
-    for (items) |item| {
-        var code: i32 = 0;
-        const waits = full.has(item.handle);
+    for (items, 0..) |item, place| {
         const length: u64 = @intCast(item.data.size);
-        const taken = if (waits) 0 else turns.call(c_api.bbipc_write, .{ item.handle, item.data.start(), 0, length, &code });
-        if (!waits and taken >= 0 and taken < length) full.add(item.handle);
-        result.add(numbered(taken, code) orelse return result.drop());
+        var code: i32 = 0;
+        const taken = if (unfinished.hasFull(item.handle))
+            0
+        else
+            turns.call(c_api.bbipc_write, .{ item.handle, item.data.start(), 0, length, &code });
+        if (taken == length) continue;
+        if (!unfinished.add(place, item.handle, taken, code)) return unfinished.drop();
     }
-    return result.finish();
+    return unfinished.finish();
 }
 
-fn itemAt(items: *Object, index: isize, kind: *Object) ?Item {
-    const item = itemOfPair(items, index, kind);
-    if (item == null) api.PyErr_Clear();
-    return item;
-}
+const ItemReader = struct {
+    kind: *Object,
+    handle_name: *Object,
+    /// The last type that was found to be of that kind.
+    found: ?*Object = null,
 
-fn itemOfPair(items: *Object, index: isize, kind: *Object) ?Item {
-    const pair = api.PySequence_GetItem(items, index) orelse return null;
-    defer api.Py_DecRef(pair);
-    if (api.PySequence_Size(pair) != 2) return null;
-    const stream = api.PySequence_GetItem(pair, 0) orelse return null;
-    defer api.Py_DecRef(stream);
-    if (api.PyObject_IsInstance(stream, kind) != 1) return null;
-    const handle = api.PyObject_GetAttrString(stream, "_handle") orelse return null;
-    defer api.Py_DecRef(handle);
-    const number = numberOf(Handle, handle) orelse return null;
-    const data = api.PySequence_GetItem(pair, 1) orelse return null;
-    defer api.Py_DecRef(data);
-    return .{ .handle = number, .data = bufferOf(data, Buffer.simple) orelse return null };
-}
-
-/// The streams that have no room left: what else is meant for them must not overtake what they did not take.
-const Full = struct {
-    set: ?*Object = null,
-    /// For want of memory, all count as full.
-    is_lost: bool = false,
-
-    fn add(full: *Full, handle: Handle) void {
-        if (full.set == null) full.set = api.PySet_New(null);
-        if (full.set) |set| {
-            if (api.PyLong_FromLongLong(handle)) |key| {
-                defer api.Py_DecRef(key);
-                if (api.PySet_Add(set, key) == 0) return;
-            }
-        }
-        api.PyErr_Clear();
-        full.is_lost = true;
+    /// Null if it is none, or an unusual one; an exception may be set.
+    fn read(reader: *ItemReader, items: *Object, place: isize) ?Item {
+        const pair = api.PySequence_GetItem(items, place) orelse return null;
+        defer api.Py_DecRef(pair);
+        if (api.PyTuple_Size(pair) != 2) return null;
+        const stream = api.PyTuple_GetItem(pair, 0).?;
+        if (!reader.isStream(stream)) return null;
+        const handle = api.PyObject_GetAttr(stream, reader.handle_name) orelse return null;
+        defer api.Py_DecRef(handle);
+        return .{
+            .handle = numberOf(Handle, handle) orelse return null,
+            .data = bufferOf(api.PyTuple_GetItem(pair, 1).?, Buffer.simple) orelse return null,
+        };
     }
 
-    fn has(full: *Full, handle: Handle) bool {
-        if (full.is_lost) return true;
-        const set = full.set orelse return false;
-        if (api.PyLong_FromLongLong(handle)) |key| {
-            defer api.Py_DecRef(key);
-            const found = api.PySet_Contains(set, key);
-            if (found >= 0) return found == 1;
+    fn isStream(reader: *ItemReader, object: *Object) bool {
+        const its_type = api.PyObject_Type(object).?;
+        if (its_type == reader.found) {
+            api.Py_DecRef(its_type);
+            return true;
         }
-        api.PyErr_Clear();
-        full.is_lost = true;
+        if (api.PyObject_IsInstance(object, reader.kind) != 1) {
+            api.Py_DecRef(its_type);
+            return false;
+        }
+        if (reader.found) |before| api.Py_DecRef(before);
+        reader.found = its_type;
         return true;
     }
 
-    fn drop(full: *Full) void {
-        if (full.set) |set| api.Py_DecRef(set);
+    fn drop(reader: *ItemReader) void {
+        if (reader.found) |its_type| api.Py_DecRef(its_type);
+        api.Py_DecRef(reader.handle_name);
+    }
+};
+
+/// What was not taken wholly. What else is meant for a stream without room must not overtake that.
+const Unfinished = struct {
+    /// Pairs of a place and a result.
+    list: *Object,
+    /// The handles of the streams without room.
+    full: ?*Object = null,
+
+    fn make() ?Unfinished {
+        return .{ .list = api.PyList_New(0) orelse return null };
+    }
+
+    /// False with an exception set.
+    fn add(unfinished: *Unfinished, place: usize, handle: Handle, taken: i64, code: i32) bool {
+        const pair = api.PyTuple_New(2) orelse return false;
+        defer api.Py_DecRef(pair);
+        _ = api.PyTuple_SetItem(pair, 0, api.PyLong_FromLongLong(@intCast(place)) orelse return false);
+        _ = api.PyTuple_SetItem(pair, 1, numbered(taken, code) orelse return false);
+        if (api.PyList_Append(unfinished.list, pair) != 0) return false;
+        if (taken < 0) return true;
+        if (unfinished.full == null) unfinished.full = api.PySet_New(null) orelse return false;
+        const key = api.PyLong_FromLongLong(handle) orelse return false;
+        defer api.Py_DecRef(key);
+        return api.PySet_Add(unfinished.full.?, key) == 0;
+    }
+
+    fn hasFull(unfinished: *Unfinished, handle: Handle) bool {
+        const full = unfinished.full orelse return false;
+        const key = api.PyLong_FromLongLong(handle) orelse {
+            // For want of memory, all count as full.
+            api.PyErr_Clear();
+            return true;
+        };
+        defer api.Py_DecRef(key);
+        return api.PySet_Contains(full, key) == 1;
+    }
+
+    fn finish(unfinished: *Unfinished) ?*Object {
+        if (unfinished.full) |full| api.Py_DecRef(full);
+        return unfinished.list;
+    }
+
+    fn drop(unfinished: *Unfinished) ?*Object {
+        api.Py_DecRef(unfinished.finish().?);
+        return null;
     }
 };
 

@@ -595,6 +595,7 @@ def soak_threads(seconds: str) -> None:
 RELEASING = """
 import ctypes, os, runpy, sys
 ctypes.PyDLL = ctypes.CDLL
+os.environ["BBIPC_CALLS"] = "ctypes"
 del sys.argv[0]
 sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")

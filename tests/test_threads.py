@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import inspect
 import os
 import sys
 import threading
@@ -666,6 +667,18 @@ class Interleaving:
         self._thread.join(0.2)
 
 
+#: Where these are built-in methods, nothing comes into the middle of them.
+BUILT_IN = (
+    {Scene.write, Scene.write_bytearray, Scene.write_view, Scene.read_into_bytearray, Scene.read_into_view}
+    if not inspect.isfunction(StreamSocket.write)
+    else set()
+)
+
+
+def least_instructions(interrupted: Callable[[Scene], None], in_python: int) -> int:
+    return 0 if interrupted in BUILT_IN else in_python
+
+
 def interleaving_name(case: object) -> str | None:
     if isinstance(case, list):
         return " ".join(step.__name__ for step in case) or "nothing"
@@ -693,7 +706,7 @@ def test_a_call_that_comes_between(
             scene.close()
         assert open_handles() == handles_before
         if not interleaving.happened:
-            assert at > 10, "nothing was interrupted"
+            assert at > least_instructions(interrupted, 10), "nothing was interrupted"
             return
 
 
@@ -733,7 +746,7 @@ def test_a_call_that_is_interrupted_can_be_made_again(
                 step(scene)
             stopping = Stopping(partial(interrupted, scene), at, interrupt, "line")
             if not stopping.stopped:
-                assert at > 3, "nothing was interrupted"
+                assert at > least_instructions(interrupted, 3), "nothing was interrupted"
                 return
             assert type(stopping.error) is KeyboardInterrupt
             # It may have come to that already.

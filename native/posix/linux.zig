@@ -225,7 +225,12 @@ pub fn pollNow(entry: *pollfd) isize {
 
 pub fn monotonicNs() u64 {
     var time: linux.timespec = undefined;
-    // Not linux.clock_gettime: it looks for the vDSO with libc's getauxval, which the library must not need.
+    if (@sizeOf(usize) == 8) {
+        // Without a system call (vdso(7)): every wait with a timeout asks.
+        const result = signed(linux.clock_gettime(.MONOTONIC, &time));
+        std.debug.assert(result == 0);
+        return nanosecondsOf(time);
+    }
     const number = if (@hasField(linux.SYS, "clock_gettime")) .clock_gettime else .clock_gettime64;
     const clock = @backingInt(linux.CLOCK.MONOTONIC);
     const result = signed(linux.syscall2(number, clock, @intFromPtr(&time)));
@@ -239,6 +244,24 @@ pub fn monotonicNs() u64 {
     return nanosecondsOf(time);
 }
 
+/// Zig looks for the vDSO with libc's getauxval, which the library must not need. In a program it has its own.
+fn auxiliaryValue(kind: usize) callconv(.c) usize {
+    const file = signed(linux.open("/proc/self/auxv", .{ .CLOEXEC = true }, 0));
+    if (file < 0) return 0;
+    defer close(@intCast(file));
+    var vector: [64]std.elf.Auxv = undefined;
+    const size = signed(linux.read(@intCast(file), @ptrCast(&vector), @sizeOf(@TypeOf(vector))));
+    if (size < 0) return 0;
+    for (vector[0 .. @as(usize, @intCast(size)) / @sizeOf(std.elf.Auxv)]) |entry| {
+        if (entry.a_type == kind) return entry.a_un.a_val;
+    }
+    return 0;
+}
+
+comptime {
+    if (builtin.output_mode == .Lib) @export(&auxiliaryValue, .{ .name = "getauxval", .visibility = .hidden });
+}
+
 fn nanosecondsOf(time: anytype) u64 {
     return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
 }
@@ -249,9 +272,51 @@ pub fn threadId() ThreadId {
     return linux.gettid();
 }
 
+/// The process's number, asked for once: every use of a poller compares it.
 pub fn processId() i32 {
-    return linux.getpid();
+    const memory = known_process.memory.load(.acquire) orelse return known_process.first();
+    const known = memory.load(.monotonic);
+    if (known != 0) return known;
+    const id = linux.getpid();
+    memory.store(id, .monotonic);
+    return id;
 }
+
+/// Memory that is zero again in a child made by fork(), whoever made it: also where no handler of ours runs.
+const known_process = struct {
+    const Memory = std.atomic.Value(i32);
+
+    var memory: std.atomic.Value(?*Memory) = .init(null);
+    var is_lacking: std.atomic.Value(bool) = .init(false);
+
+    fn first() i32 {
+        if (!is_lacking.load(.monotonic)) {
+            if (make()) |made| {
+                if (memory.cmpxchgStrong(null, made, .acq_rel, .acquire) != null) free(made);
+            } else is_lacking.store(true, .monotonic);
+        }
+        return linux.getpid();
+    }
+
+    fn make() ?*Memory {
+        const mapped: isize = signed(linux.mmap(null, pageSize(), .{ .READ = true, .WRITE = true }, .{ .TYPE = .PRIVATE, .ANONYMOUS = true }, -1, 0));
+        if (mapped < 0) return null;
+        const page: *Memory = @ptrFromInt(@as(usize, @intCast(mapped)));
+        const wipe_on_fork = 18; // MADV_WIPEONFORK, Linux 4.14
+        // qemu-user takes any advice, and most of it does nothing there.
+        if (advise(page, 0x7fff_ffff) < 0 and advise(page, wipe_on_fork) == 0) return page;
+        free(page);
+        return null;
+    }
+
+    fn advise(page: *Memory, advice: u32) isize {
+        return signed(linux.madvise(@ptrCast(page), pageSize(), advice));
+    }
+
+    fn free(page: *Memory) void {
+        _ = linux.munmap(@ptrCast(page), pageSize());
+    }
+};
 
 /// Lets others run who may be waiting for what this thread gave up.
 pub fn yield() void {

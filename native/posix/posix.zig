@@ -81,7 +81,7 @@ pub const Selector = union(enum) {
     /// Made in place: it is too large to be copied with every wait.
     pub fn snapshot(selector: *Selector, shot: *Snapshot) status.Error!void {
         switch (selector.*) {
-            .scalable => |*one| shot.* = .{ .scalable = .{ .fd = one.fd } },
+            .scalable => |*one| shot.begin(one.fd),
             .poll => |*one| shot.* = .{ .poll = try one.snapshot() },
         }
     }
@@ -97,6 +97,12 @@ pub const Selector = union(enum) {
     pub const Snapshot = union(enum) {
         scalable: scalable.Snapshot,
         poll: poll.Snapshot,
+
+        /// Without filling the room for reports first (see unfilled.zig).
+        fn begin(shot: *Snapshot, fd: sys.Descriptor) void {
+            @setRuntimeSafety(false);
+            shot.* = .{ .scalable = .{ .fd = fd } };
+        }
 
         /// Waits for reports, at most `reports_max` of them, and at most that long (null: for ever).
         pub fn wait(

@@ -120,14 +120,13 @@ def batched_echo_server(address: str) -> None:
                     drop(stream, kept)
             else:
                 drop(stream, kept)
-        for (stream, data), written in zip(answers, bbipc.write_many(answers)):
-            if written == len(data):
-                continue
-            if isinstance(written, SocketError):
-                drop(stream, kept)
-            else:
+        for place, written in bbipc.write_many(answers):
+            stream, data = answers[place]
+            if isinstance(written, int):
                 kept[stream] = data[written:]
                 poller.set_monitored_events(stream, WRITE)
+            else:
+                drop(stream, kept)
 
 
 def write_kept(poller: Poller, stream: StreamSocket, kept: dict[StreamSocket, bytes]) -> None:
