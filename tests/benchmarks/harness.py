@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import random
+import select
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,9 @@ from typing import Any
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 NATIVE = Path(__file__).resolve().parent / "native"
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+#: How long a program may take to answer. A turn takes less than a second.
+PATIENCE_S = 20
 
 TRANSPORTS = ("tcp", "local")
 
@@ -91,6 +95,9 @@ class Program:
 
     def line(self) -> str:
         assert self._process.stdout is not None
+        # It never prints two lines at once, so none can be in the buffer.
+        if not select.select([self._process.stdout], [], [], PATIENCE_S)[0]:
+            raise BenchmarkError(f"{self} has not answered for {PATIENCE_S} seconds:\n{self.errors()}")
         line = self._process.stdout.readline()
         if not line.endswith("\n"):
             self._process.wait()
@@ -145,18 +152,20 @@ class Program:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One that is measured: how its programs are started."""
+    """One that is measured, and how its programs are started."""
 
     name: str
     #: The module in programs/, or the C program in native/.
     module: str
-    #: The function in the module, or the first argument of the C program.
-    function: str = ""
+    #: What the names of its functions begin with.
+    variant: str = ""
+    native: bool = False
     #: Modules that have to be installed.
     needs: tuple[str, ...] = ()
+    #: bbipc's calling layer.
     calls: str = "cpython"
-    native: bool = False
-    transports: tuple[str, ...] = TRANSPORTS
+    #: The event loop that coroutines run on.
+    loop: str = "asyncio"
 
 
 class Session:
@@ -196,15 +205,19 @@ class Session:
         costs, tenfold: two processes that take turns may share a processor, or wake each other's from its idle state.
         """
         if candidate.native:
-            words: list[str | Path] = [self.native(candidate.module), *([function] if function else [])]
+            words: list[str | Path] = [self.native(candidate.module), function]
         else:
-            words = [sys.executable, PROGRAMS, candidate.module, function]
+            words = [sys.executable, PROGRAMS, candidate.loop, candidate.module, candidate.variant + function]
         mine = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {self.processors[processor]})
         try:
             return Program([*words, *map(str, arguments)], {"BBIPC_CALLS": candidate.calls})
         finally:
             os.sched_setaffinity(0, mine)
+
+    def other(self, placement: str) -> int:
+        """The processor of the second of two processes."""
+        return 1 if placement == "apart" and "apart" in self.placements else 0
 
     @contextlib.contextmanager
     def programs(self) -> Iterator[Callable[..., Program]]:

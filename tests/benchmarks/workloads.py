@@ -4,47 +4,86 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from .harness import TRANSPORTS, BenchmarkError, Candidate, Comparison, Program, Session
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Effort:
     """How much is measured: enough for the documentation, or to see that everything works."""
 
-    rounds: int
-    #: How long one candidate is measured in one round.
-    turn_ns: int
-    warmup_ns: int
+    name: str
     #: How often programs are started anew, for where their memory lies decides over some percent too.
     starts: int
+    #: How many rounds are made after each start.
+    rounds: int
+    #: How long one candidate is measured in one round, and how long it warms up before that.
+    turn_ns: int
+    warmup_ns: int
+    #: Of the echo servers.
     connections: tuple[int, ...]
     sizes: tuple[int, ...]
+    #: How many connections are idle while one has data.
+    idle: tuple[int, ...]
+    #: How many idle connections memory is measured with.
+    held: int
 
 
 FULL = Effort(
-    rounds=5,
-    turn_ns=200_000_000,
-    warmup_ns=30_000_000,
+    "full",
     starts=4,
+    rounds=5,
+    turn_ns=150_000_000,
+    warmup_ns=30_000_000,
     connections=(1, 10, 100, 1000),
     sizes=(64, 1024, 65536),
+    idle=(10, 100, 1000, 10000),
+    held=5000,
 )
-QUICK = Effort(rounds=3, turn_ns=20_000_000, warmup_ns=5_000_000, starts=1, connections=(1, 100), sizes=(64, 1024))
+QUICK = Effort(
+    "quick",
+    starts=1,
+    rounds=3,
+    turn_ns=20_000_000,
+    warmup_ns=5_000_000,
+    connections=(1, 100),
+    sizes=(64, 1024),
+    idle=(10, 10000),
+    held=1000,
+)
 
 
 def installed(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [one for one in candidates if all(importlib.util.find_spec(module) for module in one.needs)]
 
 
-def bytes_text(size: int) -> str:
-    return f"{size // 1024} KiB" if size >= 1024 and size % 1024 == 0 else f"{size} B"
+# ---- Turns of programs that answer to a count ----
+
+
+def fitting_count(turn: Callable[[int], int], turn_ns: int, *, least: int = 16) -> int:
+    """How many fit into a turn, about."""
+    count = least
+    while (elapsed_ns := turn(count)) < turn_ns / 10:
+        count *= 4
+    return max(1, int(count * turn_ns / elapsed_ns))
+
+
+def turn_of(turn: Callable[[int], int], turn_ns: int, *, least: int = 16) -> Callable[[], float]:
+    """Nanoseconds for one, over as many as fit into a turn."""
+    count = fitting_count(turn, turn_ns, least=least)
+    return lambda: turn(count) / count
+
+
+def elapsed(program: Program) -> Callable[[int], int]:
+    """Nanoseconds that the program took for so many."""
+    return lambda count: program.ask(count)[0]
 
 
 # ---- One process: write and read ----
@@ -57,21 +96,6 @@ PAIR = (
 )
 
 
-def repeated(program: Program, count: int) -> Callable[[], float]:
-    """Nanoseconds for one of so many in a turn."""
-    return lambda: program.ask(count)[0] / count
-
-
-def fitting_count(program: Program, turn_ns: int) -> int:
-    """How many fit into a turn, about."""
-    count = 16
-    while True:
-        elapsed_ns = program.ask(count)[0]
-        if elapsed_ns > turn_ns / 10:
-            return max(1, int(count * turn_ns / elapsed_ns))
-        count *= 4
-
-
 def pair(session: Session, effort: Effort) -> Iterator[Comparison]:
     for transport in TRANSPORTS:
         comparison = Comparison("pair", {"transport": transport, "size": 64}, "ns", "socket")
@@ -81,16 +105,25 @@ def pair(session: Session, effort: Effort) -> Iterator[Comparison]:
                 for candidate in PAIR:
                     program = start(candidate, "pair", session.address(transport), 64)
                     program.line()
-                    turns[candidate.name] = repeated(program, fitting_count(program, effort.turn_ns // 4))
-                session.take_turns(comparison, turns, effort.rounds)
+                    # Short ones, and many: this is where the least differences count.
+                    turns[candidate.name] = turn_of(elapsed(program), effort.turn_ns // 5)
+                session.take_turns(comparison, turns, 3 * effort.rounds)
         yield comparison
 
 
-# ---- Two processes: round trips ----
+# ---- Two processes: round trips, and one way ----
 
-ROUND_TRIP = (
+BETWEEN_TWO = (
     Candidate("C", "blocking", native=True),
     Candidate("socket", "with_socket"),
+    Candidate("multiprocessing", "with_multiprocessing"),
+    Candidate("asyncio Protocol", "with_protocols"),
+    Candidate("asyncio streams", "with_streams"),
+    Candidate("uvloop Protocol", "with_protocols", loop="uvloop", needs=("uvloop",)),
+    Candidate("uvloop streams", "with_streams", loop="uvloop", needs=("uvloop",)),
+    Candidate("trio", "with_trio", needs=("trio",)),
+    Candidate("pyzmq", "with_zmq", needs=("zmq",)),
+    Candidate("pynng", "with_nng", needs=("pynng",)),
     Candidate("bbipc", "with_bbipc"),
     Candidate("bbipc, ctypes", "with_bbipc", calls="ctypes"),
 )
@@ -103,47 +136,83 @@ def round_trip(session: Session, effort: Effort) -> Iterator[Comparison]:
         for _ in range(effort.starts):
             with session.programs() as start:
                 turns = {}
-                for candidate in installed(ROUND_TRIP):
-                    names = ("server", "client") if candidate.native else ("round_trip_server", "round_trip_client")
-                    server = start(candidate, names[0], session.address(transport), 64)
-                    other = 1 if placement == "apart" else 0
-                    program = start(candidate, names[1], server.line(), 64, processor=other)
-                    program.line()
-                    turns[candidate.name] = repeated(program, fitting_count(program, effort.turn_ns))
+                for candidate in installed(BETWEEN_TWO):
+                    server = start(candidate, "round_trip_server", session.address(transport), 64)
+                    other = session.other(placement)
+                    client = start(candidate, "round_trip_client", server.line(), 64, processor=other)
+                    client.line()
+                    turns[candidate.name] = turn_of(elapsed(client), effort.turn_ns)
                 session.take_turns(comparison, turns, effort.rounds)
         yield comparison
 
 
-# ---- Echo servers ----
+#: Bytes. What is checked byte by byte, before anything is measured.
+CHECKED = 4 << 20
+
+
+def one_way(
+    session: Session, effort: Effort, workload: str, receiver_function: str, sizes: Sequence[int]
+) -> Iterator[Comparison]:
+    for transport, size in itertools.product(TRANSPORTS, sizes):
+        placement = session.placements[0]
+        parameters = {"transport": transport, "placement": placement, "size": size}
+        comparison = Comparison(workload, parameters, "ns", "socket")
+        for _ in range(effort.starts):
+            with session.programs() as start:
+                turns = {}
+                for candidate in installed(BETWEEN_TWO):
+                    receiver = start(candidate, receiver_function, session.address(transport), size)
+                    sender = start(candidate, "sender", receiver.line(), size, processor=session.other(placement))
+                    sender.line()
+                    transfer(receiver, sender, CHECKED // size, checked=True)
+                    turns[candidate.name] = turn_of(partial(transfer, receiver, sender), effort.turn_ns, least=4)
+                session.take_turns(comparison, turns, effort.rounds)
+        yield comparison
+
+
+def transfer(receiver: Program, sender: Program, count: int, *, checked: bool = False) -> int:
+    """Nanoseconds from when the sender began until the receiver had all."""
+    receiver.send(count, int(checked))
+    (start_ns,) = sender.ask(count)
+    (end_ns,) = receiver.answer()
+    return end_ns - start_ns
+
+
+def stream(session: Session, effort: Effort) -> Iterator[Comparison]:
+    return one_way(session, effort, "stream", "stream_receiver", (4096, 65536, 1048576))
+
+
+def messages(session: Session, effort: Effort) -> Iterator[Comparison]:
+    return one_way(session, effort, "messages", "message_receiver", (100,))
+
+
+# ---- Echo servers under the load generator ----
 
 ECHO = (
     Candidate("C, epoll", "epoll_server", native=True),
-    Candidate("select.epoll", "with_epoll", "echo_server"),
-    Candidate("selectors", "with_selectors", "echo_server"),
-    Candidate("asyncio Protocol", "with_asyncio", "protocol_echo_server"),
-    Candidate("asyncio streams", "with_asyncio", "streams_echo_server"),
-    Candidate("uvloop Protocol", "with_asyncio", "uvloop_protocol_echo_server", needs=("uvloop",)),
-    Candidate("uvloop streams", "with_asyncio", "uvloop_streams_echo_server", needs=("uvloop",)),
-    Candidate("trio", "with_trio", "echo_server", needs=("trio",)),
-    Candidate("bbipc", "with_bbipc", "echo_server"),
-    Candidate("bbipc, batched", "with_bbipc", "batched_echo_server"),
-    Candidate("bbipc, ctypes", "with_bbipc", "echo_server", calls="ctypes"),
-    Candidate("bbipc, batched, ctypes", "with_bbipc", "batched_echo_server", calls="ctypes"),
+    Candidate("select.epoll", "with_epoll"),
+    Candidate("selectors", "with_selectors"),
+    Candidate("asyncio Protocol", "with_protocols"),
+    Candidate("asyncio streams", "with_streams"),
+    Candidate("uvloop Protocol", "with_protocols", loop="uvloop", needs=("uvloop",)),
+    Candidate("uvloop streams", "with_streams", loop="uvloop", needs=("uvloop",)),
+    Candidate("trio", "with_trio", needs=("trio",)),
+    Candidate("bbipc", "with_bbipc"),
+    Candidate("bbipc, batched", "with_bbipc", variant="batched_"),
+    Candidate("bbipc, ctypes", "with_bbipc", calls="ctypes"),
+    Candidate("bbipc, batched, ctypes", "with_bbipc", variant="batched_", calls="ctypes"),
 )
 
 LOAD = Candidate("load", "load", native=True)
 
-
 Servers = dict[str, tuple[Program, str]]
 
 
-def start_servers(
-    session: Session, start: Callable[..., Program], candidates: Sequence[Candidate], transport: str
-) -> Servers:
+def start_servers(session: Session, start: Callable[..., Program], transport: str) -> Servers:
     """The echo servers and their addresses, by their candidates' names."""
     servers = {}
-    for candidate in candidates:
-        server = start(candidate, candidate.function, session.address(transport))
+    for candidate in installed(ECHO):
+        server = start(candidate, "echo_server", session.address(transport))
         servers[candidate.name] = server, server.line()
     return servers
 
@@ -159,12 +228,11 @@ class Load:
         self.work = Comparison(mode, parameters, "ns", "select.epoll")
         self.speed = Comparison(f"{mode}-rate", parameters, "1/s", "select.epoll")
 
-    def take_turns(self, servers: Servers, rounds: int) -> None:
+    def take_turns(self, servers: Servers) -> None:
         for name in servers:
             self.speed.values.setdefault(name, [])
-        self._session.take_turns(
-            self.work, {name: partial(self._turn, name, *server) for name, server in servers.items()}, rounds
-        )
+        turns = {name: partial(self._turn, name, *server) for name, server in servers.items()}
+        self._session.take_turns(self.work, turns, self._effort.rounds)
 
     def _turn(self, name: str, server: Program, address: str) -> float:
         parameters = self.work.parameters
@@ -177,7 +245,7 @@ class Load:
             self._effort.warmup_ns,
             self._effort.turn_ns,
             server.pid,
-            processor=1 if parameters["placement"] == "apart" else 0,
+            processor=self._session.other(parameters["placement"]),
         )
         try:
             (line,) = program.finish()
@@ -190,6 +258,21 @@ class Load:
         return server_ns / requests
 
 
+def under_load(session: Session, transport: str, loads: Sequence[Load], starts: int) -> Iterator[Comparison]:
+    for _ in range(starts):
+        with session.programs() as start:
+            servers = start_servers(session, start, transport)
+            for load in loads:
+                load.take_turns(servers)
+    for load in loads:
+        yield load.work
+        yield load.speed
+
+
+#: Connections and size of what is measured with server and load together on one processor too.
+TOGETHER = frozenset({(1, 64), (100, 64), (100, 1024)})
+
+
 def echo(session: Session, effort: Effort) -> Iterator[Comparison]:
     for transport in TRANSPORTS:
         loads = [
@@ -197,26 +280,189 @@ def echo(session: Session, effort: Effort) -> Iterator[Comparison]:
                 session,
                 effort,
                 "echo",
-                {"transport": transport, "placement": placement, "connections": n, "size": size},
+                {"transport": transport, "placement": placement, "connections": connections, "size": size},
             )
             for placement in session.placements
             for size in effort.sizes
-            for n in effort.connections
-            # The rest shows nothing else.
-            if placement == "apart" or (n, size) in {(1, 64), (100, 64), (100, 1024)}
+            for connections in effort.connections
+            if placement == session.placements[0] or (connections, size) in TOGETHER
         ]
+        yield from under_load(session, transport, loads, effort.starts)
+
+
+def connect(session: Session, effort: Effort) -> Iterator[Comparison]:
+    for transport in TRANSPORTS:
+        parameters = {"transport": transport, "placement": session.placements[0], "connections": 10, "size": 64}
+        yield from under_load(session, transport, [Load(session, effort, "connect", parameters)], effort.starts)
+
+
+# ---- Idle connections ----
+
+
+def memory(session: Session, effort: Effort) -> Iterator[Comparison]:
+    """What an echo server's resident memory grows by for each connection, one request on each."""
+    for transport in TRANSPORTS:
+        comparison = Comparison("memory", {"transport": transport, "connections": effort.held}, "B", "select.epoll")
+        turns = {
+            candidate.name: partial(memory_growth, session, candidate, transport, effort.held)
+            for candidate in installed(ECHO)
+        }
+        session.take_turns(comparison, turns, min(effort.rounds, 5))
+        yield comparison
+
+
+def memory_growth(session: Session, candidate: Candidate, transport: str, connections: int) -> float:
+    with session.programs() as start:
+        server = start(candidate, "echo_server", session.address(transport))
+        address = server.line()
+        # What is made with the first connections is not theirs.
+        start(LOAD, "idle", address, 10, 64).line()
+        before = resident(server.pid)
+        start(LOAD, "idle", address, connections, 64).line()
+        return max(1, resident(server.pid) - before) / connections
+
+
+def resident(pid: int) -> int:
+    """Bytes of the process's memory."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+        if line.startswith("Rss:"):
+            return int(line.split()[1]) * 1024
+    raise BenchmarkError(f"the kernel does not tell the memory of process {pid}")
+
+
+WATCHERS = (
+    Candidate("select.epoll", "with_epoll"),
+    Candidate("select.poll", "with_poll"),
+    Candidate("selectors", "with_selectors"),
+    Candidate("bbipc", "with_bbipc"),
+    Candidate("bbipc, ctypes", "with_bbipc", calls="ctypes"),
+)
+#: Commands of these programs.
+ACCEPT, ACCEPT_TRACED, WAIT = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """A program that watches idle connections, and the one that holds their other ends."""
+
+    program: Program
+    accepted: int
+
+    @classmethod
+    def start(
+        cls, session: Session, start: Callable[..., Program], candidate: Candidate, transport: str, idle: int, what: int
+    ) -> Watcher:
+        program = start(candidate, "watcher", session.address(transport))
+        holder = start(LOAD, "idle", program.line(), idle, 0, processor=session.other("apart"))
+        (accepted,) = program.ask(what, idle)
+        holder.line()
+        return cls(program, accepted)
+
+    def wait(self, count: int) -> int:
+        return self.program.ask(WAIT, count)[0]
+
+
+def wait(session: Session, effort: Effort) -> Iterator[Comparison]:
+    """What one wait takes that reports one of many sockets."""
+    for transport in TRANSPORTS:
+        least = effort.idle[0]
+        comparison = Comparison("wait", {"transport": transport}, "ns", f"select.epoll, {least} idle")
         for _ in range(effort.starts):
             with session.programs() as start:
-                servers = start_servers(session, start, installed(ECHO), transport)
-                for load in loads:
-                    load.take_turns(servers, effort.rounds)
-        for load in loads:
-            yield load.work
-            yield load.speed
+                turns = {}
+                for candidate, idle in itertools.product(WATCHERS, effort.idle):
+                    watcher = Watcher.start(session, start, candidate, transport, idle, ACCEPT)
+                    turns[f"{candidate.name}, {idle} idle"] = turn_of(watcher.wait, effort.turn_ns // 5)
+                session.take_turns(comparison, turns, 2 * effort.rounds)
+        yield comparison
 
 
-WORKLOADS: dict[str, Callable[[Session, Effort], Iterator[Comparison]]] = {
+def python_memory(session: Session, effort: Effort) -> Iterator[Comparison]:
+    """What Python allocates for each stream that is monitored (tracemalloc)."""
+    for transport in TRANSPORTS:
+        count = effort.idle[-1]
+        comparison = Comparison("python-memory", {"transport": transport, "connections": count}, "B", "select.epoll")
+        turns = {candidate.name: partial(traced_memory, session, candidate, transport, count) for candidate in WATCHERS}
+        session.take_turns(comparison, turns, min(effort.rounds, 3))
+        yield comparison
+
+
+def traced_memory(session: Session, candidate: Candidate, transport: str, count: int) -> float:
+    with session.programs() as start:
+        return Watcher.start(session, start, candidate, transport, count, ACCEPT_TRACED).accepted / count
+
+
+# ---- Events, and import ----
+
+EVENT_TESTS = (
+    Candidate("int &", "with_enum", variant="number_"),
+    Candidate("enum.IntFlag &", "with_enum", variant="flag_"),
+    Candidate("bbipc events.data_available", "with_bbipc", variant="event_"),
+)
+
+
+def events(session: Session, effort: Effort) -> Iterator[Comparison]:
+    comparison = Comparison("events", {}, "ns", "int &")
+    for _ in range(effort.starts):
+        with session.programs() as start:
+            turns = {}
+            for candidate in EVENT_TESTS:
+                program = start(candidate, "test", "none")
+                program.line()
+                # So many that the clock's own cost, and the loop's, don't count.
+                turns[candidate.name] = turn_of(elapsed(program), effort.turn_ns // 5, least=100_000)
+            session.take_turns(comparison, turns, 2 * effort.rounds)
+    yield comparison
+
+
+IMPORTED = {
+    "socket": "socket",
+    "selectors": "selectors",
+    "multiprocessing": "multiprocessing.connection",
+    "asyncio": "asyncio",
+    "uvloop": "uvloop",
+    "trio": "trio",
+    "pyzmq": "zmq",
+    "pynng": "pynng",
+    "bbipc": "bbipc",
+}
+
+
+def import_time(session: Session, effort: Effort) -> Iterator[Comparison]:
+    """What the import takes in a new process that has imported nothing else."""
+    comparison = Comparison("import", {}, "ns", "socket")
+    turns = {
+        name: partial(import_ns, module)
+        for name, module in IMPORTED.items()
+        if importlib.util.find_spec(module.partition(".")[0])
+    }
+    session.take_turns(comparison, turns, 1)  # for the files to be in memory
+    comparison.values.clear()
+    session.take_turns(comparison, turns, 4 * effort.rounds)
+    yield comparison
+
+
+def import_ns(module: str) -> float:
+    program = f"import time; start = time.perf_counter_ns(); import {module}; print(time.perf_counter_ns() - start)"
+    finished = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
+    if finished.returncode != 0:
+        raise BenchmarkError(f"import {module}:\n{finished.stderr}")
+    return int(finished.stdout)
+
+
+Workload = Callable[[Session, Effort], Iterator[Comparison]]
+
+#: By the names that the command takes.
+WORKLOADS: dict[str, Workload] = {
     "pair": pair,
     "round-trip": round_trip,
     "echo": echo,
+    "stream": stream,
+    "messages": messages,
+    "connect": connect,
+    "wait": wait,
+    "memory": memory,
+    "python-memory": python_memory,
+    "events": events,
+    "import": import_time,
 }

@@ -1,13 +1,13 @@
 /* The references for two processes and for one: blocking sockets in C.
 
-       blocking server ADDRESS SIZE      answers round trips, one connection at a time
-       blocking client ADDRESS SIZE      for each COUNT on its input, so many round trips
-       blocking pair ADDRESS SIZE        for each COUNT, so many times a send and a recv in one process
-       blocking receiver ADDRESS SIZE    accepts one connection; for each TOTAL CHECKED, receives so many bytes
-       blocking sender ADDRESS SIZE      for each COUNT, sends so many times SIZE bytes
+       blocking round_trip_server ADDRESS SIZE    answers, one connection at a time
+       blocking round_trip_client ADDRESS SIZE    for each COUNT on its input, so many round trips
+       blocking pair ADDRESS SIZE                 for each COUNT, so many times a send and a recv in one process
+       blocking stream_receiver ADDRESS SIZE      for each COUNT CHECKED, receives so many times SIZE bytes
+       blocking sender ADDRESS SIZE               for each COUNT, sends so many times SIZE bytes
 
-   The first line that one prints is its address, or "ready". Then each line of numbers is answered by a line: how many
-   nanoseconds it took; when the sender began; when the receiver had all, and the sum of the bytes if CHECKED is 1. */
+   The first line that one prints is its address, or "ready". Then each line of numbers is answered by how many
+   nanoseconds it took; for the last two, by when the receiver had all, and when the sender began. */
 #include "common.h"
 #include <fcntl.h>
 
@@ -23,8 +23,8 @@ static int next_line(long *first, long *second) {
     return 1;
 }
 
-static void tell(int64_t first, int64_t second) {
-    printf("%ld %ld\n", first, second);
+static void tell(int64_t nanoseconds) {
+    printf("%ld\n", nanoseconds);
     fflush(stdout);
 }
 
@@ -53,7 +53,7 @@ static void round_trips(const char *address) {
             if (!receive_all(descriptor, answer, size)) FAIL("the server has closed");
             if (memcmp(message, answer, size)) FAIL("other bytes came back than were sent");
         }
-        tell(clock_ns(CLOCK_MONOTONIC) - start_ns, 0);
+        tell(clock_ns(CLOCK_MONOTONIC) - start_ns);
     }
 }
 
@@ -77,7 +77,7 @@ static void pair(const char *text) {
         }
         int64_t elapsed_ns = clock_ns(CLOCK_MONOTONIC) - start_ns;
         if (memcmp(message, answer, size)) FAIL("other bytes came than were sent");
-        tell(elapsed_ns, 0);
+        tell(elapsed_ns);
     }
 }
 
@@ -85,19 +85,18 @@ static void receive(const char *address) {
     int descriptor = accept_from(listen_at(address));
     size_t buffer_size = size < BUFFER_MIN ? BUFFER_MIN : size;
     char *buffer = allocate(buffer_size);
-    long total, checked;
-    while (next_line(&total, &checked)) {
-        long received = 0, sum = 0;
-        while (received < total) {
-            long wanted = total - received < (long)buffer_size ? total - received : (long)buffer_size;
-            ssize_t count = CHECK(recv(descriptor, buffer, (size_t)wanted, 0));
+    long messages, checked;
+    while (next_line(&messages, &checked)) {
+        size_t due = (size_t)messages * size, received = 0;
+        while (received < due) {
+            ssize_t count = CHECK(recv(descriptor, buffer, buffer_size, 0));
             if (!count) FAIL("the sender has closed");
-            if (checked) {
-                for (ssize_t at = 0; at < count; at++) sum += (unsigned char)buffer[at];
+            for (ssize_t at = 0; checked && at < count; at++) {
+                if (buffer[at] != message[(received + (size_t)at) % size]) FAIL("other bytes came than were sent");
             }
-            received += count;
+            received += (size_t)count;
         }
-        tell(clock_ns(CLOCK_MONOTONIC), sum);
+        tell(clock_ns(CLOCK_MONOTONIC));
     }
 }
 
@@ -108,7 +107,7 @@ static void transmit(const char *address) {
     while (next_line(&count, &unused)) {
         int64_t start_ns = clock_ns(CLOCK_MONOTONIC);
         for (long at = 0; at < count; at++) send_all(descriptor, message, size);
-        tell(start_ns, 0);
+        tell(start_ns);
     }
 }
 
@@ -119,10 +118,11 @@ int main(int count, char **arguments) {
     message = allocate(size);
     answer = allocate(size);
     for (size_t at = 0; at < size; at++) message[at] = (char)(at * 7 + 1);
-    if (!strcmp(arguments[1], "server")) serve(arguments[2]);
-    if (!strcmp(arguments[1], "client")) round_trips(arguments[2]);
+    if (!strcmp(arguments[1], "round_trip_server")) serve(arguments[2]);
+    if (!strcmp(arguments[1], "round_trip_client")) round_trips(arguments[2]);
     if (!strcmp(arguments[1], "pair")) pair(arguments[2]);
-    if (!strcmp(arguments[1], "receiver")) receive(arguments[2]);
+    /* What comes is counted alike, as a stream or as messages. */
+    if (!strcmp(arguments[1], "stream_receiver") || !strcmp(arguments[1], "message_receiver")) receive(arguments[2]);
     if (!strcmp(arguments[1], "sender")) transmit(arguments[2]);
     return 0;
 }

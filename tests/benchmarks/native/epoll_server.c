@@ -71,13 +71,13 @@ static void echo(struct connection *connection) {
 
 int main(int count, char **arguments) {
     end_with_parent();
-    if (count != 2) FAIL("epoll_server ADDRESS");
+    if (count != 3) FAIL("epoll_server echo_server ADDRESS");
     struct rlimit limit;
     CHECK(getrlimit(RLIMIT_NOFILE, &limit));
     limit.rlim_cur = limit.rlim_max;
     CHECK(setrlimit(RLIMIT_NOFILE, &limit));
     selector = CHECK(epoll_create1(EPOLL_CLOEXEC));
-    int listener = listen_at(arguments[1]);
+    int listener = listen_at(arguments[2]);
     struct connection server = {.descriptor = listener};
     struct epoll_event events[EVENTS_MAX];
     CHECK(fcntl(listener, F_SETFL, O_NONBLOCK));

@@ -1,12 +1,18 @@
-"""Runs one program: ``MODULE FUNCTION ADDRESS [SIZE]``, ``with_epoll echo_server tcp`` for example."""
+"""Runs one program: ``EVENT-LOOP MODULE FUNCTION ADDRESS [SIZE]``, ``asyncio with_epoll echo_server tcp`` for example.
+
+The event loop, ``asyncio`` or ``uvloop``, is for functions that are coroutines.
+"""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 
 from control import prepare
 
-module, function, address, *numbers = sys.argv[1:]
+event_loop, module, function, address, *numbers = sys.argv[1:]
 prepare()
-getattr(importlib.import_module(module), function)(address, *map(int, numbers))
+result = getattr(importlib.import_module(module), function)(address, *map(int, numbers))
+if inspect.iscoroutine(result):
+    importlib.import_module(event_loop).run(result)

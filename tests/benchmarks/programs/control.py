@@ -7,11 +7,16 @@ a line of numbers. A program that finds anything wrong ends with an exception, a
 from __future__ import annotations
 
 import ctypes
+import gc
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+import time
+import timeit
+import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 BACKLOG = 4096
 #: How much is read at once. Every program reads as much.
@@ -43,7 +48,76 @@ def answer(*numbers: int) -> None:
 
 def message_of(size: int) -> bytes:
     """What is sent where each message is the same."""
-    return bytes((at * 7 + 1) % 256 for at in range(size))
+    period = bytes((at * 7 + 1) % 256 for at in range(256))
+    return (period * (size // 256 + 1))[:size]
+
+
+def fail(what: str) -> NoReturn:
+    raise AssertionError(what)
+
+
+class Receipt:
+    """What a receiver has got of what is due; checked byte by byte where that is asked for, in a turn of its own."""
+
+    def __init__(self, size: int, due: int, checked: int) -> None:
+        self._size = size
+        self.due = due
+        self.checked = checked
+        self.kept = bytearray()
+
+    def settle(self, end_ns: int) -> None:
+        """All has come, at that time."""
+        if self.checked and self.kept != message_of(self._size) * (len(self.kept) // self._size):
+            fail("other bytes came than were sent")
+        answer(end_ns)
+
+
+class Splitter:
+    """Makes messages of one size of the pieces that a stream delivers."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept = b""
+
+    def messages(self, data: bytes) -> list[bytes]:
+        size = self._size
+        if self._kept:
+            data = self._kept + data
+        whole = len(data) - len(data) % size
+        self._kept = data[whole:]
+        return [data[at : at + size] for at in range(0, whole, size)]
+
+
+def watch(accept_many: Callable[[int], None], wait: Callable[[int], None]) -> None:
+    """Commands to a program that watches idle connections, and one that always has data.
+
+    ``0 COUNT`` accepts so many; ``1 COUNT`` does so and tells the bytes that Python has allocated for them, which takes
+    longer; ``2 COUNT`` waits so often, and tells how many nanoseconds that took.
+    """
+    for what, count in commands():
+        if what == 2:
+            start_ns = time.perf_counter_ns()
+            wait(count)
+            answer(time.perf_counter_ns() - start_ns)
+            continue
+        if what == 1:
+            gc.collect()
+            tracemalloc.start()
+        accept_many(count)
+        if what == 1:
+            gc.collect()
+            answer(tracemalloc.get_traced_memory()[0])
+        else:
+            answer(count)
+
+
+def time_statement(statement: str, names: dict[str, Any]) -> None:
+    """For each COUNT, the nanoseconds of so many of the statement, without those of the loop."""
+    timer = timeit.Timer(statement, globals=names)
+    loop = timeit.Timer("pass")
+    announce()
+    for (count,) in commands():
+        answer(max(1, int(1e9 * (timer.timeit(count) - loop.timeit(count)))))
 
 
 def pathname_of(address: str) -> str | None:
@@ -54,6 +128,11 @@ def pathname_of(address: str) -> str | None:
 def port_of(address: str) -> int:
     """The port of ``tcp:PORT``; 0, any that is free, for ``tcp``."""
     return int(address[len("tcp:") :] or 0)
+
+
+def other_address(address: str) -> str:
+    """Where a program may listen beside its address."""
+    return "tcp" if pathname_of(address) is None else f"{address}.other"
 
 
 def listen(address: str) -> socket.socket:

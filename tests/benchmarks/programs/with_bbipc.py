@@ -7,7 +7,22 @@ import gc
 import os
 import time
 
-from control import BACKLOG, READ_SIZE, announce, answer, commands, message_of, pathname_of, port_of
+from control import (
+    BACKLOG,
+    READ_SIZE,
+    Receipt,
+    Splitter,
+    announce,
+    answer,
+    commands,
+    fail,
+    message_of,
+    other_address,
+    pathname_of,
+    port_of,
+    time_statement,
+    watch,
+)
 
 import bbipc
 from bbipc import Events, NoConnectionAvailableError, Poller, SocketError, StreamServer, StreamSocket
@@ -20,7 +35,7 @@ def check_calling_layer() -> None:
     """A figure of one layer must not be printed as that of the other."""
     asked = os.environ["BBIPC_CALLS"]
     if bbipc.calling_layer() != asked:
-        raise AssertionError(f"bbipc's calling layer is {bbipc.calling_layer()}, not {asked}")
+        fail(f"bbipc's calling layer is {bbipc.calling_layer()}, not {asked}")
 
 
 check_calling_layer()
@@ -166,7 +181,7 @@ def round_trip_client(address: str, size: int) -> None:
         for _ in range(count):
             stream.write_all(message)
             if stream.read_exactly(size) != message:
-                raise AssertionError("other bytes came back than were sent")
+                fail("other bytes came back than were sent")
         answer(time.perf_counter_ns() - start_ns)
 
 
@@ -186,5 +201,88 @@ def pair(address: str, size: int) -> None:
             read_into(buffer)
         elapsed_ns = time.perf_counter_ns() - start_ns
         if buffer != message or accepted.read_into(buffer):
-            raise AssertionError("other bytes came than were sent")
+            fail("other bytes came than were sent")
         answer(elapsed_ns)
+
+
+def sender(address: str, size: int) -> None:
+    stream = connect(address)
+    message = message_of(size)
+    announce()
+    for (count,) in commands():
+        start_ns = time.monotonic_ns()
+        for _ in range(count):
+            stream.write_all(message)
+        answer(start_ns)
+
+
+def stream_receiver(address: str, size: int) -> None:
+    with listen(address) as server:
+        announce(address_of(server))
+        stream = accept(server)
+    buffer = bytearray(max(size, READ_SIZE))
+    for count, checked in commands():
+        receipt = Receipt(size, count * size, checked)
+        while receipt.due:
+            received = stream.read_into(buffer)
+            if not received:
+                await_data(stream)
+                continue
+            if checked:
+                receipt.kept += buffer[:received]
+            receipt.due -= received
+        receipt.settle(time.monotonic_ns())
+
+
+def message_receiver(address: str, size: int) -> None:
+    with listen(address) as server:
+        announce(address_of(server))
+        stream = accept(server)
+    splitter = Splitter(size)
+    for count, checked in commands():
+        receipt = Receipt(size, count, checked)
+        while receipt.due:
+            data = stream.read(READ_SIZE)
+            if not data:
+                await_data(stream)
+                continue
+            messages = splitter.messages(data)
+            if checked:
+                receipt.kept += b"".join(messages)
+            receipt.due -= len(messages)
+        receipt.settle(time.monotonic_ns())
+
+
+def await_data(stream: StreamSocket) -> None:
+    if not bbipc.poll_socket(stream, READ).data_available:
+        fail("the sender has closed")
+
+
+# ---- Many idle streams, and events ----
+
+
+def watcher(address: str) -> None:
+    server = listen(address)
+    announce(address_of(server))
+    poller = bbipc.make_poller()
+
+    def accept_many(count: int) -> None:
+        for _ in range(count):
+            poller.monitor_socket(accept(server), READ)
+
+    with listen(other_address(address)) as active:
+        connecting = connect(address_of(active))
+        poller.monitor_socket(accept(active), READ)
+    connecting.write_all(b"!")
+
+    def wait(count: int) -> None:
+        wait_for_events = poller.wait_for_events
+        for _ in range(count):
+            wait_for_events()
+
+    watch(accept_many, wait)
+    poller.close()
+
+
+def event_test(_address: str) -> None:
+    time_statement("events.data_available", {"events": READ})

@@ -6,7 +6,7 @@ import select
 import socket
 from select import EPOLLIN, EPOLLOUT
 
-from control import READ_SIZE, address_of, announce, listen, no_delay
+from control import READ_SIZE, address_of, announce, connect, listen, no_delay, other_address, watch
 
 
 def echo_server(address: str) -> None:
@@ -67,3 +67,32 @@ def accept_all(listener: socket.socket, epoll: select.epoll, connections: dict[i
         no_delay(connection)
         connections[connection.fileno()] = connection
         epoll.register(connection, EPOLLIN)
+
+
+def watcher(address: str) -> None:
+    listener = listen(address)
+    epoll = select.epoll()
+    connections: dict[int, socket.socket] = {}
+
+    def accept_one(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.setblocking(False)
+        connections[connection.fileno()] = connection
+        epoll.register(connection, EPOLLIN)
+
+    def accept_many(count: int) -> None:
+        for _ in range(count):
+            accept_one(listener)
+
+    announce(address_of(listener))
+    with listen(other_address(address)) as active:
+        connecting = connect(address_of(active))
+        accept_one(active)
+    connecting.sendall(b"!")
+
+    def wait(count: int) -> None:
+        poll = epoll.poll
+        for _ in range(count):
+            poll()
+
+    watch(accept_many, wait)

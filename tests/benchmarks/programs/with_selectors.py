@@ -6,7 +6,7 @@ import selectors
 import socket
 from selectors import EVENT_READ, EVENT_WRITE
 
-from control import READ_SIZE, address_of, announce, listen, no_delay
+from control import READ_SIZE, address_of, announce, connect, listen, no_delay, other_address, watch
 
 
 class Client:
@@ -71,3 +71,30 @@ def accept_all(listener: socket.socket, selector: selectors.BaseSelector) -> Non
         connection.setblocking(False)
         no_delay(connection)
         selector.register(connection, EVENT_READ, Client())
+
+
+def watcher(address: str) -> None:
+    listener = listen(address)
+    selector = selectors.DefaultSelector()
+
+    def accept_one(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        connection.setblocking(False)
+        selector.register(connection, EVENT_READ)
+
+    def accept_many(count: int) -> None:
+        for _ in range(count):
+            accept_one(listener)
+
+    announce(address_of(listener))
+    with listen(other_address(address)) as active:
+        connecting = connect(address_of(active))
+        accept_one(active)
+    connecting.sendall(b"!")
+
+    def wait(count: int) -> None:
+        select = selector.select
+        for _ in range(count):
+            select()
+
+    watch(accept_many, wait)

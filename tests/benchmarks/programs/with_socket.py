@@ -6,7 +6,20 @@ import gc
 import socket
 import time
 
-from control import address_of, announce, answer, commands, connect, listen, message_of, no_delay
+from control import (
+    READ_SIZE,
+    Receipt,
+    Splitter,
+    address_of,
+    announce,
+    answer,
+    commands,
+    connect,
+    fail,
+    listen,
+    message_of,
+    no_delay,
+)
 
 
 def accept(listener: socket.socket) -> socket.socket:
@@ -45,7 +58,7 @@ def round_trip_client(address: str, size: int) -> None:
         for _ in range(count):
             connection.sendall(message)
             if receive_exactly(connection, size) != message:
-                raise AssertionError("other bytes came back than were sent")
+                fail("other bytes came back than were sent")
         answer(time.perf_counter_ns() - start_ns)
 
 
@@ -68,5 +81,49 @@ def pair(address: str, size: int) -> None:
             recv_into(buffer)
         elapsed_ns = time.perf_counter_ns() - start_ns
         if buffer != message:
-            raise AssertionError("other bytes came than were sent")
+            fail("other bytes came than were sent")
         answer(elapsed_ns)
+
+
+# ---- One way ----
+
+
+def sender(address: str, size: int) -> None:
+    connection = connect(address)
+    message = message_of(size)
+    announce()
+    for (count,) in commands():
+        start_ns = time.monotonic_ns()
+        for _ in range(count):
+            connection.sendall(message)
+        answer(start_ns)
+
+
+def stream_receiver(address: str, size: int) -> None:
+    listener = listen(address)
+    announce(address_of(listener))
+    connection = accept(listener)
+    buffer = bytearray(max(size, READ_SIZE))
+    for count, checked in commands():
+        receipt = Receipt(size, count * size, checked)
+        while receipt.due:
+            received = connection.recv_into(buffer) or fail("the sender has closed")
+            if checked:
+                receipt.kept += buffer[:received]
+            receipt.due -= received
+        receipt.settle(time.monotonic_ns())
+
+
+def message_receiver(address: str, size: int) -> None:
+    listener = listen(address)
+    announce(address_of(listener))
+    connection = accept(listener)
+    splitter = Splitter(size)
+    for count, checked in commands():
+        receipt = Receipt(size, count, checked)
+        while receipt.due:
+            messages = splitter.messages(connection.recv(READ_SIZE) or fail("the sender has closed"))
+            if checked:
+                receipt.kept += b"".join(messages)
+            receipt.due -= len(messages)
+        receipt.settle(time.monotonic_ns())
