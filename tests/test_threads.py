@@ -669,7 +669,15 @@ class Interleaving:
 
 #: Where these are built-in methods, nothing comes into the middle of them.
 BUILT_IN = (
-    {Scene.write, Scene.write_bytearray, Scene.write_view, Scene.read_into_bytearray, Scene.read_into_view}
+    {
+        Scene.read_exactly,
+        Scene.read_into_bytearray,
+        Scene.read_into_view,
+        Scene.write,
+        Scene.write_all,
+        Scene.write_bytearray,
+        Scene.write_view,
+    }
     if not inspect.isfunction(StreamSocket.write)
     else set()
 )
