@@ -188,7 +188,9 @@ class Session:
         if name not in self._compiled:
             program = self._directory / name
             command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-o", str(program), str(NATIVE / f"{name}.c")]
-            built = subprocess.run(command, capture_output=True, text=True, check=False)
+            # Not in the tree, where the compiler would put it.
+            environment = {"ZIG_LOCAL_CACHE_DIR": str(self._directory / "zig"), **os.environ}
+            built = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             if built.returncode != 0:
                 raise BenchmarkError(f"{name}.c does not compile:\n{built.stderr}")
             self._compiled[name] = program
