@@ -39,7 +39,7 @@ ALWAYS = {"C, epoll", "select.epoll", "selectors", "asyncio Protocol", "asyncio 
 
 def test_least_run_from_end_to_end(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     effort = dataclasses.replace(
-        QUICK, rounds=1, turn_ns=2_000_000, warmup_ns=1_000_000, connections=(3,), sizes=(1024,), idle=(1,)
+        QUICK, rounds=1, turn_ns=2_000_000, warmup_ns=1_000_000, connections=(3,), sizes=(1024,)
     )
     results = measure(effort, ["pair", "echo", "events"])
     for comparison in results.comparisons:

@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -233,7 +233,7 @@ class Session:
 
             yield start
 
-    def take_turns(self, comparison: Comparison, turns: dict[str, Callable[[], float]], rounds: int) -> None:
+    def take_turns(self, comparison: Comparison, turns: Mapping[str, Callable[[], float]], rounds: int) -> None:
         """Measures every candidate in every round."""
         names = list(turns)
         for name in names:

@@ -55,7 +55,7 @@ QUICK = Effort(
     warmup_ns=5_000_000,
     connections=(1, 100),
     sizes=(64, 1024),
-    idle=(10, 2000),
+    idle=(10, 10000),
     held=1000,
 )
 
@@ -382,7 +382,7 @@ def wait(session: Session, effort: Effort) -> Iterator[Comparison]:
 def python_memory(session: Session, effort: Effort) -> Iterator[Comparison]:
     """What Python allocates for each stream that is monitored (tracemalloc)."""
     for transport in TRANSPORTS:
-        count = effort.idle[-1]
+        count = effort.held
         comparison = Comparison("python-memory", {"transport": transport, "connections": count}, "B", "select.epoll")
         turns = {candidate.name: partial(traced_memory, session, candidate, transport, count) for candidate in WATCHERS}
         session.take_turns(comparison, turns, min(effort.rounds, 3))
