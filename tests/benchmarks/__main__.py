@@ -9,30 +9,29 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .harness import ROOT, BenchmarkError, Comparison, Session
+from .harness import ROOT, BenchmarkError, Session
 from .report import conditions_text, page, terminal_report, workload_title
 from .results import Results, describe_machine
 from .workloads import FULL, QUICK, WORKLOADS, Effort
 
 
-def measure(effort: Effort, names: Sequence[str]) -> Results:
-    """Runs the workloads."""
-    results = Results(effort.name, describe_machine())
+def measure(effort: Effort, names: Sequence[str], store: Path | None = None) -> Results:
+    """Runs the workloads. What has been measured is stored at once, so that a failure does not lose it."""
+    rounds = (
+        f"starts of the programs: {effort.starts}; rounds after each: {effort.rounds} or more;"
+        f" a turn: {effort.turn_ns / 1e6:g} ms or less"
+    )
+    results = Results(effort.name, {**describe_machine(), "Rounds": rounds})
     began = time.monotonic()
-
-    def tell(what: str) -> None:
-        print(f"{time.monotonic() - began:6.0f} s  {what}", file=sys.stderr, flush=True)
-
-    def keep(comparison: Comparison) -> None:
-        results.comparisons.append(comparison)
-        conditions = conditions_text(comparison.parameters)
-        tell(workload_title(comparison.workload) + (f": {conditions}" if conditions else ""))
-
     with tempfile.TemporaryDirectory(prefix="bbipc-benchmarks-") as directory:
         session = Session(Path(directory))
         for name in names:
             for comparison in WORKLOADS[name](session, effort):
-                keep(comparison)
+                results.comparisons.append(comparison)
+                if store:
+                    results.save(store)
+                what = f"{workload_title(comparison.workload)}: {conditions_text(comparison.parameters)}"
+                print(f"{time.monotonic() - began:6.0f} s  {what}", file=sys.stderr, flush=True)
     return results
 
 
@@ -61,22 +60,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--write", action="store_true", help="writes docs/benchmarks.md, and docs/benchmarks/ with pictures and results"
     )
-    parser.add_argument("--docs", metavar="DIRECTORY", type=Path, default=ROOT / "docs", help="where --write writes")
+    parser.add_argument("--docs", metavar="DIRECTORY", type=Path, help="where --write writes instead of docs/")
     options = parser.parse_args(arguments)
+    if options.write and not options.docs and (options.quick or options.only):
+        parser.error("the documentation takes a whole run: use --write with --docs, or neither --quick nor --only")
     if options.stored:
         results = Results.load(options.stored)
     elif not sys.platform.startswith("linux"):
         parser.error("the benchmarks are for Linux: they bind processes to processors, and read /proc")
     else:
         try:
-            results = measure(QUICK if options.quick else FULL, options.only or list(WORKLOADS))
+            results = measure(QUICK if options.quick else FULL, options.only or list(WORKLOADS), options.json)
         except BenchmarkError as error:
             sys.exit(f"{parser.prog}: {error}")
-    if options.json:
-        results.save(options.json)
     print(terminal_report(results))
     if options.write:
-        write(results, options.docs)
+        write(results, options.docs or ROOT / "docs")
 
 
 if __name__ == "__main__":

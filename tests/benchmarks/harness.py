@@ -26,7 +26,7 @@ NATIVE = Path(__file__).resolve().parent / "native"
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: How long a program may take to answer. A turn takes less than a second.
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 TRANSPORTS = ("tcp", "local")
 
