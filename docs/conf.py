@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import os
 import re
 from typing import Any
+
+# Before the import, which looks at it: the reference shows the methods in Python. Built-in ones tell their parameters,
+# but not the types of these.
+os.environ["BBIPC_CALLS"] = "ctypes"
 
 import bbipc
 

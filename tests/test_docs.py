@@ -293,6 +293,9 @@ def test_documentation_builds_without_a_warning(directory: Path) -> None:
         value = getattr(bbipc, name)
         if isinstance(value, type) and value is not bbipc.Events:
             assert {f"{name}.{member}" for member in public_members(value)} <= shown
+    # A built-in method would show no types.
+    (signature,) = re.findall(r'id="bbipc\.StreamSocket\.read_into".*?</dt>', reference, re.DOTALL)
+    assert "Buffer" in signature
 
 
 def test_there_are_pictures() -> None:
