@@ -47,9 +47,6 @@ _METHODS = {
     "write_all": "($self, data, timeout=None)",
 }
 
-#: What the built-in methods refer to.
-_documentation: list[bytes] = []
-
 
 class NotAvailable(Exception):  # noqa: N818 - it is no error: there is another way
     """This Python has no such built-in functions."""
@@ -85,6 +82,5 @@ def give_methods(streams: type[Any]) -> None:
             method = _ffi.cpython_method(streams, name.encode("ascii"), text)
         except ValueError:
             return
-        _documentation.append(text)
         setattr(streams, f"_python_{name}", in_python)
         setattr(streams, name, method)

@@ -16,6 +16,7 @@ const c_api = @import("c_api.zig");
 const deadlines = @import("deadline.zig");
 const events = @import("events.zig");
 const status = @import("status.zig");
+const sys = @import("platform.zig").sys;
 const unfilled = @import("unfilled.zig");
 
 const Handle = i64;
@@ -752,7 +753,7 @@ const Unfinished = struct {
 
 const MethodFunction = fn (stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object;
 
-/// Their documentation is the package's, and is kept by it.
+/// Their documentation is the package's, copied once: the methods of another copy of the package have the same.
 var methods = [_]Method{
     streamMethod("read_exactly", &readExactlyMethod),
     streamMethod("read_into", &readIntoMethod),
@@ -774,7 +775,12 @@ pub fn method(class: *anyopaque, name: [*:0]const u8, documentation: [*:0]const 
     for (&methods) |*one| {
         if (std.mem.orderZ(u8, one.name, name) != .eq) continue;
         handle_name = api.PyUnicode_InternFromString("_handle") orelse return null;
-        one.documentation = documentation;
+        if (one.documentation == null) {
+            const text = std.mem.span(documentation);
+            const copy = sys.allocator.allocSentinel(u8, text.len, 0) catch return null;
+            @memcpy(copy, text);
+            one.documentation = copy.ptr;
+        }
         return api.PyDescr_NewMethod(@ptrCast(class), one);
     }
     return null;
