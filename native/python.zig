@@ -557,9 +557,11 @@ fn receiveWith(reports: *Reports, reference: *Object, arguments: [*]const *Objec
     var code: i32 = 0;
     const found = reports.wait(poller, timeout_ns, &code);
     if (found < 0) return numbered(found, code);
-    var result = Filling.make(@intCast(found)) orelse return null;
     var reporter: Reporter = .{ .sockets = arguments[1], .sets = arguments[2] };
     defer reporter.drop();
+    // The sets first: one that is new is made by Python code, which may be interrupted. Nothing has been read then.
+    for (reports.happened[0..@intCast(found)]) |happened| _ = reporter.setOf(happened) orelse return null;
+    var result = Filling.make(@intCast(found)) orelse return null;
     var room: Room = .{ .size = max_bytes };
     defer room.drop();
     for (reports.sockets[0..@intCast(found)], reports.happened[0..@intCast(found)]) |handle, happened| {
@@ -571,6 +573,10 @@ fn receiveWith(reports: *Reports, reference: *Object, arguments: [*]const *Objec
             continue;
         };
         const data = (if (reads) room.read(handle) else null) orelse blk: {
+            if (reads and api.PyErr_Occurred() != null) {
+                api.Py_DecRef(report);
+                return result.drop();
+            }
             api.Py_IncRef(nothing);
             break :blk nothing;
         };
@@ -595,7 +601,8 @@ const Room = struct {
         return room.bytes != null;
     }
 
-    /// Null if nothing is there, or it can't be read: the next call for that stream tells why.
+    /// Null if nothing is there, or it can't be read: the next call for that stream tells why. With an exception set, what was
+    /// read is lost, for there was neither memory for a copy nor could the room be made smaller.
     fn read(room: *Room, handle: Handle) ?*Object {
         const bytes = room.bytes.?;
         var code: i32 = 0;
