@@ -87,9 +87,11 @@ const Api = struct {
     PyDescr_NewMethod: *const fn (*Object, *const Method) callconv(.c) ?*Object,
     PyDict_New: *const fn () callconv(.c) ?*Object,
     PyErr_Clear: *const fn () callconv(.c) void,
+    PyErr_ExceptionMatches: *const fn (*Object) callconv(.c) c_int,
     PyErr_Occurred: *const fn () callconv(.c) ?*Object,
     PyEval_RestoreThread: *const fn (?*anyopaque) callconv(.c) void,
     PyEval_SaveThread: *const fn () callconv(.c) ?*anyopaque,
+    PyExc_Exception: **Object,
     PyInterpreterState_Get: *const fn () callconv(.c) *anyopaque,
     PyInterpreterState_GetID: *const fn (*anyopaque) callconv(.c) i64,
     PyList_Append: *const fn (*Object, *Object) callconv(.c) c_int,
@@ -184,6 +186,7 @@ pub fn function(name: [*:0]const u8, reference: *anyopaque) ?*anyopaque {
 
 /// Has the reference deal with arguments that are not the usual ones.
 fn refer(reference: *Object, arguments: [*]const *Object, count: isize) ?*Object {
+    if (!forgets()) return null;
     const all = api.PyTuple_New(count) orelse return null;
     defer api.Py_DecRef(all);
     for (arguments[0..@intCast(count)], 0..) |argument, index| {
@@ -193,17 +196,23 @@ fn refer(reference: *Object, arguments: [*]const *Object, count: isize) ?*Object
     return api.PyObject_CallObject(reference, all);
 }
 
-/// Null, with no exception set, for what is no int or does not fit.
+/// Forgets an exception that says that an argument is unusual: the reference raises it again. False for one that is to end
+/// more than a call, such as Ctrl-C's, which comes while an argument's own code runs.
+fn forgets() bool {
+    if (api.PyErr_Occurred() == null) return true;
+    if (api.PyErr_ExceptionMatches(api.PyExc_Exception.*) == 0) return false;
+    api.PyErr_Clear();
+    return true;
+}
+
+/// Null for what is no int or does not fit; an exception may be set.
 fn numberOf(comptime Number: type, object: *Object) ?Number {
     const number = api.PyLong_AsLongLong(object);
-    if (number == -1 and api.PyErr_Occurred() != null) {
-        api.PyErr_Clear();
-        return null;
-    }
+    if (number == -1 and api.PyErr_Occurred() != null) return null;
     return std.math.cast(Number, number);
 }
 
-/// A size or a place in a buffer.
+/// A size or a place in a buffer. Null, with no exception set, for what is none.
 fn sizeOf(object: *Object) ?usize {
     const size = api.PyLong_AsSsize_t(object);
     if (size >= 0) return @intCast(size);
@@ -211,22 +220,19 @@ fn sizeOf(object: *Object) ?usize {
     return null;
 }
 
+/// Null with an exception set.
 fn isTrue(object: *Object) ?bool {
     return switch (api.PyObject_IsTrue(object)) {
         0 => false,
         1 => true,
-        else => {
-            api.PyErr_Clear();
-            return null;
-        },
+        else => null,
     };
 }
 
+/// Null with an exception set.
 fn bufferOf(object: *Object, flags: c_int) ?Buffer {
     var buffer: Buffer = undefined;
-    if (api.PyObject_GetBuffer(object, &buffer, flags) == 0) return buffer;
-    api.PyErr_Clear();
-    return null;
+    return if (api.PyObject_GetBuffer(object, &buffer, flags) == 0) buffer else null;
 }
 
 const Range = struct { start: usize, end: usize };
@@ -632,10 +638,7 @@ const Item = struct { handle: Handle, data: Buffer };
 fn writeMany(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
     if (count != 2) return refer(reference, arguments, count);
     const size = api.PyList_Size(arguments[0]);
-    if (size <= 0) {
-        api.PyErr_Clear();
-        return refer(reference, arguments, count);
-    }
+    if (size <= 0) return refer(reference, arguments, count);
     const memory = api.PyMem_Malloc(@as(usize, @intCast(size)) * @sizeOf(Item)) orelse return refer(reference, arguments, count);
     defer api.PyMem_Free(memory);
     const items = @as([*]Item, @ptrCast(@alignCast(memory)))[0..@intCast(size)];
@@ -645,10 +648,7 @@ fn writeMany(reference: *Object, arguments: [*]const *Object, count: isize) call
     defer reader.drop();
     // All of them before the first byte is written, so that a wrong one spoils nothing.
     for (items, 0..) |*item, place| {
-        item.* = reader.read(arguments[0], @intCast(place)) orelse {
-            api.PyErr_Clear();
-            return refer(reference, arguments, count);
-        };
+        item.* = reader.read(arguments[0], @intCast(place)) orelse return refer(reference, arguments, count);
         known += 1;
     }
     // As is the memory for what becomes of them, which most of the time is not needed.
@@ -785,6 +785,7 @@ pub fn method(class: *anyopaque, name: [*:0]const u8, documentation: [*:0]const 
 
 /// Has the method of this name, in Python, deal with arguments that are not the usual ones.
 fn referMethod(comptime name: [*:0]const u8, stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) ?*Object {
+    if (!forgets()) return null;
     const reference = api.PyObject_GetAttrString(stream, name) orelse return null;
     defer api.Py_DecRef(reference);
     const positional = api.PyTuple_New(count) orelse return null;
@@ -822,25 +823,23 @@ const Piece = struct {
     buffer: Buffer,
     range: Range,
 
-    /// Null for unusual arguments, which are (buffer, start=0, end=None) else.
+    /// Null for unusual arguments, which are (buffer, start=0, end=None) else; an exception may be set.
     fn of(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object, flags: c_int) ?Piece {
         if (keywords != null or count < 1 or count > 3) return null;
-        const attribute = api.PyObject_GetAttr(stream, handle_name) orelse {
-            api.PyErr_Clear();
-            return null;
-        };
-        const handle = numberOf(Handle, attribute);
+        const attribute = api.PyObject_GetAttr(stream, handle_name) orelse return null;
+        const number = numberOf(Handle, attribute);
         api.Py_DecRef(attribute);
+        const handle = number orelse return null;
         var buffer = bufferOf(arguments[0], flags) orelse return null;
         const range: ?Range = if (count == 1)
             .{ .start = 0, .end = @intCast(buffer.size) }
         else
             rangeOf(arguments[1], if (count > 2) arguments[2] else api._Py_NoneStruct, &buffer);
-        if (handle == null or range == null) {
+        if (range == null) {
             buffer.release();
             return null;
         }
-        return .{ .handle = handle.?, .buffer = buffer, .range = range.? };
+        return .{ .handle = handle, .buffer = buffer, .range = range.? };
     }
 
     fn isMuch(piece: *const Piece) bool {

@@ -592,7 +592,7 @@ def main() -> None:
         failures = leaking_cases(scene, functions, list(functions))
     else:
         count = sum(fail_allocations(scene, case, functions[case.name]) for case in memory_cases(scene))
-        assert count > 100, count
+        assert count > 50, count
     print("".join(f"{one}\n" for one in failures), end="")
     scene.close()
     sys.exit(bool(failures))
