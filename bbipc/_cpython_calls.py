@@ -45,9 +45,6 @@ _METHODS = {
     "write": "($self, data, start=0, end=None)",
 }
 
-#: What the built-in methods refer to.
-_documentation: list[bytes] = []
-
 
 class NotAvailable(Exception):  # noqa: N818 - it is no error: there is another way
     """This Python has no such built-in functions."""
@@ -83,6 +80,5 @@ def give_methods(streams: type[Any]) -> None:
             method = _ffi.cpython_method(streams, name.encode("ascii"), text)
         except ValueError:
             return
-        _documentation.append(text)
         setattr(streams, f"_python_{name}", in_python)
         setattr(streams, name, method)

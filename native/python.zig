@@ -760,7 +760,8 @@ const Unfinished = struct {
 
 const MethodFunction = fn (stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object;
 
-/// Their documentation is the package's, and is kept by it.
+/// Their documentation is the package's, kept for as long as the process lives: a program may import the package again, and
+/// the classes of both copies have these methods.
 var methods = [_]Method{ streamMethod("read_into", &readIntoMethod), streamMethod("write", &writeMethod) };
 
 /// The name of the attribute with a stream's handle. The main interpreter's, for whose classes alone the methods are, and
@@ -777,10 +778,17 @@ pub fn method(class: *anyopaque, name: [*:0]const u8, documentation: [*:0]const 
     for (&methods) |*one| {
         if (std.mem.orderZ(u8, one.name, name) != .eq) continue;
         handle_name = api.PyUnicode_InternFromString("_handle") orelse return null;
-        one.documentation = documentation;
+        if (one.documentation == null) one.documentation = copyOf(documentation) orelse return null;
         return api.PyDescr_NewMethod(@ptrCast(class), one);
     }
     return null;
+}
+
+fn copyOf(text: [*:0]const u8) ?[*:0]const u8 {
+    const size = std.mem.len(text) + 1;
+    const memory: [*]u8 = @ptrCast(api.PyMem_Malloc(size) orelse return null);
+    @memcpy(memory[0..size], text[0..size]);
+    return @ptrCast(memory);
 }
 
 /// Has the method of this name, in Python, deal with arguments that are not the usual ones.
