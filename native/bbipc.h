@@ -326,8 +326,9 @@ bbipc_result bbipc_cpython_bind(const uint64_t *addresses, uint64_t count);
 void *bbipc_cpython_function(const char *name, void *reference);
 
 /* A new reference to a method of this name for a class of streams, whose attribute "_handle" is the handle. NULL as above,
- * and in another than the main interpreter. documentation is copied. Where its arguments are unusual or wrong, the method
- * calls that of the same name with "_python_" in front; after a failure, "_raise" with it and with what it was about. */
+ * and in another than the main interpreter. Of each name the first documentation is copied, and serves for all. Where its
+ * arguments are unusual or wrong, the method calls that of the same name with "_python_" in front; after a failure,
+ * "_raise" with it and with what it was about. */
 void *bbipc_cpython_method(void *type, const char *name, const char *documentation);
 
 #ifdef __cplusplus

@@ -16,7 +16,6 @@ const c_api = @import("c_api.zig");
 const deadlines = @import("deadline.zig");
 const events = @import("events.zig");
 const status = @import("status.zig");
-const sys = @import("platform.zig").sys;
 const unfilled = @import("unfilled.zig");
 
 const Handle = i64;
@@ -88,9 +87,11 @@ const Api = struct {
     PyDescr_NewMethod: *const fn (*Object, *const Method) callconv(.c) ?*Object,
     PyDict_New: *const fn () callconv(.c) ?*Object,
     PyErr_Clear: *const fn () callconv(.c) void,
+    PyErr_ExceptionMatches: *const fn (*Object) callconv(.c) c_int,
     PyErr_Occurred: *const fn () callconv(.c) ?*Object,
     PyEval_RestoreThread: *const fn (?*anyopaque) callconv(.c) void,
     PyEval_SaveThread: *const fn () callconv(.c) ?*anyopaque,
+    PyExc_Exception: **Object,
     PyFloat_AsDouble: *const fn (*Object) callconv(.c) f64,
     PyFloat_FromDouble: *const fn (f64) callconv(.c) ?*Object,
     PyInterpreterState_Get: *const fn () callconv(.c) *anyopaque,
@@ -187,6 +188,7 @@ pub fn function(name: [*:0]const u8, reference: *anyopaque) ?*anyopaque {
 
 /// Has the reference deal with arguments that are not the usual ones.
 fn refer(reference: *Object, arguments: [*]const *Object, count: isize) ?*Object {
+    if (!forgets()) return null;
     const all = api.PyTuple_New(count) orelse return null;
     defer api.Py_DecRef(all);
     for (arguments[0..@intCast(count)], 0..) |argument, index| {
@@ -196,17 +198,23 @@ fn refer(reference: *Object, arguments: [*]const *Object, count: isize) ?*Object
     return api.PyObject_CallObject(reference, all);
 }
 
-/// Null, with no exception set, for what is no int or does not fit.
+/// Forgets an exception that says that an argument is unusual: the reference raises it again. False for one that is to end
+/// more than a call, such as Ctrl-C's, which comes while an argument's own code runs.
+fn forgets() bool {
+    if (api.PyErr_Occurred() == null) return true;
+    if (api.PyErr_ExceptionMatches(api.PyExc_Exception.*) == 0) return false;
+    api.PyErr_Clear();
+    return true;
+}
+
+/// Null for what is no int or does not fit; an exception may be set.
 fn numberOf(comptime Number: type, object: *Object) ?Number {
     const number = api.PyLong_AsLongLong(object);
-    if (number == -1 and api.PyErr_Occurred() != null) {
-        api.PyErr_Clear();
-        return null;
-    }
+    if (number == -1 and api.PyErr_Occurred() != null) return null;
     return std.math.cast(Number, number);
 }
 
-/// A size or a place in a buffer.
+/// A size or a place in a buffer. Null, with no exception set, for what is none.
 fn sizeOf(object: *Object) ?usize {
     const size = api.PyLong_AsSsize_t(object);
     if (size >= 0) return @intCast(size);
@@ -214,22 +222,19 @@ fn sizeOf(object: *Object) ?usize {
     return null;
 }
 
+/// Null with an exception set.
 fn isTrue(object: *Object) ?bool {
     return switch (api.PyObject_IsTrue(object)) {
         0 => false,
         1 => true,
-        else => {
-            api.PyErr_Clear();
-            return null;
-        },
+        else => null,
     };
 }
 
+/// Null with an exception set.
 fn bufferOf(object: *Object, flags: c_int) ?Buffer {
     var buffer: Buffer = undefined;
-    if (api.PyObject_GetBuffer(object, &buffer, flags) == 0) return buffer;
-    api.PyErr_Clear();
-    return null;
+    return if (api.PyObject_GetBuffer(object, &buffer, flags) == 0) buffer else null;
 }
 
 const Range = struct { start: usize, end: usize };
@@ -557,9 +562,11 @@ fn receiveWith(reports: *Reports, reference: *Object, arguments: [*]const *Objec
     var code: i32 = 0;
     const found = reports.wait(poller, timeout_ns, &code);
     if (found < 0) return numbered(found, code);
-    var result = Filling.make(@intCast(found)) orelse return null;
     var reporter: Reporter = .{ .sockets = arguments[1], .sets = arguments[2] };
     defer reporter.drop();
+    // The sets first: one that is new is made by Python code, which may be interrupted. Nothing has been read then.
+    for (reports.happened[0..@intCast(found)]) |happened| _ = reporter.setOf(happened) orelse return null;
+    var result = Filling.make(@intCast(found)) orelse return null;
     var room: Room = .{ .size = max_bytes };
     defer room.drop();
     for (reports.sockets[0..@intCast(found)], reports.happened[0..@intCast(found)]) |handle, happened| {
@@ -571,6 +578,10 @@ fn receiveWith(reports: *Reports, reference: *Object, arguments: [*]const *Objec
             continue;
         };
         const data = (if (reads) room.read(handle) else null) orelse blk: {
+            if (reads and api.PyErr_Occurred() != null) {
+                api.Py_DecRef(report);
+                return result.drop();
+            }
             api.Py_IncRef(nothing);
             break :blk nothing;
         };
@@ -595,7 +606,8 @@ const Room = struct {
         return room.bytes != null;
     }
 
-    /// Null if nothing is there, or it can't be read: the next call for that stream tells why.
+    /// Null if nothing is there, or it can't be read: the next call for that stream tells why. With an exception set, what was
+    /// read is lost, for there was neither memory for a copy nor could the room be made smaller.
     fn read(room: *Room, handle: Handle) ?*Object {
         const bytes = room.bytes.?;
         var code: i32 = 0;
@@ -625,10 +637,7 @@ const Item = struct { handle: Handle, data: Buffer };
 fn writeMany(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
     if (count != 2) return refer(reference, arguments, count);
     const size = api.PyList_Size(arguments[0]);
-    if (size <= 0) {
-        api.PyErr_Clear();
-        return refer(reference, arguments, count);
-    }
+    if (size <= 0) return refer(reference, arguments, count);
     const memory = api.PyMem_Malloc(@as(usize, @intCast(size)) * @sizeOf(Item)) orelse return refer(reference, arguments, count);
     defer api.PyMem_Free(memory);
     const items = @as([*]Item, @ptrCast(@alignCast(memory)))[0..@intCast(size)];
@@ -638,10 +647,7 @@ fn writeMany(reference: *Object, arguments: [*]const *Object, count: isize) call
     defer reader.drop();
     // All of them before the first byte is written, so that a wrong one spoils nothing.
     for (items, 0..) |*item, place| {
-        item.* = reader.read(arguments[0], @intCast(place)) orelse {
-            api.PyErr_Clear();
-            return refer(reference, arguments, count);
-        };
+        item.* = reader.read(arguments[0], @intCast(place)) orelse return refer(reference, arguments, count);
         known += 1;
     }
     // As is the memory for what becomes of them, which most of the time is not needed.
@@ -753,7 +759,8 @@ const Unfinished = struct {
 
 const MethodFunction = fn (stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object;
 
-/// Their documentation is the package's, copied once: the methods of another copy of the package have the same.
+/// Their documentation is the package's, kept for as long as the process lives: a program may import the package again, and
+/// the classes of both copies have these methods.
 var methods = [_]Method{
     streamMethod("read_exactly", &readExactlyMethod),
     streamMethod("read_into", &readIntoMethod),
@@ -775,19 +782,22 @@ pub fn method(class: *anyopaque, name: [*:0]const u8, documentation: [*:0]const 
     for (&methods) |*one| {
         if (std.mem.orderZ(u8, one.name, name) != .eq) continue;
         handle_name = api.PyUnicode_InternFromString("_handle") orelse return null;
-        if (one.documentation == null) {
-            const text = std.mem.span(documentation);
-            const copy = sys.allocator.allocSentinel(u8, text.len, 0) catch return null;
-            @memcpy(copy, text);
-            one.documentation = copy.ptr;
-        }
+        if (one.documentation == null) one.documentation = copyOf(documentation) orelse return null;
         return api.PyDescr_NewMethod(@ptrCast(class), one);
     }
     return null;
 }
 
+fn copyOf(text: [*:0]const u8) ?[*:0]const u8 {
+    const size = std.mem.len(text) + 1;
+    const memory: [*]u8 = @ptrCast(api.PyMem_Malloc(size) orelse return null);
+    @memcpy(memory[0..size], text[0..size]);
+    return @ptrCast(memory);
+}
+
 /// Has the method of this name, in Python, deal with arguments that are not the usual ones.
 fn referMethod(comptime name: [*:0]const u8, stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) ?*Object {
+    if (!forgets()) return null;
     const reference = api.PyObject_GetAttrString(stream, name) orelse return null;
     defer api.Py_DecRef(reference);
     const positional = api.PyTuple_New(count) orelse return null;
@@ -819,12 +829,9 @@ fn fail(stream: *Object, comptime action: [*:0]const u8, result: i64, code: i32)
     return api.PyObject_CallObject(raise, arguments);
 }
 
-/// Null for a stream that is not finished yet.
+/// Null for a stream that is not finished yet, with an exception set.
 fn handleOf(stream: *Object) ?Handle {
-    const attribute = api.PyObject_GetAttr(stream, handle_name) orelse {
-        api.PyErr_Clear();
-        return null;
-    };
+    const attribute = api.PyObject_GetAttr(stream, handle_name) orelse return null;
     defer api.Py_DecRef(attribute);
     return numberOf(Handle, attribute);
 }
@@ -835,7 +842,7 @@ const Piece = struct {
     buffer: Buffer,
     range: Range,
 
-    /// Null for unusual arguments, which are (buffer, start=0, end=None) else.
+    /// Null for unusual arguments, which are (buffer, start=0, end=None) else; an exception may be set.
     fn of(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object, flags: c_int) ?Piece {
         if (keywords != null or count < 1 or count > 3) return null;
         const handle = handleOf(stream) orelse return null;
@@ -880,11 +887,10 @@ fn writeMethod(stream: *Object, arguments: [*]const *Object, count: isize, keywo
 /// How long a wait may be before the package looks for signals: its _FIRST_SLICE_NS.
 const first_slice_ns = 5 * std.time.ns_per_ms;
 
-/// A timeout as the package takes it. Null for an unusual one.
+/// A timeout as the package takes it. Null for an unusual one; an exception may be set.
 fn timeoutNsOf(timeout: *Object) ?i64 {
     if (timeout == api._Py_NoneStruct) return -1;
     const seconds = api.PyFloat_AsDouble(timeout);
-    if (seconds == -1 and api.PyErr_Occurred() != null) api.PyErr_Clear();
     // Not a number is neither.
     if (!(seconds >= 0 and seconds <= std.math.maxInt(i32))) return null;
     return @trunc(@ceil(seconds * std.time.ns_per_s));
