@@ -41,8 +41,10 @@ NAMES = (
 #: The methods of streams that there are built-in ones for: the calls that programs make most, for which a function in
 #: Python on top of one of those above would cost as much again.
 _METHODS = {
+    "read_exactly": "($self, size, timeout=None)",
     "read_into": "($self, buffer, start=0, end=None, *, peek=False)",
     "write": "($self, data, start=0, end=None)",
+    "write_all": "($self, data, timeout=None)",
 }
 
 #: What the built-in methods refer to.

@@ -7,7 +7,7 @@ from operator import index
 from warnings import warn
 
 from . import _calls, _ffi
-from ._waiting import NEVER, Deadline, wait
+from ._waiting import Deadline, wait
 from .errors import (
     EndOfStreamError,
     SocketError,
@@ -359,28 +359,31 @@ class StreamSocket(Socket):
         size = index(size)
         if size < 0:
             raise ValueError(f"size can't be negative: {size}")
-        deadline = NEVER if timeout is None else Deadline(timeout)
-        if size == 0:
-            self._check_open("read")
-            return b""
+        # Also for its errors.
+        deadline = Deadline(timeout)
+        self._check_open("read")
+        return self._read_until(size, b"", deadline) if size else b""
+
+    def _read_on(self, size: int, result: bytes | int, timeout: float | None) -> bytes:
+        """Goes on with a read_exactly that began with this result."""
+        return self._read_until(index(size), result, Deadline(timeout))
+
+    def _read_until(self, size: int, result: bytes | int, deadline: Deadline) -> bytes:
         chunks: list[bytes] = []
         missing = size
         while True:
-            # Memory for what comes, not for what a peer may only have announced.
-            result = wait(deadline, _calls.read_exactly, self._handle, min(missing, _CHUNK_MAX))
             if not isinstance(result, int):
-                missing -= len(result)
-                if not chunks and not missing:
-                    return result
                 chunks.append(result)
+                missing -= len(result)
                 if not missing:
                     return b"".join(chunks)
-            if not result:
-                if deadline.passed():
-                    partial = b"".join(chunks)
-                    raise self._time_is_up(f"read {len(partial)} of {size} bytes from", partial=partial)
-            elif isinstance(result, int):
+            elif result < 0:
                 raise self._not_read(result, size, b"".join(chunks))
+            # Memory for what comes, not for what a peer may only have announced.
+            result = wait(deadline, _calls.read_exactly, self._handle, min(missing, _CHUNK_MAX))
+            if not result and deadline.passed():
+                partial = b"".join(chunks)
+                raise self._time_is_up(f"read {len(partial)} of {size} bytes from", partial=partial)
 
     def write_all(self, data: Buffer, timeout: float | None = None) -> None:
         """Writes all of a buffer, and waits for room. Also while the connection is being established.
@@ -391,22 +394,27 @@ class StreamSocket(Socket):
         :raises EndOfStreamError: when the remote end goes first; it has ``bytes_written`` too.
         :raises SocketError: if the connection could not be established.
         """
-        deadline = NEVER if timeout is None else Deadline(timeout)
-        if type(data) is bytes:
-            size = len(data)
-        else:
-            with memoryview(data) as view:
-                size = view.nbytes
-        if size == 0:
-            self._check_open("write")
+        deadline = Deadline(timeout)
+        self._check_open("write")
+        self._write_until(data, 0, deadline)
+
+    def _write_on(self, data: Buffer, result: int, timeout: float | None) -> None:
+        """Goes on with a write_all that began with this result."""
+        self._write_until(data, result, Deadline(timeout))
+
+    def _write_until(self, data: Buffer, result: int, deadline: Deadline) -> None:
+        with memoryview(data) as view:
+            size = view.nbytes
         count = 0
-        while count < size:
-            result = wait(deadline, _calls.write_all, self._handle, data, count)
+        while True:
             if result < 0:
                 raise self._not_written(result, count, size)
+            count += result
+            if count == size:
+                return
+            result = wait(deadline, _calls.write_all, self._handle, data, count)
             if not result and deadline.passed():
                 raise self._time_is_up(f"wrote {count} of {size} bytes to", bytes_written=count)
-            count += result
 
     # These make their errors in a frame that ends, so that no error refers to a frame that refers to the error:
     # such a cycle would keep the socket until it is collected.

@@ -379,7 +379,19 @@ fn readExactly(
     const size = try checkRange(@intFromPtr(buffer), start, end);
     if (size == 0) return 0;
     const first: [*]u8 = buffer.? + @as(usize, @intCast(start));
-    return @intCast(try transfer.readExactly(slot, first[0..size], .after(timeout_ns), failure));
+    return @intCast(try transfer.readExactly(slot, first[0..size], .by_reading, .after(timeout_ns), failure));
+}
+
+/// The same for a caller who knows that nothing is there yet, and with at least a byte to read.
+pub fn readWhenThere(stream: Handle, buffer: []u8, timeout_ns: i64, system_code: *i32) Result {
+    var failure: status.Failure = .{};
+    return finish(waitAndRead(stream, buffer, timeout_ns, &failure), &failure, system_code);
+}
+
+fn waitAndRead(stream: Handle, buffer: []u8, timeout_ns: i64, failure: *status.Failure) status.Error!Result {
+    const slot = try pinStream(stream);
+    defer slot.unpin();
+    return @intCast(try transfer.readExactly(slot, buffer, .by_waiting, .after(timeout_ns), failure));
 }
 
 pub export fn bbipc_write_all(
@@ -462,7 +474,7 @@ pub export fn bbipc_poll_socket(socket: Handle, asked: u32, timeout_ns: i64, sys
 fn pollSocket(socket: Handle, asked: u32, timeout_ns: i64, failure: *status.Failure) status.Error!Result {
     try checkTimeout(timeout_ns);
     var happened: u32 = 0;
-    _ = try polling.pollSockets(.{ .sockets = &.{socket}, .asked = &.{asked}, .happened = (&happened)[0..1] }, timeout_ns, failure);
+    _ = try polling.pollSockets(.{ .sockets = &.{socket}, .asked = &.{asked}, .happened = (&happened)[0..1] }, .after(timeout_ns), failure);
     return happened;
 }
 
@@ -500,7 +512,7 @@ fn pollSockets(
         .asked = asked.?[0..size],
         .happened = happened.?[0..size],
     };
-    return @intCast(try polling.pollSockets(request, timeout_ns, failure));
+    return @intCast(try polling.pollSockets(request, .after(timeout_ns), failure));
 }
 
 // ---- Pollers ----

@@ -15,11 +15,6 @@ pub const Deadline = union(enum) {
         return .{ .at_ns = sys.monotonicNs() +| @as(u64, @intCast(timeout_ns)) };
     }
 
-    /// What a wait that begins with `after(timeout_ns)` has for its first sleep. Null is for ever.
-    pub fn firstNs(timeout_ns: i64) ?u64 {
-        return if (timeout_ns < 0) null else @intCast(timeout_ns);
-    }
-
     /// Null is for ever.
     pub fn remainingNs(deadline: Deadline) ?u64 {
         return switch (deadline) {

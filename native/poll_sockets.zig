@@ -19,7 +19,7 @@ pub const Request = struct {
 const few = 16;
 
 /// Returns how many sockets have one of their events.
-pub fn pollSockets(request: Request, timeout_ns: i64, failure: *status.Failure) status.Error!usize {
+pub fn pollSockets(request: Request, deadline: deadlines.Deadline, failure: *status.Failure) status.Error!usize {
     const count = request.sockets.len;
     std.debug.assert(request.asked.len == count and request.happened.len == count);
     var few_slots: [few]*handles.Slot = undefined;
@@ -39,7 +39,7 @@ pub fn pollSockets(request: Request, timeout_ns: i64, failure: *status.Failure) 
         if (asked & ~poller.eventsAllowed(slots[index]) != 0) return error.WrongEvents;
     }
     var wait: Wait = .{ .slots = slots, .entries = entries, .request = request, .failure = failure };
-    return wait.run(timeout_ns);
+    return wait.run(deadline);
 }
 
 const Wait = struct {
@@ -58,9 +58,7 @@ const Wait = struct {
     /// How many of the streams had finished writing when the wait began.
     finished_before: ?usize = null,
 
-    fn run(self: *Wait, timeout_ns: i64) status.Error!usize {
-        const deadline: deadlines.Deadline = .after(timeout_ns);
-        var first_turn = true;
+    fn run(self: *Wait, deadline: deadlines.Deadline) status.Error!usize {
         if (deadline != .now) platform.sys.prepareToWait();
         const lock = &handles.table.lock;
         var backoff: deadlines.Backoff = .{};
@@ -82,8 +80,7 @@ const Wait = struct {
             }
             var sleep_ns: ?u64 = 0;
             if (sleeper != null) {
-                sleep_ns = if (first_turn) deadlines.Deadline.firstNs(timeout_ns) else deadline.remainingNs();
-                first_turn = false;
+                sleep_ns = deadline.remainingNs();
                 if (self.rechecks) sleep_ns = backoff.limit(sleep_ns);
             }
             // While stuck the sockets were asked already, and the kernel watches the waker alone.

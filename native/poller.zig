@@ -440,7 +440,7 @@ pub const Poller = struct {
 
             var sleep_ns: ?u64 = 0;
             if (blocks) {
-                sleep_ns = if (first_turn) deadlines.Deadline.firstNs(timeout_ns) else deadline.remainingNs();
+                sleep_ns = deadline.remainingNs();
                 if (rechecks) sleep_ns = backoff.limit(sleep_ns);
             }
             const waited = if (results.room() > 0) shot.wait(results.room(), sleep_ns, failure) else {};

@@ -90,6 +90,8 @@ const Api = struct {
     PyErr_Occurred: *const fn () callconv(.c) ?*Object,
     PyEval_RestoreThread: *const fn (?*anyopaque) callconv(.c) void,
     PyEval_SaveThread: *const fn () callconv(.c) ?*anyopaque,
+    PyFloat_AsDouble: *const fn (*Object) callconv(.c) f64,
+    PyFloat_FromDouble: *const fn (f64) callconv(.c) ?*Object,
     PyInterpreterState_Get: *const fn () callconv(.c) *anyopaque,
     PyInterpreterState_GetID: *const fn (*anyopaque) callconv(.c) i64,
     PyList_Append: *const fn (*Object, *Object) callconv(.c) c_int,
@@ -329,16 +331,13 @@ fn readExactly(reference: *Object, arguments: [*]const *Object, count: isize) ca
     const first = releasedIf(size > copy_holding_gil_max, c_api.bbipc_read_exactly, .{ handle, start, 0, size, 0, &code });
     if (first < 0 or first == size or timeout_ns == 0) return cut(data, size, first, code);
     // Nothing more is there now, which a wait need not find out by reading.
-    const rest = released(readWhenThere, .{ handle, start, @as(u64, @intCast(first)), size, timeout_ns, &code });
+    const rest = released(c_api.readWhenThere, .{ handle, start[@intCast(first)..size], timeout_ns, &code });
     return cut(data, size, if (first == 0 or rest > 0) first + rest else first, code);
 }
 
-fn readWhenThere(handle: Handle, start: [*]u8, from: u64, to: u64, timeout_ns: i64, code: *i32) i64 {
-    const deadline: deadlines.Deadline = .after(timeout_ns);
-    const happened = c_api.bbipc_poll_socket(handle, events.data_available | events.end_of_data, timeout_ns, code);
-    if (happened <= 0) return happened;
-    const left_ns: i64 = if (deadline.remainingNs()) |ns| @intCast(ns) else -1;
-    return c_api.bbipc_read_exactly(handle, start, from, to, left_ns, code);
+/// Whether a wait has ended for the caller to go on with it.
+fn goesOn(result: i64) bool {
+    return result == status.fromError(error.Interrupted) or result == status.fromError(error.Woken);
 }
 
 /// write(handle, data, start, end)
@@ -754,7 +753,12 @@ const Unfinished = struct {
 const MethodFunction = fn (stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object;
 
 /// Their documentation is the package's, and is kept by it.
-var methods = [_]Method{ streamMethod("read_into", &readIntoMethod), streamMethod("write", &writeMethod) };
+var methods = [_]Method{
+    streamMethod("read_exactly", &readExactlyMethod),
+    streamMethod("read_into", &readIntoMethod),
+    streamMethod("write", &writeMethod),
+    streamMethod("write_all", &writeAllMethod),
+};
 
 /// The name of the attribute with a stream's handle. The main interpreter's, for whose classes alone the methods are, and
 /// which ends last.
@@ -809,6 +813,16 @@ fn fail(stream: *Object, comptime action: [*:0]const u8, result: i64, code: i32)
     return api.PyObject_CallObject(raise, arguments);
 }
 
+/// Null for a stream that is not finished yet.
+fn handleOf(stream: *Object) ?Handle {
+    const attribute = api.PyObject_GetAttr(stream, handle_name) orelse {
+        api.PyErr_Clear();
+        return null;
+    };
+    defer api.Py_DecRef(attribute);
+    return numberOf(Handle, attribute);
+}
+
 /// A stream's handle, and the range of a buffer.
 const Piece = struct {
     handle: Handle,
@@ -818,22 +832,14 @@ const Piece = struct {
     /// Null for unusual arguments, which are (buffer, start=0, end=None) else.
     fn of(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object, flags: c_int) ?Piece {
         if (keywords != null or count < 1 or count > 3) return null;
-        const attribute = api.PyObject_GetAttr(stream, handle_name) orelse {
-            api.PyErr_Clear();
-            return null;
-        };
-        const handle = numberOf(Handle, attribute);
-        api.Py_DecRef(attribute);
+        const handle = handleOf(stream) orelse return null;
         var buffer = bufferOf(arguments[0], flags) orelse return null;
         const range: ?Range = if (count == 1)
             .{ .start = 0, .end = @intCast(buffer.size) }
         else
             rangeOf(arguments[1], if (count > 2) arguments[2] else api._Py_NoneStruct, &buffer);
-        if (handle == null or range == null) {
-            buffer.release();
-            return null;
-        }
-        return .{ .handle = handle.?, .buffer = buffer, .range = range.? };
+        if (range == null) buffer.release();
+        return .{ .handle = handle, .buffer = buffer, .range = range orelse return null };
     }
 
     fn isMuch(piece: *const Piece) bool {
@@ -863,4 +869,86 @@ fn writeMethod(stream: *Object, arguments: [*]const *Object, count: isize, keywo
         piece.handle, piece.buffer.start(), piece.range.start, piece.range.end, &code,
     });
     return if (result >= 0) numbered(result, code) else fail(stream, "write", result, code);
+}
+
+/// How long a wait may be before the package looks for signals: its _FIRST_SLICE_NS.
+const first_slice_ns = 5 * std.time.ns_per_ms;
+
+/// A timeout as the package takes it. Null for an unusual one.
+fn timeoutNsOf(timeout: *Object) ?i64 {
+    if (timeout == api._Py_NoneStruct) return -1;
+    const seconds = api.PyFloat_AsDouble(timeout);
+    if (seconds == -1 and api.PyErr_Occurred() != null) api.PyErr_Clear();
+    // Not a number is neither.
+    if (!(seconds >= 0 and seconds <= std.math.maxInt(i32))) return null;
+    return @trunc(@ceil(seconds * std.time.ns_per_s));
+}
+
+/// Has the package go on with a call: by the method of that name, with the first argument, with what has become of it so far,
+/// and with the seconds that are left.
+fn goOn(stream: *Object, comptime name: [*:0]const u8, first: *Object, so_far: ?*Object, timeout: *Object, deadline: deadlines.Deadline) ?*Object {
+    const done = so_far orelse return null;
+    const rest = api.PyTuple_New(3) orelse {
+        api.Py_DecRef(done);
+        return null;
+    };
+    defer api.Py_DecRef(rest);
+    api.Py_IncRef(first);
+    _ = api.PyTuple_SetItem(rest, 0, first);
+    _ = api.PyTuple_SetItem(rest, 1, done);
+    const left = if (deadline == .at_ns)
+        api.PyFloat_FromDouble(@as(f64, @floatFromInt(deadline.remainingNs().?)) / std.time.ns_per_s) orelse return null
+    else blk: {
+        api.Py_IncRef(timeout);
+        break :blk timeout;
+    };
+    _ = api.PyTuple_SetItem(rest, 2, left);
+    const method_of_rest = api.PyObject_GetAttrString(stream, name) orelse return null;
+    defer api.Py_DecRef(method_of_rest);
+    return api.PyObject_CallObject(method_of_rest, rest);
+}
+
+/// read_exactly(self, size, timeout=None)
+fn readExactlyMethod(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
+    const unusual = struct {
+        fn refer(self: *Object, all: [*]const *Object, number: isize, named: ?*Object) ?*Object {
+            return referMethod("_python_read_exactly", self, all, number, named);
+        }
+    }.refer;
+    if (keywords != null or count < 1 or count > 2) return unusual(stream, arguments, count, keywords);
+    const timeout = if (count > 1) arguments[1] else api._Py_NoneStruct;
+    const timeout_ns = timeoutNsOf(timeout) orelse return unusual(stream, arguments, count, keywords);
+    const size = sizeOf(arguments[0]) orelse return unusual(stream, arguments, count, keywords);
+    if (size == 0 or size > read_max) return unusual(stream, arguments, count, keywords);
+    const handle = handleOf(stream) orelse return unusual(stream, arguments, count, keywords);
+
+    const data = newBytes(size) orelse return null;
+    const start = startOf(data);
+    var code: i32 = 0;
+    var result = releasedIf(size > copy_holding_gil_max, c_api.bbipc_read_exactly, .{ handle, start, 0, size, 0, &code });
+    if (result == size) return data;
+    const deadline: deadlines.Deadline = .after(timeout_ns);
+    if (result >= 0 and timeout_ns != 0) {
+        const slice_ns = if (timeout_ns < 0) first_slice_ns else @min(timeout_ns, first_slice_ns);
+        const rest = released(c_api.readWhenThere, .{ handle, start[@intCast(result)..size], slice_ns, &code });
+        if (rest > 0 or (result == 0 and !goesOn(rest))) result += rest;
+        if (result == size) return data;
+    }
+    return goOn(stream, "_read_on", arguments[0], cut(data, size, result, code), timeout, deadline);
+}
+
+/// write_all(self, data, timeout=None)
+fn writeAllMethod(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
+    const timeout = if (count > 1) arguments[1] else api._Py_NoneStruct;
+    const timeout_ns = if (count <= 2) timeoutNsOf(timeout) else null;
+    var piece = (if (timeout_ns != null) Piece.of(stream, arguments, @min(count, 1), keywords, Buffer.simple) else null) orelse
+        return referMethod("_python_write_all", stream, arguments, count, keywords);
+    defer piece.buffer.release();
+    var code: i32 = 0;
+    const taken = releasedIf(piece.isMuch(), c_api.bbipc_write, .{ piece.handle, piece.buffer.start(), 0, piece.range.end, &code });
+    if (taken == piece.range.end) {
+        api.Py_IncRef(api._Py_NoneStruct);
+        return api._Py_NoneStruct;
+    }
+    return goOn(stream, "_write_on", arguments[0], numbered(taken, code), timeout, .after(timeout_ns.?));
 }

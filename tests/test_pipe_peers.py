@@ -117,6 +117,8 @@ async def main():
     count = len(exchanges)
     if role == "server":
         [server] = await loop.start_serving_pipe(Peer, name)
+        # It begins to accept in the loop's next turn. A client that has come and gone by then is dropped.
+        await asyncio.sleep(0)
         print("listening", flush=True)
         while len(ends) < count or not all(end.done() for end in ends):
             await asyncio.sleep(0.01)

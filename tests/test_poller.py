@@ -350,7 +350,11 @@ def test_two_kinds_of_readiness_do_not_hide_each_other(transport: Transport, pol
     assert poller.wait_for_events(PATIENCE) == [(standing, Events.DETERMINED)]
     peer.write_all(b"x")
     assert bbipc.poll_socket(watched, DATA, PATIENCE)
-    assert dict(poller.wait_for_events(PATIENCE)) == {standing: Events.DETERMINED, watched: DATA}
+    # Of pipes Windows' poller hears a moment late.
+    give_up_at = time.perf_counter() + (PATIENCE if WINDOWS else 0)
+    while (reported := dict(poller.wait_for_events(PATIENCE))) == {standing: Events.DETERMINED}:
+        assert time.perf_counter() < give_up_at, "the first keeps the second waiting"
+    assert reported == {standing: Events.DETERMINED, watched: DATA}
 
 
 def test_one_socket_is_in_several_pollers_and_polled_at_once(transport: Transport) -> None:

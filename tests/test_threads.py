@@ -473,7 +473,8 @@ class Scene:
     """What the interleaved calls are made on. Everything is new for every interleaving."""
 
     def __init__(self, directory: Path) -> None:
-        self.server = bbipc.make_local_server(str(directory / "s"))
+        # On Windows a server has a pipe for each client that it has room for, and of scenes there are thousands.
+        self.server = bbipc.make_local_server(str(directory / "s"), backlog=2)
         self.stream = bbipc.connect_to_local_server(self.server.local_pathname)
         self.remote = self.server.accept_connection()
         self.client = bbipc.connect_to_local_server(self.server.local_pathname)
@@ -669,7 +670,15 @@ class Interleaving:
 
 #: Where these are built-in methods, nothing comes into the middle of them.
 BUILT_IN = (
-    {Scene.write, Scene.write_bytearray, Scene.write_view, Scene.read_into_bytearray, Scene.read_into_view}
+    {
+        Scene.read_exactly,
+        Scene.read_into_bytearray,
+        Scene.read_into_view,
+        Scene.write,
+        Scene.write_all,
+        Scene.write_bytearray,
+        Scene.write_view,
+    }
     if not inspect.isfunction(StreamSocket.write)
     else set()
 )

@@ -3,41 +3,79 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from .harness import Comparison, Session, Spread
-from .workloads import FULL, QUICK, WORKLOADS
+from .harness import ROOT, BenchmarkError, Session
+from .report import conditions_text, page, terminal_report, workload_title
+from .results import Results, describe_machine
+from .workloads import FULL, QUICK, WORKLOADS, Effort
 
 
-def show(comparison: Comparison) -> None:
-    print(comparison.workload, comparison.parameters, comparison.unit, flush=True)
-    for name, values in comparison.values.items():
-        ratio = Spread.of(comparison.ratios(name, comparison.baseline))
-        value = Spread.of(values)
-        print(
-            f"  {name:24} {ratio.median:6.3f} [{ratio.low:6.3f} {ratio.high:6.3f}]",
-            f"  {value.median:10.0f} [{value.low:.0f} {value.high:.0f}]",
-            flush=True,
-        )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", action="append", choices=list(WORKLOADS))
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    comparisons = []
+def measure(effort: Effort, names: Sequence[str], store: Path | None = None) -> Results:
+    """Runs the workloads. What has been measured is stored at once, so that a failure does not lose it."""
+    rounds = (
+        f"starts of the programs: {effort.starts}; rounds after each: {effort.rounds} or more;"
+        f" a turn: {effort.turn_ns / 1e6:g} ms or less"
+    )
+    results = Results(effort.name, {**describe_machine(), "Rounds": rounds})
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bbipc-benchmarks-") as directory:
         session = Session(Path(directory))
-        for name in arguments.only or WORKLOADS:
-            for comparison in WORKLOADS[name](session, QUICK if arguments.quick else FULL):
-                show(comparison)
-                comparisons.append(comparison.as_json())
-    if arguments.json:
-        arguments.json.write_text(json.dumps(comparisons, indent=1))
+        for name in names:
+            for comparison in WORKLOADS[name](session, effort):
+                results.comparisons.append(comparison)
+                if store:
+                    results.save(store)
+                what = f"{workload_title(comparison.workload)}: {conditions_text(comparison.parameters)}"
+                print(f"{time.monotonic() - began:6.0f} s  {what}", file=sys.stderr, flush=True)
+    return results
+
+
+def write(results: Results, docs: Path) -> None:
+    """Writes the page of the documentation, its pictures, and the results that they were made of."""
+    # Only here, for it is slow to import, and not needed for a look at the figures.
+    from .pictures import draw
+
+    pictures = draw(results, docs / "benchmarks")
+    results.save(docs / "benchmarks" / "results.json")
+    (docs / "benchmarks.md").write_text(page(results, pictures), encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description="Measures bbipc against what a program would use instead, and prints the targets, then all tables.",
+        epilog="Candidates that are not installed are left out: python -m pip install -e '.[test,benchmarks]'",
+    )
+    parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works: 2 minutes")
+    parser.add_argument(
+        "--only", metavar="WORKLOAD", action="append", choices=list(WORKLOADS), help=f"of {', '.join(WORKLOADS)}"
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="stores the results")
+    parser.add_argument("--from", metavar="FILE", type=Path, dest="stored", help="takes stored results, measures none")
+    parser.add_argument(
+        "--write", action="store_true", help="writes docs/benchmarks.md, and docs/benchmarks/ with pictures and results"
+    )
+    parser.add_argument("--docs", metavar="DIRECTORY", type=Path, help="where --write writes instead of docs/")
+    options = parser.parse_args(arguments)
+    if options.write and not options.docs and (options.quick or options.only):
+        parser.error("the documentation takes a whole run: use --write with --docs, or neither --quick nor --only")
+    if options.stored:
+        results = Results.load(options.stored)
+    elif not sys.platform.startswith("linux"):
+        parser.error("the benchmarks are for Linux: they bind processes to processors, and read /proc")
+    else:
+        try:
+            results = measure(QUICK if options.quick else FULL, options.only or list(WORKLOADS), options.json)
+        except BenchmarkError as error:
+            sys.exit(f"{parser.prog}: {error}")
+    print(terminal_report(results))
+    if options.write:
+        write(results, options.docs or ROOT / "docs")
 
 
 if __name__ == "__main__":

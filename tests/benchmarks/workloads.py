@@ -38,8 +38,8 @@ class Effort:
 
 FULL = Effort(
     "full",
-    starts=4,
-    rounds=5,
+    starts=3,
+    rounds=4,
     turn_ns=150_000_000,
     warmup_ns=30_000_000,
     connections=(1, 10, 100, 1000),
@@ -232,7 +232,9 @@ class Load:
         for name in servers:
             self.speed.values.setdefault(name, [])
         turns = {name: partial(self._turn, name, *server) for name, server in servers.items()}
-        self._session.take_turns(self.work, turns, self._effort.rounds)
+        parameters = self.work.parameters
+        compared_most = (parameters["connections"], parameters["size"]) == (100, 1024)
+        self._session.take_turns(self.work, turns, self._effort.rounds * (2 if compared_most else 1))
 
     def _turn(self, name: str, server: Program, address: str) -> float:
         parameters = self.work.parameters
@@ -380,7 +382,7 @@ def wait(session: Session, effort: Effort) -> Iterator[Comparison]:
 def python_memory(session: Session, effort: Effort) -> Iterator[Comparison]:
     """What Python allocates for each stream that is monitored (tracemalloc)."""
     for transport in TRANSPORTS:
-        count = effort.idle[-1]
+        count = effort.held
         comparison = Comparison("python-memory", {"transport": transport, "connections": count}, "B", "select.epoll")
         turns = {candidate.name: partial(traced_memory, session, candidate, transport, count) for candidate in WATCHERS}
         session.take_turns(comparison, turns, min(effort.rounds, 3))
@@ -443,7 +445,7 @@ def import_time(session: Session, effort: Effort) -> Iterator[Comparison]:
 
 
 def import_ns(module: str) -> float:
-    program = f"import time; start = time.perf_counter_ns(); import {module}; print(time.perf_counter_ns() - start)"
+    program = f"import time; start = time.process_time_ns(); import {module}; print(time.process_time_ns() - start)"
     finished = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False)
     if finished.returncode != 0:
         raise BenchmarkError(f"import {module}:\n{finished.stderr}")

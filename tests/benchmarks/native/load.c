@@ -6,13 +6,17 @@
        load idle ADDRESS CONNECTIONS SIZE                                     one request on each, then waits
 
    It prints how many requests were answered in the measured part, how long that took, and how much processor time the
-   server had for it, user and system, by the server's own clock (clock_getcpuclockid). "idle" prints a line when all
-   connections are made, and closes them at the end of its input; with SIZE 0 it only makes them. */
+   server had for it, user and system. "idle" prints a line when all connections are made, and closes them at the end of
+   its input; with SIZE 0 it only makes them.
+
+   The processor time is that of the server's own clock (clock_getcpuclockid). Linux brings it up to date when the
+   process goes to sleep, and else only at its ticks, milliseconds apart. So the measured part begins and ends with a
+   server that sleeps and has answered everything. */
 #include "common.h"
 #include <sys/epoll.h>
 #include <sys/resource.h>
 
-enum { EVENTS_MAX = 256, SHIFTS = 4096, SOURCES = 16384 };
+enum { EVENTS_MAX = 256, SHIFTS = 4096, SOURCES = 16384, SILENCE_MAX_MS = 10000 };
 
 struct connection {
     int descriptor;
@@ -104,6 +108,57 @@ static int receive_more(struct connection *connection) {
     return connection->received == size;
 }
 
+/* Requests on all connections, one after the other on each, until the time is up and all are answered. */
+static uint64_t make_requests(struct connection *connections, uint32_t connections_count, int64_t duration_ns,
+                              int reconnects) {
+    int64_t start_ns = clock_ns(CLOCK_MONOTONIC);
+    int time_is_up = !duration_ns;
+    uint64_t answered = 0;
+    uint32_t under_way = connections_count;
+    for (uint32_t at = 0; at < connections_count; at++) start_request(&connections[at]);
+    while (under_way) {
+        struct epoll_event events[EVENTS_MAX];
+        int ready = epoll_wait(selector, events, EVENTS_MAX, SILENCE_MAX_MS);
+        if (ready < 0 && errno == EINTR) continue;
+        if (ready < 0) FAIL("epoll_wait: %s", strerror(errno));
+        if (!ready) FAIL("nothing has come back for %d ms", SILENCE_MAX_MS);
+        for (int at = 0; at < ready; at++) {
+            struct connection *connection = events[at].data.ptr;
+            if (events[at].events & EPOLLOUT) send_more(connection);
+            if (!(events[at].events & ~EPOLLOUT) || !receive_more(connection)) continue;
+            answered++;
+            if (reconnects) {
+                CHECK(close(connection->descriptor));
+                open_connection(connection);
+            }
+            if (time_is_up) {
+                under_way--;
+            } else {
+                start_request(connection);
+            }
+        }
+        if (!time_is_up) time_is_up = clock_ns(CLOCK_MONOTONIC) - start_ns >= duration_ns;
+    }
+    return answered;
+}
+
+/* The processor time of a server that has nothing left to do, once it sleeps. */
+static int64_t server_time_ns(int pid) {
+    char pathname[40], line[256];
+    clockid_t clock;
+    snprintf(pathname, sizeof pathname, "/proc/%d/stat", pid);
+    if ((errno = clock_getcpuclockid(pid, &clock))) FAIL("the server's clock: %s", strerror(errno));
+    for (int64_t start_ns = clock_ns(CLOCK_MONOTONIC);;) {
+        FILE *file = fopen(pathname, "r");
+        if (!file || !fgets(line, sizeof line, file)) FAIL("%s can't be read", pathname);
+        fclose(file);
+        /* Behind the name, in brackets, that may have brackets too. */
+        if (strrchr(line, ')')[2] == 'S') return clock_ns(clock);
+        if (clock_ns(CLOCK_MONOTONIC) - start_ns > SILENCE_MAX_MS * INT64_C(1000000)) FAIL("the server does not rest");
+        usleep(50);
+    }
+}
+
 /* The server closes its end too, so that no work is left to it when the next one is measured. */
 static void close_connection(struct connection *connection) {
     char byte;
@@ -121,18 +176,12 @@ int main(int count, char **arguments) {
     address_text = arguments[2];
     uint32_t connections_count = (uint32_t)atoi(arguments[3]);
     size = (size_t)atol(arguments[4]);
-    int64_t warmup_ns = idle ? 0 : atoll(arguments[5]);
-    int64_t measured_ns = idle ? 0 : atoll(arguments[6]);
+    if (!idle && count != 8) FAIL("see the head of load.c for the arguments");
 
     struct rlimit limit;
     CHECK(getrlimit(RLIMIT_NOFILE, &limit));
     limit.rlim_cur = limit.rlim_max;
     CHECK(setrlimit(RLIMIT_NOFILE, &limit));
-
-    clockid_t server_clock = CLOCK_MONOTONIC;
-    if (!idle && (errno = clock_getcpuclockid(atoi(arguments[7]), &server_clock))) {
-        FAIL("the server's clock: %s", strerror(errno));
-    }
     make_pattern();
     selector = CHECK(epoll_create1(EPOLL_CLOEXEC));
     struct connection *connections = allocate(connections_count * sizeof *connections);
@@ -141,47 +190,19 @@ int main(int count, char **arguments) {
         open_connection(&connections[at]);
     }
 
-    /* Begun with the first request, and with the first answers after the times are up. */
-    int64_t start_ns = clock_ns(CLOCK_MONOTONIC), began_ns = 0, ended_ns = 0, began_server_ns = 0, ended_server_ns = 0;
-    uint64_t answered = 0, began_answered = 0, ended_answered = 0;
-    uint32_t under_way = size ? connections_count : 0;
-    for (uint32_t at = 0; at < under_way; at++) start_request(&connections[at]);
-    while (under_way) {
-        struct epoll_event events[EVENTS_MAX];
-        int ready = epoll_wait(selector, events, EVENTS_MAX, 10000);
-        if (ready < 0 && errno == EINTR) continue;
-        if (ready < 0) FAIL("epoll_wait: %s", strerror(errno));
-        if (!ready) FAIL("nothing has come back for 10 seconds");
-        for (int at = 0; at < ready; at++) {
-            struct connection *connection = events[at].data.ptr;
-            if (events[at].events & EPOLLOUT) send_more(connection);
-            if (!(events[at].events & ~EPOLLOUT) || !receive_more(connection)) continue;
-            answered++;
-            if (idle || ended_ns) {
-                under_way--;
-                continue;
-            }
-            if (reconnects) {
-                CHECK(close(connection->descriptor));
-                open_connection(connection);
-            }
-            start_request(connection);
-        }
-        int64_t now_ns = idle ? 0 : clock_ns(CLOCK_MONOTONIC);
-        if (idle || ended_ns) continue;
-        if (!began_ns && now_ns - start_ns >= warmup_ns) {
-            began_ns = now_ns, began_server_ns = clock_ns(server_clock), began_answered = answered;
-        } else if (began_ns && now_ns - began_ns >= measured_ns) {
-            ended_ns = now_ns, ended_server_ns = clock_ns(server_clock), ended_answered = answered;
-        }
-    }
     if (idle) {
+        if (size) make_requests(connections, connections_count, 0, 0);
         puts("ready");
         fflush(stdout);
         while (getchar() != EOF) {}
         return 0;
     }
+    int pid = atoi(arguments[7]);
+    make_requests(connections, connections_count, atoll(arguments[5]), reconnects);
+    int64_t began_server_ns = server_time_ns(pid), began_ns = clock_ns(CLOCK_MONOTONIC);
+    uint64_t answered = make_requests(connections, connections_count, atoll(arguments[6]), reconnects);
+    int64_t elapsed_ns = clock_ns(CLOCK_MONOTONIC) - began_ns, server_ns = server_time_ns(pid) - began_server_ns;
     for (uint32_t at = 0; at < connections_count; at++) close_connection(&connections[at]);
-    printf("%lu %ld %ld\n", ended_answered - began_answered, ended_ns - began_ns, ended_server_ns - began_server_ns);
+    printf("%lu %ld %ld\n", answered, elapsed_ns, server_ns);
     return 0;
 }
