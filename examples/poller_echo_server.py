@@ -1,6 +1,6 @@
 """Sends back what its clients send, thousands of them at once: one thread, one poller.
 
-What such a server owes its clients, and where it is done below:
+What such a server owes its clients, here and, the last, in reception.py:
 
 - Nothing is lost. What the system does not take at once is kept, per client, until it does.
 - No client can fill the memory: while too much is kept for it, nothing more is read from it.
@@ -11,25 +11,16 @@ What such a server owes its clients, and where it is done below:
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import sys
-import time
-
-from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, address_of, parse_address
-from bbipc import Events, NoConnectionAvailableError, Poller, SocketError, StreamServer, StreamSocket, make_poller
-from programs import ArgumentParser, run
+from bbipc import Events, Poller, SocketError, StreamServer, StreamSocket
+from programs import run
+from reception import Reception, serve
 
 #: How much is read from one client before it is the next one's turn.
 READ_SIZE = 65536
 #: How much may be kept for one client.
 KEPT_MAX = 262144
-#: Clients that the system keeps for each server until they are accepted.
-BACKLOG = 4096
-#: How long to wait, at the most, before trying again to accept after the system refused to.
-RETRY_S = 1.0
-#: What can pass when other sockets, or other programs' sockets, have closed.
-SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
+#: What the server has to hear of a client at first.
+NEWCOMER_EVENTS = Events.DATA_AVAILABLE | Events.END_OF_DATA | Events.CONNECTION_SEVERED
 
 
 class Client:
@@ -40,7 +31,7 @@ class Client:
         self.kept = bytearray()
         #: Whether everything that it will ever send has been read.
         self.finished = False
-        self.monitored = self.wanted()
+        self.monitored = NEWCOMER_EVENTS
 
     def wanted(self) -> Events:
         """What the server has to hear of now."""
@@ -58,17 +49,14 @@ class EchoServer:
 
     def __init__(self, poller: Poller, servers: list[StreamServer]) -> None:
         self._poller = poller
-        self._servers = servers
+        self._reception = Reception(poller, servers)
         self._clients: dict[StreamSocket, Client] = {}
         self._buffer = bytearray(READ_SIZE)
-        self._accept_again_at: float | None = None
-        for server in servers:
-            poller.monitor_socket(server, Events.CONNECTION_AVAILABLE)
 
     def serve(self) -> None:
         """Serves for ever."""
         while True:
-            for socket, events in self._poller.wait_for_events(self._timeout()):
+            for socket, events in self._poller.wait_for_events(self._reception.timeout()):
                 if isinstance(socket, StreamServer):
                     self._accept(socket)
                 elif isinstance(socket, StreamSocket):
@@ -80,45 +68,8 @@ class EchoServer:
             self._drop(client)
 
     def _accept(self, server: StreamServer) -> None:
-        try:
-            # Not without end, so that newcomers don't keep the others waiting.
-            for _ in range(BACKLOG):
-                self._welcome(Client(server.accept_connection()))
-        except NoConnectionAvailableError:
-            pass
-        except SocketError as error:
-            if error.errno not in SHORTAGES:
-                raise
-            self._pause_accepting()
-
-    def _welcome(self, client: Client) -> None:
-        self._clients[client.stream] = client
-        try:
-            self._poller.monitor_socket(client.stream, client.monitored)
-        except SocketError:
-            # The system watches no more: without being watched, the client would never be served.
-            self._drop(client)
-            raise
-
-    def _pause_accepting(self) -> None:
-        # The newcomers go on waiting, and every wait would report them.
-        for server in self._servers:
-            self._poller.set_monitored_events(server, Events())
-        self._accept_again_at = time.monotonic() + RETRY_S
-
-    def _resume_accepting(self) -> None:
-        for server in self._servers:
-            self._poller.set_monitored_events(server, Events.CONNECTION_AVAILABLE)
-        self._accept_again_at = None
-
-    def _timeout(self) -> float | None:
-        if self._accept_again_at is None:
-            return None
-        remaining = self._accept_again_at - time.monotonic()
-        if remaining > 0:
-            return remaining
-        self._resume_accepting()
-        return None
+        for stream in self._reception.accept(server, NEWCOMER_EVENTS):
+            self._clients[stream] = Client(stream)
 
     def _attend(self, client: Client, events: Events) -> None:
         try:
@@ -150,41 +101,11 @@ class EchoServer:
         # Closing takes it out of the poller too.
         client.stream.close()
         del self._clients[client.stream]
-        if self._accept_again_at is not None:
-            # Its descriptor may be what a newcomer waits for.
-            self._resume_accepting()
-
-
-def allow_many_descriptors() -> None:
-    """Raises this process's limit of descriptors as far as the system lets it."""
-    if sys.platform == "win32":  # it has no such limit
-        return
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self._reception.client_left()
 
 
 def main() -> None:
-    parser = ArgumentParser(description="Sends back what its clients send, thousands of them at once.")
-    parser.add_argument(
-        "addresses",
-        metavar="address",
-        nargs="*",
-        type=parse_address,
-        default=[DEFAULT_ADDRESS],
-        help=f"where to listen: {ADDRESS_FORMS}, where port 0 is any that is free (default: {DEFAULT_ADDRESS})",
-    )
-    arguments = parser.parse_args()
-    allow_many_descriptors()
-    with contextlib.ExitStack() as stack:
-        servers: list[StreamServer] = [stack.enter_context(address.listen(BACKLOG)) for address in arguments.addresses]
-        echo_server = EchoServer(stack.enter_context(make_poller()), servers)
-        stack.callback(echo_server.close)
-        for server in servers:
-            print(f"listening on {address_of(server)}", flush=True)
-        echo_server.serve()
+    serve("Sends back what its clients send, thousands of them at once.", EchoServer)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ else:
     ENDING_SIGNALS.append(pytest.param(terminate, 143, id="SIGTERM"))
     ASK_TO_END, ASKED_TO_END = terminate, 143
     KILLED = -signal.SIGKILL
-ECHO_SERVERS = ["echo_server.py", "poller_echo_server.py"]
+MANY_CLIENTS_SERVERS = ["poller_echo_server.py", "batched_echo_server.py"]
+ECHO_SERVERS = ["echo_server.py", *MANY_CLIENTS_SERVERS]
 LISTENERS = [*ECHO_SERVERS, "file_transfer.py"]
 PROGRAMS = ["echo.py", "echo_client.py", *ECHO_SERVERS, "file_transfer.py"]
 
@@ -183,6 +184,7 @@ def test_help_tells_what_a_program_does(processes: Processes, name: str) -> None
         ("echo_server.py", ["udp:127.0.0.1:0"]),
         ("echo_server.py", ["tcp:127.0.0.1:0", "tcp:127.0.0.1:0"]),
         ("poller_echo_server.py", ["tcp:127.0.0.1:0", "nonsense"]),
+        ("batched_echo_server.py", ["tcp:127.0.0.1:0", "nonsense"]),
         ("file_transfer.py", []),
         ("file_transfer.py", ["steal"]),
         ("file_transfer.py", ["send"]),
@@ -469,7 +471,7 @@ def test_echo_runs_in_the_root_of_the_project(processes: Processes) -> None:
     assert completed.stdout.count("replied: Hello World\n") == 2
 
 
-# ---- poller_echo_server.py ----
+# ---- poller_echo_server.py and batched_echo_server.py ----
 
 
 class EchoPeer:
@@ -589,9 +591,10 @@ def try_all(peers: list[EchoPeer]) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_poller_echo_server_serves_many_clients(processes: Processes, free_address: str) -> None:
+@pytest.mark.parametrize("name", MANY_CLIENTS_SERVERS)
+def test_server_of_many_clients_serves_many_clients(processes: Processes, name: str, free_address: str) -> None:
     with descriptors_for(CLIENTS + 100), contextlib.ExitStack() as stack:
-        server, address = processes.serve("poller_echo_server.py", free_address)
+        server, address = processes.serve(name, free_address)
         before = steady_descriptor_count(server)
         started_at = time.perf_counter()
         peers: list[EchoPeer] = []
@@ -615,7 +618,7 @@ def test_poller_echo_server_serves_many_clients(processes: Processes, free_addre
         seconds = time.perf_counter() - started_at
         assert all(peer.received == len(peer.data) for peer in peers if peer.kind != "quitter")
         megabytes = sum(peer.received for peer in peers) / 1e6
-        print(f"{CLIENTS} clients at {address}: {megabytes:.1f} MB came back in {seconds:.2f} s;")
+        print(f"{CLIENTS} clients of {name} at {address}: {megabytes:.1f} MB came back in {seconds:.2f} s;")
         print(f"the server used {processor_seconds(server):.2f} s of processor, {resident_bytes(server) / 1e6:.1f} MB")
         for peer in peers:
             peer.socket.close()
@@ -624,8 +627,9 @@ def test_poller_echo_server_serves_many_clients(processes: Processes, free_addre
     assert ended(server) == (ASKED_TO_END, "", "")
 
 
-def test_poller_echo_server_serves_several_addresses(processes: Processes, directory: Path) -> None:
-    server, over_tcp = processes.serve("poller_echo_server.py", "tcp:127.0.0.1:0", f"local:{directory}/server")
+@pytest.mark.parametrize("name", MANY_CLIENTS_SERVERS)
+def test_server_of_many_clients_serves_several_addresses(processes: Processes, name: str, directory: Path) -> None:
+    server, over_tcp = processes.serve(name, "tcp:127.0.0.1:0", f"local:{directory}/server")
     over_local = ready_address(server)
     data = block_of_data(MEGABYTE)
     with connect(over_tcp) as first, connect(over_local) as second:
@@ -649,10 +653,11 @@ def send_until_full(client: PythonPeer, piece: bytes, quiet_s: float) -> int:
     return sent
 
 
-def test_poller_echo_server_stops_reading_from_a_client_that_does_not_read(
-    processes: Processes, free_address: str
+@pytest.mark.parametrize("name", MANY_CLIENTS_SERVERS)
+def test_server_of_many_clients_stops_reading_from_a_client_that_does_not_read(
+    processes: Processes, name: str, free_address: str
 ) -> None:
-    server, address = processes.serve("poller_echo_server.py", free_address)
+    server, address = processes.serve(name, free_address)
     memory_before = resident_bytes(server)
     piece = block_of_data(MEGABYTE)
     with connect(address) as client:
@@ -682,10 +687,11 @@ def test_poller_echo_server_stops_reading_from_a_client_that_does_not_read(
         assert received == sent
 
 
-def test_poller_echo_server_drops_a_client_that_dies_with_its_output_piled_up(
-    processes: Processes, free_address: str
+@pytest.mark.parametrize("name", MANY_CLIENTS_SERVERS)
+def test_server_of_many_clients_drops_a_client_that_dies_with_its_output_piled_up(
+    processes: Processes, name: str, free_address: str
 ) -> None:
-    server, address = processes.serve("poller_echo_server.py", free_address)
+    server, address = processes.serve(name, free_address)
     before = steady_descriptor_count(server)
     with connect(address) as client:
         send_until_full(client, bytes(MEGABYTE), 0.5)
@@ -716,8 +722,11 @@ sys.stdin.read()
 """
 
 
-def test_poller_echo_server_drops_clients_that_are_killed(processes: Processes, free_address: str) -> None:
-    server, address = processes.serve("poller_echo_server.py", free_address)
+@pytest.mark.parametrize("name", MANY_CLIENTS_SERVERS)
+def test_server_of_many_clients_drops_clients_that_are_killed(
+    processes: Processes, name: str, free_address: str
+) -> None:
+    server, address = processes.serve(name, free_address)
     before = steady_descriptor_count(server)
     with connect(address) as survivor:
         survivor.sendall(b"before")
@@ -735,8 +744,11 @@ def test_poller_echo_server_drops_clients_that_are_killed(processes: Processes, 
 
 @pytest.mark.skipif(WINDOWS, reason="Windows sets a program no limit of handles")
 @pytest.mark.skipif(not CLIENTS_OUTLIVE_EMFILE, reason="macOS gives up a client that it has no descriptor for")
-def test_poller_echo_server_outlives_a_lack_of_descriptors(processes: Processes, free_address: str) -> None:
-    limited = ["sh", "-c", 'ulimit -n 32 && exec "$@"', "sh", *example("poller_echo_server.py", free_address)]
+@pytest.mark.parametrize("name", MANY_CLIENTS_SERVERS)
+def test_server_of_many_clients_outlives_a_lack_of_descriptors(
+    processes: Processes, name: str, free_address: str
+) -> None:
+    limited = ["sh", "-c", 'ulimit -n 32 && exec "$@"', "sh", *example(name, free_address)]
     server, address = processes.serve_command(limited)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connect(address)) for _ in range(40)]
