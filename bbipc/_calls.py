@@ -34,6 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
+    from .polling import Poller
     from .sockets import StreamSocket
 
 __all__ = [
@@ -119,9 +120,9 @@ def calling_layer() -> Literal["cpython", "ctypes"]:
     return _layer
 
 
-def give_methods(streams: type[StreamSocket]) -> None:
+def give_methods(kind: type[StreamSocket | Poller]) -> None:
     """Gives a class built-in methods in the place of those that only call a built-in function."""
     if _layer == "cpython":
         from . import _cpython_calls
 
-        _cpython_calls.give_methods(streams)
+        _cpython_calls.give_methods(kind)

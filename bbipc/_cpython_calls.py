@@ -38,13 +38,19 @@ NAMES = (
 )
 
 
-#: The methods of streams that there are built-in ones for: the calls that programs make most, for which a function in
-#: Python on top of one of those above would cost as much again.
+#: The methods that there are built-in ones for, by their class: the calls that programs make most, for which a function
+#: in Python on top of one of those above would cost as much again.
 _METHODS = {
-    "read_exactly": "($self, size, timeout=None)",
-    "read_into": "($self, buffer, start=0, end=None, *, peek=False)",
-    "write": "($self, data, start=0, end=None)",
-    "write_all": "($self, data, timeout=None)",
+    "Poller": {
+        "receive": "($self, timeout=None, max_bytes=65536)",
+        "wait_for_events": "($self, timeout=None)",
+    },
+    "StreamSocket": {
+        "read_exactly": "($self, size, timeout=None)",
+        "read_into": "($self, buffer, start=0, end=None, *, peek=False)",
+        "write": "($self, data, start=0, end=None)",
+        "write_all": "($self, data, timeout=None)",
+    },
 }
 
 
@@ -70,17 +76,17 @@ def bind() -> Callable[[bytes, Any], Any]:
     return function
 
 
-def give_methods(streams: type[Any]) -> None:
+def give_methods(kind: type[Any]) -> None:
     """Replaces methods of a class, where they can be: not in another than the main interpreter.
 
     Those in Python stay, under the names by which the built-in ones call them for unusual arguments.
     """
-    for name, signature in _METHODS.items():
-        in_python = getattr(streams, name)
+    for name, signature in _METHODS[kind.__name__].items():
+        in_python = getattr(kind, name)
         text = f"{name}{signature}\n--\n\n{in_python.__doc__ or ''}".encode()
         try:
-            method = _ffi.cpython_method(streams, name.encode("ascii"), text)
+            method = _ffi.cpython_method(kind, name.encode("ascii"), text)
         except ValueError:
             return
-        setattr(streams, f"_python_{name}", in_python)
-        setattr(streams, name, method)
+        setattr(kind, f"_python_{name}", in_python)
+        setattr(kind, name, method)

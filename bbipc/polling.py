@@ -105,10 +105,14 @@ class Poller:
 
     __slots__ = ("__weakref__", "_backend", "_closed", "_handle", "_sockets")
 
+    #: Where built-in methods find them.
+    _sets = SETS
+
     if TYPE_CHECKING:
         _handle: int
         _closed: bool
         _backend: str
+        #: By their handles.
         _sockets: dict[int, Socket]
 
     def __init__(self, *_arguments: object, **_keywords: object) -> None:
@@ -315,6 +319,9 @@ class Poller:
         if status == _ffi.ERROR_NOT_MONITORED:
             return NotMonitoredError(f"cannot {what}: {_calls.message_of(failure)}; use monitor_socket()")
         return failure_error(failure, what, socket)
+
+
+_calls.give_methods(Poller)
 
 
 def make_poller(backend: str | None = None) -> Poller:

@@ -429,6 +429,56 @@ const Reports = struct {
             poller, &reports.sockets, &reports.happened, reports_max, timeout_ns, code,
         });
     }
+
+    /// The sockets with their events.
+    fn list(reports: *const Reports, found: i64, sockets: *Object, sets: *Object) ?*Object {
+        var result = Filling.make(@intCast(found)) orelse return null;
+        var reporter: Reporter = .{ .sockets = sockets, .sets = sets };
+        defer reporter.drop();
+        for (reports.sockets[0..@intCast(found)], reports.happened[0..@intCast(found)]) |handle, happened| {
+            if (reporter.report(handle, happened, 2)) |report| {
+                result.add(report);
+            } else if (api.PyErr_Occurred() != null) return result.drop();
+        }
+        return result.finish();
+    }
+
+    /// The sockets with their events, and with at most that many bytes read from each that has some.
+    fn received(reports: *const Reports, found: i64, sockets: *Object, sets: *Object, max_bytes: usize) ?*Object {
+        const nothing = newBytes(0) orelse return null;
+        defer api.Py_DecRef(nothing);
+        var reporter: Reporter = .{ .sockets = sockets, .sets = sets };
+        defer reporter.drop();
+        // The sets first: one that is new is made by Python code, which may be interrupted. Nothing has been read then.
+        for (reports.happened[0..@intCast(found)]) |happened| _ = reporter.setOf(happened) orelse return null;
+        var result = Filling.make(@intCast(found)) orelse return null;
+        var room: Room = .{ .size = max_bytes };
+        defer room.drop();
+        for (reports.sockets[0..@intCast(found)], reports.happened[0..@intCast(found)]) |handle, happened| {
+            const reads = happened & events.data_available != 0;
+            // All that is needed is there before a byte is read. Where memory ends, the next wait reports the others.
+            if (reads and !room.isReady()) break;
+            const report = reporter.report(handle, happened, 3) orelse {
+                if (api.PyErr_Occurred() != null) break;
+                continue;
+            };
+            const data = (if (reads) room.read(handle) else null) orelse blk: {
+                if (reads and api.PyErr_Occurred() != null) {
+                    api.Py_DecRef(report);
+                    return result.drop();
+                }
+                api.Py_IncRef(nothing);
+                break :blk nothing;
+            };
+            _ = api.PyTuple_SetItem(report, 2, data);
+            result.add(report);
+        }
+        if (api.PyErr_Occurred() != null) {
+            if (result.count == 0) return result.drop();
+            api.PyErr_Clear();
+        }
+        return result.finish();
+    }
 };
 
 /// Makes what is reported of a socket.
@@ -521,15 +571,7 @@ fn waitForEventsWith(reports: *Reports, reference: *Object, arguments: [*]const 
     var code: i32 = 0;
     const found = reports.wait(poller, timeout_ns, &code);
     if (found < 0) return numbered(found, code);
-    var result = Filling.make(@intCast(found)) orelse return null;
-    var reporter: Reporter = .{ .sockets = arguments[1], .sets = arguments[2] };
-    defer reporter.drop();
-    for (reports.sockets[0..@intCast(found)], reports.happened[0..@intCast(found)]) |handle, happened| {
-        if (reporter.report(handle, happened, 2)) |report| {
-            result.add(report);
-        } else if (api.PyErr_Occurred() != null) return result.drop();
-    }
-    return result.finish();
+    return reports.list(found, arguments[1], arguments[2]);
 }
 
 /// Releases the GIL now and then among calls that keep it: when they have copied as much as one may.
@@ -557,42 +599,10 @@ fn receiveWith(reports: *Reports, reference: *Object, arguments: [*]const *Objec
     const max_bytes = sizeOf(arguments[3]) orelse return refer(reference, arguments, count);
     const timeout_ns = numberOf(i64, arguments[4]) orelse return refer(reference, arguments, count);
     if (max_bytes == 0 or max_bytes > read_max) return refer(reference, arguments, count);
-    const nothing = newBytes(0) orelse return null;
-    defer api.Py_DecRef(nothing);
     var code: i32 = 0;
     const found = reports.wait(poller, timeout_ns, &code);
     if (found < 0) return numbered(found, code);
-    var reporter: Reporter = .{ .sockets = arguments[1], .sets = arguments[2] };
-    defer reporter.drop();
-    // The sets first: one that is new is made by Python code, which may be interrupted. Nothing has been read then.
-    for (reports.happened[0..@intCast(found)]) |happened| _ = reporter.setOf(happened) orelse return null;
-    var result = Filling.make(@intCast(found)) orelse return null;
-    var room: Room = .{ .size = max_bytes };
-    defer room.drop();
-    for (reports.sockets[0..@intCast(found)], reports.happened[0..@intCast(found)]) |handle, happened| {
-        const reads = happened & events.data_available != 0;
-        // All that is needed is there before a byte is read. Where memory ends, the next wait reports the others.
-        if (reads and !room.isReady()) break;
-        const report = reporter.report(handle, happened, 3) orelse {
-            if (api.PyErr_Occurred() != null) break;
-            continue;
-        };
-        const data = (if (reads) room.read(handle) else null) orelse blk: {
-            if (reads and api.PyErr_Occurred() != null) {
-                api.Py_DecRef(report);
-                return result.drop();
-            }
-            api.Py_IncRef(nothing);
-            break :blk nothing;
-        };
-        _ = api.PyTuple_SetItem(report, 2, data);
-        result.add(report);
-    }
-    if (api.PyErr_Occurred() != null) {
-        if (result.count == 0) return result.drop();
-        api.PyErr_Clear();
-    }
-    return result.finish();
+    return reports.received(found, arguments[1], arguments[2], max_bytes);
 }
 
 /// A `bytes` object to read into, and then to hand out or to use again.
@@ -762,17 +772,21 @@ const MethodFunction = fn (stream: *Object, arguments: [*]const *Object, count: 
 /// Their documentation is the package's, kept for as long as the process lives: a program may import the package again, and
 /// the classes of both copies have these methods.
 var methods = [_]Method{
-    streamMethod("read_exactly", &readExactlyMethod),
-    streamMethod("read_into", &readIntoMethod),
-    streamMethod("write", &writeMethod),
-    streamMethod("write_all", &writeAllMethod),
+    builtInMethod("read_exactly", &readExactlyMethod),
+    builtInMethod("read_into", &readIntoMethod),
+    builtInMethod("receive", &receiveMethod),
+    builtInMethod("wait_for_events", &waitForEventsMethod),
+    builtInMethod("write", &writeMethod),
+    builtInMethod("write_all", &writeAllMethod),
 };
 
-/// The name of the attribute with a stream's handle. The main interpreter's, for whose classes alone the methods are, and
-/// which ends last.
+/// The names of the attributes with a handle, and with a poller's sockets and sets of events (see Reporter). The main
+/// interpreter's, for whose classes alone the methods are, and which ends last.
 var handle_name: *Object = undefined;
+var sockets_name: *Object = undefined;
+var sets_name: *Object = undefined;
 
-fn streamMethod(name: [*:0]const u8, code: *const MethodFunction) Method {
+fn builtInMethod(name: [*:0]const u8, code: *const MethodFunction) Method {
     return .{ .name = name, .function = code, .flags = Method.fast_call | Method.keywords };
 }
 
@@ -782,6 +796,8 @@ pub fn method(class: *anyopaque, name: [*:0]const u8, documentation: [*:0]const 
     for (&methods) |*one| {
         if (std.mem.orderZ(u8, one.name, name) != .eq) continue;
         handle_name = api.PyUnicode_InternFromString("_handle") orelse return null;
+        sockets_name = api.PyUnicode_InternFromString("_sockets") orelse return null;
+        sets_name = api.PyUnicode_InternFromString("_sets") orelse return null;
         if (one.documentation == null) one.documentation = copyOf(documentation) orelse return null;
         return api.PyDescr_NewMethod(@ptrCast(class), one);
     }
@@ -896,6 +912,13 @@ fn timeoutNsOf(timeout: *Object) ?i64 {
     return @trunc(@ceil(seconds * std.time.ns_per_s));
 }
 
+/// What is left of a timeout, as it was given if it does not end.
+fn secondsOf(timeout: *Object, left_ns: i64) ?*Object {
+    if (left_ns >= 0) return api.PyFloat_FromDouble(@as(f64, @floatFromInt(left_ns)) / std.time.ns_per_s);
+    api.Py_IncRef(timeout);
+    return timeout;
+}
+
 /// Has the package go on with a call: by the method of that name, with the first argument, with what has become of it so far,
 /// and with the seconds that are left.
 fn goOn(stream: *Object, comptime name: [*:0]const u8, first: *Object, so_far: ?*Object, timeout: *Object, deadline: deadlines.Deadline) ?*Object {
@@ -908,13 +931,8 @@ fn goOn(stream: *Object, comptime name: [*:0]const u8, first: *Object, so_far: ?
     api.Py_IncRef(first);
     _ = api.PyTuple_SetItem(rest, 0, first);
     _ = api.PyTuple_SetItem(rest, 1, done);
-    const left = if (deadline == .at_ns)
-        api.PyFloat_FromDouble(@as(f64, @floatFromInt(deadline.remainingNs().?)) / std.time.ns_per_s) orelse return null
-    else blk: {
-        api.Py_IncRef(timeout);
-        break :blk timeout;
-    };
-    _ = api.PyTuple_SetItem(rest, 2, left);
+    const left_ns: i64 = if (deadline.remainingNs()) |ns| @intCast(ns) else -1;
+    _ = api.PyTuple_SetItem(rest, 2, secondsOf(timeout, left_ns) orelse return null);
     const method_of_rest = api.PyObject_GetAttrString(stream, name) orelse return null;
     defer api.Py_DecRef(method_of_rest);
     return api.PyObject_CallObject(method_of_rest, rest);
@@ -964,3 +982,96 @@ fn writeAllMethod(stream: *Object, arguments: [*]const *Object, count: isize, ke
     }
     return goOn(stream, "_write_on", arguments[0], numbered(taken, code), timeout, .after(timeout_ns.?));
 }
+
+// ---- Methods of pollers ----
+
+/// wait_for_events(self, timeout=None)
+fn waitForEventsMethod(poller: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
+    return unfilled.with(Reports, waitForEventsMethodWith, .{ poller, arguments, count, keywords });
+}
+
+fn waitForEventsMethodWith(reports: *Reports, poller: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) ?*Object {
+    const name = "_python_wait_for_events";
+    if (keywords != null or count > 1) return referMethod(name, poller, arguments, count, keywords);
+    const timeout = if (count > 0) arguments[0] else api._Py_NoneStruct;
+    const wait = PollerWait.run(reports, poller, timeout) orelse return referMethod(name, poller, arguments, count, keywords);
+    defer wait.drop();
+    switch (wait.outcome) {
+        .found => |found| return reports.list(found, wait.sockets, wait.sets),
+        .over => return api.PyList_New(0),
+        .goes_on => |left_ns| return wait.goOn(poller, name, timeout, left_ns, &.{}),
+    }
+}
+
+/// receive(self, timeout=None, max_bytes=65536)
+fn receiveMethod(poller: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
+    return unfilled.with(Reports, receiveMethodWith, .{ poller, arguments, count, keywords });
+}
+
+fn receiveMethodWith(reports: *Reports, poller: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) ?*Object {
+    const name = "_python_receive";
+    if (keywords != null or count > 2) return referMethod(name, poller, arguments, count, keywords);
+    const max_bytes = if (count > 1) sizeOf(arguments[1]) orelse 0 else copy_holding_gil_max;
+    if (max_bytes == 0 or max_bytes > read_max) return referMethod(name, poller, arguments, count, keywords);
+    const timeout = if (count > 0) arguments[0] else api._Py_NoneStruct;
+    const wait = PollerWait.run(reports, poller, timeout) orelse return referMethod(name, poller, arguments, count, keywords);
+    defer wait.drop();
+    switch (wait.outcome) {
+        .found => |found| return reports.received(found, wait.sockets, wait.sets, max_bytes),
+        .over => return api.PyList_New(0),
+        .goes_on => |left_ns| return wait.goOn(poller, name, timeout, left_ns, arguments[1..@intCast(@max(1, count))]),
+    }
+}
+
+/// A poller's wait, up to where the package would look for signals.
+const PollerWait = struct {
+    sockets: *Object,
+    sets: *Object,
+    outcome: union(enum) {
+        /// So many reports, one or more.
+        found: i64,
+        /// The time is up, or it was woken.
+        over,
+        /// For the package, with what is left of the time, below zero for ever.
+        goes_on: i64,
+    },
+
+    /// Null for unusual arguments, and after a failure: the package then waits itself, and finds the same.
+    fn run(reports: *Reports, poller: *Object, timeout: *Object) ?PollerWait {
+        const timeout_ns = timeoutNsOf(timeout) orelse return null;
+        const handle = handleOf(poller) orelse return null;
+        const sockets = api.PyObject_GetAttr(poller, sockets_name) orelse return null;
+        const sets = api.PyObject_GetAttr(poller, sets_name) orelse {
+            api.Py_DecRef(sockets);
+            return null;
+        };
+        var wait: PollerWait = .{ .sockets = sockets, .sets = sets, .outcome = .over };
+        const slice_ns = if (timeout_ns < 0) first_slice_ns else @min(timeout_ns, first_slice_ns);
+        const deadline: deadlines.Deadline = .after(timeout_ns);
+        var code: i32 = 0;
+        const result = reports.wait(handle, slice_ns, &code);
+        if (result > 0) {
+            wait.outcome = .{ .found = result };
+        } else if (result == status.fromError(error.Interrupted) or (result == 0 and slice_ns != timeout_ns)) {
+            wait.outcome = .{ .goes_on = if (deadline.remainingNs()) |ns| @intCast(ns) else -1 };
+        } else if (result != 0 and result != status.fromError(error.Woken)) {
+            wait.drop();
+            return null;
+        }
+        return wait;
+    }
+
+    /// Has the package go on, by the method of that name.
+    fn goOn(_: PollerWait, poller: *Object, comptime name: [*:0]const u8, timeout: *Object, left_ns: i64, more: []const *Object) ?*Object {
+        const left = secondsOf(timeout, left_ns) orelse return null;
+        defer api.Py_DecRef(left);
+        var all = [_]*Object{ left, undefined };
+        for (more, 1..) |one, index| all[index] = one;
+        return referMethod(name, poller, &all, @intCast(1 + more.len), null);
+    }
+
+    fn drop(wait: PollerWait) void {
+        api.Py_DecRef(wait.sockets);
+        api.Py_DecRef(wait.sets);
+    }
+};

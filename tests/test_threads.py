@@ -674,6 +674,7 @@ BUILT_IN = (
         Scene.read_exactly,
         Scene.read_into_bytearray,
         Scene.read_into_view,
+        Scene.wait,
         Scene.write,
         Scene.write_all,
         Scene.write_bytearray,
