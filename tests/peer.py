@@ -64,14 +64,24 @@ def _wait_with_poller(backend: str, stream: StreamSocket, timeout: float | None)
         return poller.wait_for_events(timeout)
 
 
+def _receive(stream: StreamSocket, timeout: float | None) -> object:
+    with bbipc.make_poller() as poller:
+        poller.monitor_socket(stream, Events.DATA_AVAILABLE)
+        return poller.receive(timeout)
+
+
 #: Every way to wait for a stream that its remote end neither reads nor writes.
 WAITS: dict[str, Callable[[StreamSocket, float | None], object]] = {
     "poll_socket": lambda stream, timeout: bbipc.poll_socket(stream, Events.DATA_AVAILABLE, timeout),
     "poll_sockets": _poll_many,
     **{f"wait_for_events ({backend})": functools.partial(_wait_with_poller, backend) for backend in BACKENDS},
+    "receive": _receive,
     "read_exactly": lambda stream, timeout: stream.read_exactly(1, timeout),
     "write_all": lambda stream, timeout: stream.write_all(bytes(64 << 20), timeout),
 }
+
+#: Those of them that are with the stream itself, and end with an error when it is closed.
+STREAM_WAITS = {name: wait for name, wait in WAITS.items() if not name.startswith(("wait_for_events", "receive"))}
 
 
 def until_asleep(process_id: int, thread_id: int | None = None) -> None:

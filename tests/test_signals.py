@@ -23,7 +23,7 @@ import bbipc
 from bbipc import Events, Poller, StreamSocket
 from bbipc._ffi import NewHandle
 from conftest import PATIENCE, WINDOWS, Transport, fill
-from peer import MANY, WAITS, Pattern, command, eager_threads, run_program, until_asleep
+from peer import MANY, STREAM_WAITS, WAITS, Pattern, command, eager_threads, run_program, until_asleep
 from processes import INTERRUPTED as ENDED_BY_CTRL_C
 from processes import TESTS, Processes, ended, interrupt, stopped, until_stopped
 
@@ -161,6 +161,7 @@ def test_a_program_waits_again_after_ctrl_c(transport: Transport) -> None:
             partial(bbipc.poll_socket, stream, Events.DATA_AVAILABLE),
             partial(bbipc.poll_sockets, [stream] * 40, Events.DATA_AVAILABLE),
             poller.wait_for_events,
+            poller.receive,
             partial(stream.read_exactly, 1),
         ]
         for wait in waits:
@@ -211,6 +212,7 @@ for wait in [
     lambda: _calls.poll_socket(stream._handle, data, _ffi.FOREVER),
     lambda: many.poll(_ffi.FOREVER)[0],
     lambda: _calls.wait_for_events(poller._handle, {}, {}, _ffi.FOREVER),
+    lambda: _calls.receive(poller._handle, {}, {}, 65536, _ffi.FOREVER),
 ]:
     for _ in range(2):
         assert _calls.status_of(pressed(wait, 0)) == _ffi.ERROR_INTERRUPTED
@@ -225,6 +227,7 @@ for wait in [
     lambda: bbipc.poll_socket(stream, Events.DATA_AVAILABLE),
     lambda: bbipc.poll_sockets([stream] * 40, Events.DATA_AVAILABLE),
     poller.wait_for_events,
+    poller.receive,
     lambda: stream.read_exactly(1),
 ]:
     try:
@@ -546,7 +549,7 @@ def test_a_handler_uses_the_stream_that_waits(transport: Transport, signals: Sig
     assert remote.read_exactly(6, PATIENCE) == b"answer"
 
 
-@pytest.mark.parametrize("name", [name for name in WAITS if not name.startswith("wait_for_events")])
+@pytest.mark.parametrize("name", STREAM_WAITS)
 def test_a_handler_closes_the_stream_that_waits(
     waited_for: tuple[StreamSocket, StreamSocket], signals: Signals, name: str
 ) -> None:
@@ -554,7 +557,7 @@ def test_a_handler_closes_the_stream_that_waits(
     signals.on_signal(stream.close)
     signals.send_when_asleep()
     with pytest.raises(bbipc.SocketClosedError) as caught:
-        WAITS[name](stream, None)
+        STREAM_WAITS[name](stream, None)
     assert caught.value.socket is stream
 
 

@@ -22,7 +22,7 @@ from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from bbipc._ffi import open_handles
 from conftest import PATIENCE, WINDOWS, Transport, fill
 from patience import least_of_three
-from peer import MANY, WAITS, Pattern, eager_threads, read_piece, until_asleep, write_piece
+from peer import MANY, STREAM_WAITS, Pattern, eager_threads, read_piece, until_asleep, write_piece
 from readiness import TELLS_ENDS_LATE, needs_half_close
 from systems import BACKENDS, BACKLOG_MAX
 
@@ -75,8 +75,6 @@ def monitoring(*sockets: Socket, events: Events, backend: str | None = None) -> 
 
 
 # ---- Closing what another thread waits for ----
-
-STREAM_WAITS = {name: wait for name, wait in WAITS.items() if not name.startswith("wait_for_events")}
 
 
 @pytest.mark.parametrize("timeout", [None, PATIENCE])
