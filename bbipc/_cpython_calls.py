@@ -76,9 +76,8 @@ def give_methods(streams: type[Any]) -> None:
     for name, signature in _METHODS.items():
         in_python = getattr(streams, name)
         text = f"{name}{signature}\n--\n\n{in_python.__doc__ or ''}".encode()
-        try:
-            method = _ffi.cpython_method(streams, name.encode("ascii"), text)
-        except ValueError:
+        method = _ffi.cpython_method(streams, name.encode("ascii"), text)
+        if method is None:
             return
         setattr(streams, f"_python_{name}", in_python)
         setattr(streams, name, method)
