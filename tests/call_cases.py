@@ -458,7 +458,7 @@ def total_references() -> int:
     return sys.gettotalrefcount() if hasattr(sys, "gettotalrefcount") else 0
 
 
-def left_behind(call: Callable[[], object], watched: list[Any], times: int = 40) -> str:
+def left_behind(call: Callable[[], object], watched: list[Any], times: int = 16) -> str:
     """What as many calls leave behind: references to these objects, blocks of memory, references of a debug build."""
     # Numbers in arrays, which are no objects that would be counted themselves.
     before, after = (array("q", bytes(8 * (len(watched) + 2))) for _ in range(2))
