@@ -108,6 +108,8 @@ const Api = struct {
     PyMem_Malloc: *const fn (usize) callconv(.c) ?*anyopaque,
     PyObject_Call: *const fn (*Object, *Object, ?*Object) callconv(.c) ?*Object,
     PyObject_CallObject: *const fn (*Object, *Object) callconv(.c) ?*Object,
+    PyObject_GC_Track: *const fn (*Object) callconv(.c) void,
+    PyObject_GC_UnTrack: *const fn (*Object) callconv(.c) void,
     PyObject_GetAttr: *const fn (*Object, *Object) callconv(.c) ?*Object,
     PyObject_GetAttrString: *const fn (*Object, [*:0]const u8) callconv(.c) ?*Object,
     PyObject_GetBuffer: *const fn (*Object, *Buffer, c_int) callconv(.c) c_int,
@@ -468,6 +470,8 @@ const Reports = struct {
                 if (api.PyErr_Occurred() != null) break;
                 continue;
             };
+            // Until it is complete, as the list: see Filling.
+            api.PyObject_GC_UnTrack(report);
             const data = (if (reads) room.read(handle) else null) orelse blk: {
                 if (reads and api.PyErr_Occurred() != null) {
                     api.Py_DecRef(report);
@@ -477,6 +481,7 @@ const Reports = struct {
                 break :blk nothing;
             };
             _ = api.PyTuple_SetItem(report, 2, data);
+            api.PyObject_GC_Track(report);
             result.add(report);
         }
         if (api.PyErr_Occurred() != null) {
@@ -501,10 +506,12 @@ const Reporter = struct {
     /// the poller since, or is about to: another thread takes it out.
     fn report(reporter: *Reporter, handle: Handle, happened: u32, size: isize) ?*Object {
         const set = reporter.setOf(happened) orelse return null;
-        const tuple = api.PyTuple_New(size) orelse return null;
         const socket = itemOf(reporter.sockets, handle) orelse {
             api.PyErr_Clear();
-            api.Py_DecRef(tuple);
+            return null;
+        };
+        const tuple = api.PyTuple_New(size) orelse {
+            api.Py_DecRef(socket);
             return null;
         };
         api.Py_IncRef(set);
@@ -534,14 +541,17 @@ fn itemOf(dictionary: *Object, number: i64) ?*Object {
     return api.PyObject_GetItem(dictionary, key);
 }
 
-/// A list that is being filled from its beginning, with room for all that may come.
+/// A list that is being filled from its beginning, with room for all that may come. Until it is complete, the collector of
+/// garbage doesn't know of it: gc.get_objects() would hand it to other threads, and its empty places crash Python.
 const Filling = struct {
     list: *Object,
     room: isize,
     count: isize = 0,
 
     fn make(room: isize) ?Filling {
-        return .{ .list = api.PyList_New(room) orelse return null, .room = room };
+        const list = api.PyList_New(room) orelse return null;
+        api.PyObject_GC_UnTrack(list);
+        return .{ .list = list, .room = room };
     }
 
     /// Takes the reference.
@@ -557,8 +567,10 @@ const Filling = struct {
 
     /// The list without the room that was not needed.
     fn finish(filling: *Filling) ?*Object {
-        if (filling.count == filling.room) return filling.list;
-        if (api.PyList_SetSlice(filling.list, filling.count, filling.room, null) != 0) return filling.drop();
+        if (filling.count != filling.room) {
+            if (api.PyList_SetSlice(filling.list, filling.count, filling.room, null) != 0) return filling.drop();
+        }
+        api.PyObject_GC_Track(filling.list);
         return filling.list;
     }
 };

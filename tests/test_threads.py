@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import inspect
 import os
 import sys
@@ -934,3 +935,75 @@ def test_no_wait_ends_early_whatever_other_threads_do(transport: Transport) -> N
     finally:
         over.set()
         disturbing.join()
+
+
+def with_empty_places(kinds: tuple[type, ...]) -> list[str]:
+    """What the collector of garbage tells of that isn't complete yet. Any use of one of these crashes Python."""
+    objects = [one for one in gc.get_objects() if type(one) in kinds]
+    return [
+        f"{type(one).__name__} of {len(one)} with {count}"
+        for one, count in ((one, len(gc.get_referents(one))) for one in objects)
+        if count < len(one)
+    ]
+
+
+class Looking(dict):  # type: ignore[type-arg]
+    """A dictionary whose items are looked up by Python code, as other threads may run meanwhile."""
+
+    def __init__(self, items: dict[int, Socket]) -> None:
+        super().__init__(items)
+        self.found: list[str] = []
+
+    def __getitem__(self, key: int) -> Socket:
+        self.found += with_empty_places((list, tuple))
+        socket: Socket = super().__getitem__(key)
+        return socket
+
+
+needs_referents = pytest.mark.skipif(
+    sys.implementation.name != "cpython", reason="only the collector of CPython tells of objects that are being made"
+)
+
+
+@needs_referents
+@pytest.mark.parametrize("wait", [Poller.wait_for_events, Poller.receive], ids=lambda wait: wait.__name__)
+def test_nobody_is_shown_a_report_that_is_not_complete(
+    transport: Transport, wait: Callable[[Poller, float], list[Any]]
+) -> None:
+    streams = [transport.pair() for _ in range(3)]
+    with monitoring(*(stream for stream, _ in streams), events=Events.DATA_AVAILABLE) as poller:
+        looking = poller._sockets = Looking(poller._sockets)
+        for stream, remote in streams:
+            remote.write(b"data")
+            assert bbipc.poll_socket(stream, Events.DATA_AVAILABLE, PATIENCE)
+        reports = wait(poller, 0)
+        assert looking.found == []
+        assert {report[0] for report in reports} == {stream for stream, _ in streams}
+        # A collector that doesn't know of them would never free the cycles that they are in.
+        assert gc.is_tracked(reports)
+        assert all(gc.is_tracked(report) for report in reports)
+
+
+@needs_referents
+def test_nobody_is_shown_a_report_while_its_bytes_are_read(transport: Transport) -> None:
+    streams = [transport.pair() for _ in range(8)]
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            assert with_empty_places((tuple,)) == []
+
+    looking = Failing(look)
+    try:
+        with eager_threads(), monitoring(*(stream for stream, _ in streams), events=Events.DATA_AVAILABLE) as poller:
+            received = expected = 0
+            for _ in range(300):
+                # So much that some of the reads let other threads run.
+                expected += sum(remote.write(bytes(60_000)) for _, remote in streams)
+                while received < expected:
+                    reports = poller.receive(PATIENCE)
+                    assert reports
+                    received += sum(len(data) for _, _, data in reports)
+    finally:
+        over.set()
+        looking.join()
