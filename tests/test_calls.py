@@ -290,7 +290,7 @@ def test_a_debug_build_finds_nothing_wrong_in_calls_without_memory() -> None:
     """Python was called with an exception pending, for what a stream had been read was lost without one."""
     python = debug_python()
     if subprocess.run([python, "-c", "import _testcapi"], capture_output=True).returncode:
-        pytest.skip("python3-dbg lacks _testcapi, of Debian's libpython3-testsuite")
+        pytest.skip("python3-dbg lacks _testcapi, which only CPython's own tests need")
     run_cases(python, "memory", BBIPC_CALLS="cpython")
 
 
