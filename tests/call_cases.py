@@ -463,7 +463,7 @@ def left_behind(call: Callable[[], object], watched: list[Any], times: int = 16)
     # Numbers in arrays, which are no objects that would be counted themselves.
     before, after = (array("q", bytes(8 * (len(watched) + 2))) for _ in range(2))
 
-    def look(counts: array[int], collects: bool) -> None:
+    def look(counts: array[int], times: int, collects: bool) -> None:
         for _ in range(times):
             call()
         if collects:
@@ -474,21 +474,23 @@ def left_behind(call: Callable[[], object], watched: list[Any], times: int = 16)
             counts[place + 2] = sys.getrefcount(one)
 
     # What is made once is made.
-    look(before, False)
+    look(before, times, False)
     grown: list[str] = []
-    # Collections take long. CPython leaves a cycle here and there; what none of them finds is left behind.
-    for collects in (False, True, True, True):
-        look(before, collects)
-        look(after, collects)
+    # CPython keeps some objects for the next calls, and leaves a cycle here and there: so that only what grows with the
+    # calls, and no collection finds, is left behind.
+    for factor in (1, 4, 16):
+        many = factor * times
+        look(before, many, factor > 1)
+        look(after, many, factor > 1)
         grown = [
             f"{now - then} {'blocks' if place == 0 else 'references in all' if place == 1 else 'references to '}"
             f"{repr(watched[place - 2])[:60] if place > 1 else ''}"
             for place, (then, now) in enumerate(zip(before, after))
-            if abs(now - then) >= times // 2
+            if abs(now - then) >= many // 2
         ]
         if not grown:
             return ""
-    return ", ".join(grown) + f" after {times} calls"
+    return ", ".join(grown) + f" after {many} calls"
 
 
 def calling(scene: Scene, function: Callable[..., Any], case: Case) -> Callable[[], None]:
