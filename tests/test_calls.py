@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
