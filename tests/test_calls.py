@@ -24,7 +24,7 @@ import bbipc
 import call_cases
 from bbipc import Events, StreamSocket, _calls, _cpython_calls, _ctypes_calls, _ffi
 from call_cases import METHODS, METHODS_ARE_BUILT_IN, Case, Scene
-from conftest import PATIENCE, WINDOWS, Transport, fill
+from conftest import PATIENCE, WINDOWS, Transport
 from patience import QEMU
 from peer import Pattern, run_program
 from processes import TESTS
@@ -204,7 +204,6 @@ def test_the_documentation_of_a_method_outlives_the_copy_of_the_package_that_gav
     """It was memory of the second copy's, read after that was gone."""
     # Memory that is free is filled.
     monkeypatch.setenv("PYTHONMALLOC", "debug")
-    # Where a second copy is, both tell the library of forks, which test_fork tests.
     run_program(COPIES)
 
 
@@ -462,7 +461,7 @@ def test_the_layers_take_turns_with_one_connection(
 SUBINTERPRETERS = """
 import sys
 
-# Python 3.13, 3.8 to 3.12, and the API of 3.14.
+# Since Python 3.13, and before.
 try:
     import _interpreters as interpreters
 except ImportError:
@@ -519,7 +518,6 @@ def use(interpreter):
 
 
 @needs_cpython
-@pytest.mark.skipif(WINDOWS, reason="Wine's process ends badly with subinterpreters, whoever made them")
 @pytest.mark.parametrize("main", ["first", "last", "never"])
 @pytest.mark.parametrize("ends", [[0, 1], [1, 0], []])
 def test_subinterpreters_use_the_package_and_end_in_any_order(main: str, ends: list[int]) -> None:
@@ -548,7 +546,6 @@ if main == "last":
 
 
 @needs_built_in_methods
-@pytest.mark.skipif(WINDOWS, reason="see above")
 def test_a_subinterpreter_has_the_methods_in_python() -> None:
     """Built-in ones would refer to the main interpreter's objects."""
     run_program(
@@ -816,14 +813,3 @@ def test_waits_and_large_copies_let_go_of_the_gil(scene: Scene, counter: Counter
         while not (turns := counter.turns_during(call, 10)) and time.perf_counter() < over:
             pass
         assert turns > 0, name
-
-
-def test_filling_and_draining_is_the_same_in_both_layers(transport: Transport) -> None:
-    """The system's room is what is taken of more than that, whoever asks."""
-    one, other = transport.pair()
-    total = fill(one)
-    received = 0
-    while received < total:
-        assert bbipc.poll_socket(other, Events.DATA_AVAILABLE, PATIENCE)
-        received += len(other.read(1 << 20))
-    assert received == total
