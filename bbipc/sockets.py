@@ -473,9 +473,11 @@ def write_many(items: Iterable[tuple[StreamSocket, Buffer]]) -> list[tuple[int, 
     :returns: the items that were not written wholly, in their order; mostly none. Each is told by its place in
         ``items``, with how many bytes the system took, or the error that ``write`` would have raised. The rest of an
         item is the caller's to write again, before what follows: a stream that did not take all of one takes nothing
-        more in this call.
-    :raises TypeError: for items that are none, before anything is written.
+        more in this call, and what is behind an error has the same error.
+    :raises TypeError: for items that are none, before anything is written. So is a ``ValueError`` for a buffer that was
+        released.
     """
-    listed = items if type(items) is list else list(items)
+    # The caller's own list may change meanwhile.
+    listed = list(items)
     unfinished = _calls.write_many(listed, StreamSocket)
     return [(place, taken if taken >= 0 else listed[place][0]._error(taken, "write")) for place, taken in unfinished]

@@ -325,10 +325,11 @@ bbipc_result bbipc_cpython_bind(const uint64_t *addresses, uint64_t count);
  * where they are unusual or wrong. */
 void *bbipc_cpython_function(const char *name, void *reference);
 
-/* A new reference to a method of this name for a class of streams, whose attribute "_handle" is the handle. To None and NULL
- * as above, and to None in another than the main interpreter. Of each name the first documentation is copied, and serves
- * for all. Where its arguments are unusual or wrong, the method calls that of the same name with "_python_" in front; after
- * a failure, "_raise" with it and with what it was about. */
+/* A new reference to a method of this name for the class of streams or of pollers, whose attribute "_handle" is the handle;
+ * those of pollers need "_sockets" and "_sets" besides. To None and NULL as above, and to None in another than the main
+ * interpreter. Of each name the first documentation is copied, and serves for all. Where its arguments are unusual or
+ * wrong, the method calls that of the same name with "_python_" in front. What else it calls in Python, bbipc/sockets.py and
+ * native/python.zig say. */
 void *bbipc_cpython_method(void *type, const char *name, const char *documentation);
 
 #ifdef __cplusplus

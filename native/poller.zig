@@ -357,6 +357,8 @@ pub const Poller = struct {
         events: [*]u32,
         capacity: usize,
         count: usize = 0,
+        /// How many of them are of earlier turns.
+        earlier_count: usize = 0,
 
         fn room(results: *const Results) usize {
             return results.capacity - results.count;
@@ -380,7 +382,8 @@ pub const Poller = struct {
                 // Not so if that was an earlier wait, at the same place in memory.
                 if (index < reported.len and reported[index] == handle) return index;
             }
-            return null;
+            // It may have been reported in an earlier turn, and have left the poller and come again since.
+            return std.mem.indexOfScalar(handles.Handle, reported[0..results.earlier_count], handle);
         }
     };
 
@@ -421,6 +424,7 @@ pub const Poller = struct {
             var woken = false;
             var blocks = false;
             var rechecks = false;
+            results.earlier_count = results.count;
             {
                 lock.lock();
                 defer lock.unlock();

@@ -9,7 +9,8 @@
 //! both layers take the same arguments and raise the same errors, and none is raised here but for want of memory.
 //!
 //! Short calls that can't block keep the GIL. Waits, and copies of more than `copy_holding_gil_max` bytes, release it.
-//! No reference to an object is kept between two calls, and no state: nothing here belongs to an interpreter.
+//! Nothing is kept between two calls but the names of attributes and the methods' documentation, which are the main
+//! interpreter's, as are the only classes that have such methods.
 
 const std = @import("std");
 const c_api = @import("c_api.zig");
@@ -86,12 +87,14 @@ const Api = struct {
     PyCFunction_NewEx: *const fn (*const Method, *Object, ?*Object) callconv(.c) ?*Object,
     PyDescr_NewMethod: *const fn (*Object, *const Method) callconv(.c) ?*Object,
     PyDict_New: *const fn () callconv(.c) ?*Object,
+    PyErr_CheckSignals: *const fn () callconv(.c) c_int,
     PyErr_Clear: *const fn () callconv(.c) void,
     PyErr_ExceptionMatches: *const fn (*Object) callconv(.c) c_int,
     PyErr_Occurred: *const fn () callconv(.c) ?*Object,
     PyEval_RestoreThread: *const fn (?*anyopaque) callconv(.c) void,
     PyEval_SaveThread: *const fn () callconv(.c) ?*anyopaque,
     PyExc_Exception: **Object,
+    PyExc_MemoryError: **Object,
     PyFloat_AsDouble: *const fn (*Object) callconv(.c) f64,
     PyFloat_FromDouble: *const fn (f64) callconv(.c) ?*Object,
     PyFloat_Type: *Object,
@@ -122,9 +125,6 @@ const Api = struct {
     PyObject_Type: *const fn (*Object) callconv(.c) ?*Object,
     PySequence_GetItem: *const fn (*Object, isize) callconv(.c) ?*Object,
     PySequence_Size: *const fn (*Object) callconv(.c) isize,
-    PySet_Add: *const fn (*Object, *Object) callconv(.c) c_int,
-    PySet_Contains: *const fn (*Object, *Object) callconv(.c) c_int,
-    PySet_New: *const fn (?*Object) callconv(.c) ?*Object,
     PyTuple_GetItem: *const fn (*Object, isize) callconv(.c) ?*Object,
     PyTuple_New: *const fn (isize) callconv(.c) ?*Object,
     PyTuple_SetItem: *const fn (*Object, isize, ?*Object) callconv(.c) c_int,
@@ -461,6 +461,8 @@ const Reports = struct {
         defer reporter.drop();
         // The sets first: one that is new is made by Python code, which may be interrupted. Nothing has been read then.
         for (reports.happened[0..@intCast(found)]) |happened| _ = reporter.setOf(happened) orelse return null;
+        // As may a signal's handler, which has been due since the wait.
+        if (api.PyErr_CheckSignals() != 0) return null;
         var result = Filling.make(@intCast(found)) orelse return null;
         var room: Room = .{ .size = max_bytes };
         defer room.drop();
@@ -594,15 +596,20 @@ fn waitForEventsWith(reports: *Reports, reference: *Object, arguments: [*]const 
     return reports.list(found, arguments[1], arguments[2]);
 }
 
-/// Releases the GIL now and then among calls that keep it: when they have copied as much as one may.
+/// Releases the GIL now and then among calls that keep it: when they would copy more than one may.
 const Turns = struct {
     copied: u64 = 0,
 
-    fn call(turns: *Turns, comptime native: anytype, arguments: anytype) i64 {
-        const releases = turns.copied > copy_holding_gil_max;
+    /// What a call costs besides, as if it were copied.
+    const call_bytes = 512;
+
+    /// With the bytes that the call copies at the most, or will most likely.
+    fn call(turns: *Turns, copies: u64, comptime native: anytype, arguments: anytype) i64 {
+        const releases = turns.copied +| copies > copy_holding_gil_max;
         if (releases) turns.copied = 0;
         const result = releasedIf(releases, native, arguments);
-        if (result > 0) turns.copied += @intCast(result);
+        turns.copied += call_bytes;
+        if (result > 0 and !releases) turns.copied += @intCast(result);
         return result;
     }
 };
@@ -641,7 +648,9 @@ const Room = struct {
     fn read(room: *Room, handle: Handle) ?*Object {
         const bytes = room.bytes.?;
         var code: i32 = 0;
-        const result = room.turns.call(c_api.bbipc_read, .{ handle, startOf(bytes), 0, room.size, 0, &code });
+        // Seldom as much as there is room for, unless that was made larger for it.
+        const copies = if (room.size > copy_holding_gil_max) room.size else 0;
+        const result = room.turns.call(copies, c_api.bbipc_read, .{ handle, startOf(bytes), 0, room.size, 0, &code });
         if (result <= 0) return null;
         if (result <= copied_max) {
             if (api.PyBytes_FromStringAndSize(startOf(bytes), @intCast(result))) |copy| return copy;
@@ -682,16 +691,18 @@ fn writeMany(reference: *Object, arguments: [*]const *Object, count: isize) call
     }
     // As is the memory for what becomes of them, which most of the time is not needed.
     var unfinished = Unfinished.make() orelse return null;
+    // A handler that raises does it while nothing is written.
+    if (api.PyErr_CheckSignals() != 0) return unfinished.drop();
     var turns: Turns = .{};
     for (items, 0..) |item, place| {
         const length: u64 = @intCast(item.data.size);
-        var code: i32 = 0;
-        const taken = if (unfinished.hasFull(item.handle))
-            0
-        else
-            turns.call(c_api.bbipc_write, .{ item.handle, item.data.start(), 0, length, &code });
-        if (taken == length) continue;
-        if (!unfinished.add(place, item.handle, taken, code)) return unfinished.drop();
+        const outcome = unfinished.earlier(item.handle) orelse blk: {
+            var code: i32 = 0;
+            const taken = turns.call(length, c_api.bbipc_write, .{ item.handle, item.data.start(), 0, length, &code });
+            break :blk if (taken >= 0) taken else failureOf(taken, code);
+        };
+        if (outcome == length) continue;
+        if (!unfinished.add(place, item.handle, outcome)) return unfinished.drop();
     }
     return unfinished.finish();
 }
@@ -738,44 +749,46 @@ const ItemReader = struct {
     }
 };
 
-/// What was not taken wholly. What else is meant for a stream without room must not overtake that.
+/// What was not taken wholly, for want of room or because of an error. What else is meant for such a stream must not
+/// overtake that.
 const Unfinished = struct {
-    /// Pairs of a place and a result.
+    /// Pairs of a place and an outcome.
     list: *Object,
-    /// The handles of the streams without room.
-    full: ?*Object = null,
+    /// By the handles of these streams: what becomes of their later items. Nothing is taken, or the same failure.
+    later: ?*Object = null,
 
     fn make() ?Unfinished {
         return .{ .list = api.PyList_New(0) orelse return null };
     }
 
     /// False with an exception set.
-    fn add(unfinished: *Unfinished, place: usize, handle: Handle, taken: i64, code: i32) bool {
+    fn add(unfinished: *Unfinished, place: usize, handle: Handle, outcome: i64) bool {
         const pair = api.PyTuple_New(2) orelse return false;
         defer api.Py_DecRef(pair);
         _ = api.PyTuple_SetItem(pair, 0, api.PyLong_FromLongLong(@intCast(place)) orelse return false);
-        _ = api.PyTuple_SetItem(pair, 1, numbered(taken, code) orelse return false);
+        _ = api.PyTuple_SetItem(pair, 1, api.PyLong_FromLongLong(outcome) orelse return false);
         if (api.PyList_Append(unfinished.list, pair) != 0) return false;
-        if (taken < 0) return true;
-        if (unfinished.full == null) unfinished.full = api.PySet_New(null) orelse return false;
+        if (unfinished.later == null) unfinished.later = api.PyDict_New() orelse return false;
         const key = api.PyLong_FromLongLong(handle) orelse return false;
         defer api.Py_DecRef(key);
-        return api.PySet_Add(unfinished.full.?, key) == 0;
+        const value = api.PyLong_FromLongLong(@min(outcome, 0)) orelse return false;
+        defer api.Py_DecRef(value);
+        return api.PyObject_SetItem(unfinished.later.?, key, value) == 0;
     }
 
-    fn hasFull(unfinished: *Unfinished, handle: Handle) bool {
-        const full = unfinished.full orelse return false;
-        const key = api.PyLong_FromLongLong(handle) orelse {
-            // For want of memory, all count as full.
+    fn earlier(unfinished: *Unfinished, handle: Handle) ?i64 {
+        const outcome = itemOf(unfinished.later orelse return null, handle) orelse {
+            // For want of memory, none of the others is written.
+            const is_lost = api.PyErr_ExceptionMatches(api.PyExc_MemoryError.*) != 0;
             api.PyErr_Clear();
-            return true;
+            return if (is_lost) 0 else null;
         };
-        defer api.Py_DecRef(key);
-        return api.PySet_Contains(full, key) == 1;
+        defer api.Py_DecRef(outcome);
+        return api.PyLong_AsLongLong(outcome);
     }
 
     fn finish(unfinished: *Unfinished) ?*Object {
-        if (unfinished.full) |full| api.Py_DecRef(full);
+        if (unfinished.later) |later| api.Py_DecRef(later);
         return unfinished.list;
     }
 
@@ -927,7 +940,9 @@ const first_slice_ns = 5 * std.time.ns_per_ms;
 fn timeoutNsOf(timeout: *Object) ?i64 {
     if (timeout == api._Py_NoneStruct) return -1;
     // Others have a float of their own, or are numbers for another purpose.
-    if (api.PyObject_IsInstance(timeout, api.PyFloat_Type) != 1 and api.PyObject_IsInstance(timeout, api.PyLong_Type) != 1) return null;
+    const its_type = api.PyObject_Type(timeout).?;
+    defer api.Py_DecRef(its_type);
+    if (its_type != api.PyFloat_Type and its_type != api.PyLong_Type) return null;
     const seconds = api.PyFloat_AsDouble(timeout);
     // Not a number is neither.
     if (!(seconds >= 0 and seconds <= std.math.maxInt(i32))) return null;
@@ -997,103 +1012,94 @@ fn writeAllMethod(stream: *Object, arguments: [*]const *Object, count: isize, ke
         return referMethod("_python_write_all", stream, arguments, count, keywords);
     defer piece.buffer.release();
     var code: i32 = 0;
-    const taken = releasedIf(piece.isMuch(), c_api.bbipc_write, .{ piece.handle, piece.buffer.start(), 0, piece.range.end, &code });
-    if (taken == piece.range.end) {
-        api.Py_IncRef(api._Py_NoneStruct);
-        return api._Py_NoneStruct;
+    const start = piece.buffer.start();
+    const size = piece.range.end;
+    var taken = releasedIf(piece.isMuch(), c_api.bbipc_write, .{ piece.handle, start, 0, size, &code });
+    if (taken == size) return none();
+    const deadline: deadlines.Deadline = .after(timeout_ns.?);
+    if (taken >= 0 and timeout_ns.? != 0) {
+        const slice_ns = if (timeout_ns.? < 0) first_slice_ns else @min(timeout_ns.?, first_slice_ns);
+        const rest = released(c_api.bbipc_write_all, .{ piece.handle, start, @as(u64, @intCast(taken)), size, slice_ns, &code });
+        if (rest > 0 or (taken == 0 and !goesOn(rest))) taken += rest;
+        if (taken == size) return none();
     }
-    return goOn(stream, "_write_on", arguments[0], numbered(taken, code), timeout, .after(timeout_ns.?));
+    return goOn(stream, "_write_on", arguments[0], numbered(taken, code), timeout, deadline);
 }
 
 // ---- Methods of pollers ----
 
-/// wait_for_events(self, timeout=None)
-fn waitForEventsMethod(poller: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
-    return unfilled.with(Reports, waitForEventsMethodWith, .{ poller, arguments, count, keywords });
+/// A function of its own, so that the room is on the stack for no longer.
+fn waited(poller: *Object, timeout: *Object, max_bytes: ?usize) PollerWait {
+    return unfilled.with(Reports, PollerWait.run, .{ poller, timeout, max_bytes });
 }
 
-fn waitForEventsMethodWith(reports: *Reports, poller: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) ?*Object {
+/// wait_for_events(self, timeout=None)
+fn waitForEventsMethod(poller: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
     const name = "_python_wait_for_events";
     if (keywords != null or count > 1) return referMethod(name, poller, arguments, count, keywords);
     const timeout = if (count > 0) arguments[0] else api._Py_NoneStruct;
-    const wait = PollerWait.run(reports, poller, timeout) orelse return referMethod(name, poller, arguments, count, keywords);
-    defer wait.drop();
-    switch (wait.outcome) {
-        .found => |found| return reports.list(found, wait.sockets, wait.sets),
-        .over => return api.PyList_New(0),
-        .goes_on => |left_ns| return wait.goOn(poller, name, timeout, left_ns, &.{}),
-    }
+    return switch (@call(.never_inline, waited, .{ poller, timeout, null })) {
+        .done => |result| result,
+        .unusual => referMethod(name, poller, arguments, count, keywords),
+        .goes_on => |left_ns| PollerWait.goOn(poller, name, timeout, left_ns, &.{}),
+    };
 }
 
 /// receive(self, timeout=None, max_bytes=65536)
 fn receiveMethod(poller: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
-    return unfilled.with(Reports, receiveMethodWith, .{ poller, arguments, count, keywords });
-}
-
-fn receiveMethodWith(reports: *Reports, poller: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) ?*Object {
     const name = "_python_receive";
     if (keywords != null or count > 2) return referMethod(name, poller, arguments, count, keywords);
     const max_bytes = if (count > 1) sizeOf(arguments[1]) orelse 0 else copy_holding_gil_max;
     if (max_bytes == 0 or max_bytes > read_max) return referMethod(name, poller, arguments, count, keywords);
     const timeout = if (count > 0) arguments[0] else api._Py_NoneStruct;
-    const wait = PollerWait.run(reports, poller, timeout) orelse return referMethod(name, poller, arguments, count, keywords);
-    defer wait.drop();
-    switch (wait.outcome) {
-        .found => |found| return reports.received(found, wait.sockets, wait.sets, max_bytes),
-        .over => return api.PyList_New(0),
-        .goes_on => |left_ns| return wait.goOn(poller, name, timeout, left_ns, arguments[1..@intCast(@max(1, count))]),
-    }
+    return switch (@call(.never_inline, waited, .{ poller, timeout, max_bytes })) {
+        .done => |result| result,
+        .unusual => referMethod(name, poller, arguments, count, keywords),
+        .goes_on => |left_ns| PollerWait.goOn(poller, name, timeout, left_ns, arguments[1..@intCast(@max(1, count))]),
+    };
 }
 
-/// A poller's wait, up to where the package would look for signals.
-const PollerWait = struct {
-    sockets: *Object,
-    sets: *Object,
-    outcome: union(enum) {
-        /// So many reports, one or more.
-        found: i64,
-        /// The time is up, or it was woken.
-        over,
-        /// For the package, with what is left of the time, below zero for ever.
-        goes_on: i64,
-    },
+/// A poller's wait, up to where the package would look for signals. What follows from it in Python is called when the room
+/// for reports has gone from the stack, which may be small.
+const PollerWait = union(enum) {
+    /// A list, or null with an exception set.
+    done: ?*Object,
+    /// Unusual arguments; or a failure, which the package finds again when it waits itself.
+    unusual,
+    /// For the package, with what is left of the time, below zero for ever.
+    goes_on: i64,
 
-    /// Null for unusual arguments, and after a failure: the package then waits itself, and finds the same.
-    fn run(reports: *Reports, poller: *Object, timeout: *Object) ?PollerWait {
-        const timeout_ns = timeoutNsOf(timeout) orelse return null;
-        const handle = handleOf(poller) orelse return null;
-        const sockets = api.PyObject_GetAttr(poller, sockets_name) orelse return null;
-        const sets = api.PyObject_GetAttr(poller, sets_name) orelse {
-            api.Py_DecRef(sockets);
-            return null;
-        };
-        var wait: PollerWait = .{ .sockets = sockets, .sets = sets, .outcome = .over };
+    /// With a number of bytes, also reads.
+    fn run(reports: *Reports, poller: *Object, timeout: *Object, max_bytes: ?usize) PollerWait {
+        const timeout_ns = timeoutNsOf(timeout) orelse return .unusual;
+        const handle = handleOf(poller) orelse return .unusual;
         const slice_ns = if (timeout_ns < 0) first_slice_ns else @min(timeout_ns, first_slice_ns);
         const deadline: deadlines.Deadline = .after(timeout_ns);
         var code: i32 = 0;
         const result = reports.wait(handle, slice_ns, &code);
         if (result > 0) {
-            wait.outcome = .{ .found = result };
-        } else if (result == status.fromError(error.Interrupted) or (result == 0 and slice_ns != timeout_ns)) {
-            wait.outcome = .{ .goes_on = if (deadline.remainingNs()) |ns| @intCast(ns) else -1 };
-        } else if (result != 0 and result != status.fromError(error.Woken)) {
-            wait.drop();
-            return null;
+            const sockets = api.PyObject_GetAttr(poller, sockets_name) orelse return .{ .done = null };
+            defer api.Py_DecRef(sockets);
+            const sets = api.PyObject_GetAttr(poller, sets_name) orelse return .{ .done = null };
+            defer api.Py_DecRef(sets);
+            return .{ .done = if (max_bytes) |size|
+                reports.received(result, sockets, sets, size)
+            else
+                reports.list(result, sockets, sets) };
         }
-        return wait;
+        if (result == status.fromError(error.Interrupted) or (result == 0 and slice_ns != timeout_ns)) {
+            return .{ .goes_on = if (deadline.remainingNs()) |ns| @intCast(ns) else -1 };
+        }
+        if (result == 0 or result == status.fromError(error.Woken)) return .{ .done = api.PyList_New(0) };
+        return .unusual;
     }
 
     /// Has the package go on, by the method of that name.
-    fn goOn(_: PollerWait, poller: *Object, comptime name: [*:0]const u8, timeout: *Object, left_ns: i64, more: []const *Object) ?*Object {
+    fn goOn(poller: *Object, comptime name: [*:0]const u8, timeout: *Object, left_ns: i64, more: []const *Object) ?*Object {
         const left = secondsOf(timeout, left_ns) orelse return null;
         defer api.Py_DecRef(left);
         var all = [_]*Object{ left, undefined };
         for (more, 1..) |one, index| all[index] = one;
         return referMethod(name, poller, &all, @intCast(1 + more.len), null);
-    }
-
-    fn drop(wait: PollerWait) void {
-        api.Py_DecRef(wait.sockets);
-        api.Py_DecRef(wait.sets);
     }
 };

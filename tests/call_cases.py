@@ -145,8 +145,14 @@ class Scene:
         """What the calls have written, to two streams."""
         found = []
         for one in (self.remote, self.other_remote):
-            data = _ctypes_calls.read(one._handle, 1 << 20, False)
-            assert isinstance(data, bytes)
+            data = b""
+            while True:
+                piece = _ctypes_calls.read(one._handle, 1 << 20, False)
+                assert isinstance(piece, bytes)
+                data += piece
+                # Much comes in several pieces over TCP.
+                if len(piece) < 4096 or _ctypes_calls.poll_socket(one._handle, int(DATA), 50_000_000) <= 0:
+                    break
             found.append(data)
         return found
 

@@ -306,6 +306,8 @@ def test_a_call_ends_in_the_same_way_as_the_reference(scene: Scene, name: str) -
     for case in call_cases.cases_of(scene):
         if case.name != name or not case.compared:
             continue
+        if WINDOWS and any(isinstance(argument, bytes) and len(argument) > 65536 for argument in case.arguments):
+            continue  # how much is taken at once is not always the same
         count += 1
         ends = []
         for one in (function, reference):
