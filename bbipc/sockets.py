@@ -476,6 +476,7 @@ def write_many(items: Iterable[tuple[StreamSocket, Buffer]]) -> list[tuple[int, 
         more in this call.
     :raises TypeError: for items that are none, before anything is written.
     """
-    listed = items if type(items) is list else list(items)
+    # A copy, for another thread may change theirs before the errors are made.
+    listed = list(items)
     unfinished = _calls.write_many(listed, StreamSocket)
     return [(place, taken if taken >= 0 else listed[place][0]._error(taken, "write")) for place, taken in unfinished]
