@@ -84,9 +84,8 @@ def give_methods(kind: type[Any]) -> None:
     for name, signature in _METHODS[kind.__name__].items():
         in_python = getattr(kind, name)
         text = f"{name}{signature}\n--\n\n{in_python.__doc__ or ''}".encode()
-        try:
-            method = _ffi.cpython_method(kind, name.encode("ascii"), text)
-        except ValueError:
+        method = _ffi.cpython_method(kind, name.encode("ascii"), text)
+        if method is None:
             return
         setattr(kind, f"_python_{name}", in_python)
         setattr(kind, name, method)

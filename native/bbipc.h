@@ -320,15 +320,15 @@ const char *bbipc_cpython_needs(void);
 /* Takes the address of each of these, in this order: `count` must be the number of the names. */
 bbipc_result bbipc_cpython_bind(const uint64_t *addresses, uint64_t count);
 
-/* A new reference to the built-in function of this name; NULL with an exception set, or without one if there is none of
- * this name or nothing is bound yet. reference: a PyObject, the function that does the same in Python. It is called with
- * the same arguments where they are unusual or wrong. */
+/* A new reference to the built-in function of this name, to None if there is none; NULL with an exception set, or while
+ * nothing is bound. reference: a PyObject, the function that does the same in Python. It is called with the same arguments
+ * where they are unusual or wrong. */
 void *bbipc_cpython_function(const char *name, void *reference);
 
-/* A new reference to a method of this name for a class of streams, whose attribute "_handle" is the handle. NULL as above,
- * and in another than the main interpreter. Of each name the first documentation is copied, and serves for all. Where its
- * arguments are unusual or wrong, the method calls that of the same name with "_python_" in front; after a failure,
- * "_raise" with it and with what it was about. */
+/* A new reference to a method of this name for a class of streams, whose attribute "_handle" is the handle. To None and NULL
+ * as above, and to None in another than the main interpreter. Of each name the first documentation is copied, and serves
+ * for all. Where its arguments are unusual or wrong, the method calls that of the same name with "_python_" in front; after
+ * a failure, "_raise" with it and with what it was about. */
 void *bbipc_cpython_method(void *type, const char *name, const char *documentation);
 
 #ifdef __cplusplus

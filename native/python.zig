@@ -183,7 +183,13 @@ pub fn function(name: [*:0]const u8, reference: *anyopaque) ?*anyopaque {
     for (&functions) |*one| {
         if (std.mem.orderZ(u8, one.name, name) == .eq) return api.PyCFunction_NewEx(one, @ptrCast(reference), null);
     }
-    return null;
+    return none();
+}
+
+/// ctypes takes no null pointer for an object, unless an exception is set.
+fn none() *Object {
+    api.Py_IncRef(api._Py_NoneStruct);
+    return api._Py_NoneStruct;
 }
 
 // ---- Arguments and results ----
@@ -804,16 +810,16 @@ fn builtInMethod(name: [*:0]const u8, code: *const MethodFunction) Method {
 
 pub fn method(class: *anyopaque, name: [*:0]const u8, documentation: [*:0]const u8) ?*anyopaque {
     if (!is_bound.load(.acquire)) return null;
-    if (api.PyInterpreterState_GetID(api.PyInterpreterState_Get()) != 0) return null;
+    if (api.PyInterpreterState_GetID(api.PyInterpreterState_Get()) != 0) return none();
     for (&methods) |*one| {
         if (std.mem.orderZ(u8, one.name, name) != .eq) continue;
         handle_name = api.PyUnicode_InternFromString("_handle") orelse return null;
         sockets_name = api.PyUnicode_InternFromString("_sockets") orelse return null;
         sets_name = api.PyUnicode_InternFromString("_sets") orelse return null;
-        if (one.documentation == null) one.documentation = copyOf(documentation) orelse return null;
+        if (one.documentation == null) one.documentation = copyOf(documentation) orelse return none();
         return api.PyDescr_NewMethod(@ptrCast(class), one);
     }
-    return null;
+    return none();
 }
 
 fn copyOf(text: [*:0]const u8) ?[*:0]const u8 {

@@ -150,7 +150,7 @@ class Case(NamedTuple):
     arguments: tuple[Any, ...]
     keywords: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
     unread: bytes = UNREAD
-    #: Whether the reference deals with it in the same way. Of keywords, built-in functions say themselves what is wrong.
+    #: Whether the reference deals with it alike. Of keywords, built-in functions say what is wrong themselves.
     compared: bool = True
 
     def __str__(self) -> str:
@@ -458,25 +458,28 @@ def total_references() -> int:
     return sys.gettotalrefcount() if hasattr(sys, "gettotalrefcount") else 0
 
 
-def left_behind(call: Callable[[], object], watched: list[Any], times: int = 40) -> str:
+def left_behind(call: Callable[[], object], watched: list[Any], times: int = 16) -> str:
     """What as many calls leave behind: references to these objects, blocks of memory, references of a debug build."""
     # Numbers in arrays, which are no objects that would be counted themselves.
     before, after = (array("q", bytes(8 * (len(watched) + 2))) for _ in range(2))
 
-    def look(counts: array[int]) -> None:
+    def look(counts: array[int], collects: bool) -> None:
         for _ in range(times):
             call()
+        if collects:
+            gc.collect()
         counts[0] = sys.getallocatedblocks()
         counts[1] = total_references()
         for place, one in enumerate(watched):
             counts[place + 2] = sys.getrefcount(one)
 
     # What is made once is made.
-    look(before)
+    look(before, False)
     grown: list[str] = []
-    for _ in range(3):
-        look(before)
-        look(after)
+    # Collections take long. CPython leaves a cycle here and there; what none of them finds is left behind.
+    for collects in (False, True, True, True):
+        look(before, collects)
+        look(after, collects)
         grown = [
             f"{now - then} {'blocks' if place == 0 else 'references in all' if place == 1 else 'references to '}"
             f"{repr(watched[place - 2])[:60] if place > 1 else ''}"
@@ -485,8 +488,6 @@ def left_behind(call: Callable[[], object], watched: list[Any], times: int = 40)
         ]
         if not grown:
             return ""
-        # CPython leaves a cycle here and there; what no collection finds is left behind.
-        gc.collect()
     return ", ".join(grown) + f" after {times} calls"
 
 

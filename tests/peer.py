@@ -125,7 +125,7 @@ def run_program(program: str, *arguments: object, options: Iterable[str] = (), e
         text=True,
         timeout=PATIENCE,
     )
-    assert (result.returncode, result.stderr) == (0, errors)
+    assert (result.returncode, result.stderr) == (0, errors), result.stderr
     return result.stdout
 
 

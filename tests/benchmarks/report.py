@@ -107,10 +107,13 @@ class Section:
 SECTIONS = (
     Section("pair", "transport"),
     Section("round-trip", "transport"),
+    Section("round-trip-work", "transport"),
     Section("echo", "connections"),
     Section("echo-rate", "connections", {"size": 1024}),
     Section("stream", "size"),
+    Section("stream-work", "size"),
     Section("messages", "transport"),
+    Section("messages-work", "transport"),
     Section("connect", "transport"),
     Section("connect-rate", "transport"),
     Section("wait", "transport"),

@@ -27,15 +27,19 @@ class Target:
 ECHO = {"connections": 100, "size": 1024}
 TARGETS = (
     Target("`write` + `read_into` of 64 B, one process", "pair", "bbipc", "socket", 1.0),
-    Target("the same, through ctypes", "pair", "bbipc, ctypes", "bbipc", None),
+    Target("the same, ctypes against the CPython layer", "pair", "bbipc, ctypes", "bbipc", None),
     Target("64 B round trip", "round-trip", "bbipc", "socket", 1.05),
     Target("64 B round trip", "round-trip", "bbipc", "multiprocessing", 0.75),
     Target("64 B round trip", "round-trip", "bbipc", "pyzmq", 0.4),
-    Target("echo server, processor time", "echo", "bbipc", "select.epoll", 1.0, parameters=ECHO),
-    Target("echo server, processor time", "echo", "bbipc", "uvloop Protocol", 0.95, parameters=ECHO),
+    Target("the same, processor time of both processes", "round-trip-work", "bbipc", "socket", None),
+    Target("echo server, 100 connections, 1 KiB", "echo", "bbipc", "select.epoll", 1.0, parameters=ECHO),
+    Target("echo server, 100 connections, 1 KiB", "echo", "bbipc", "uvloop Protocol", 0.95, parameters=ECHO),
     Target("the same, batched", "echo", "bbipc, batched", "select.epoll", 0.9, parameters=ECHO),
     Target("the same, batched", "echo", "bbipc, batched", "C, epoll", 1.25, parameters=ECHO),
     Target("one-way stream, 64 KiB", "stream", "bbipc", "socket", 1.0, parameters={"size": 65536}),
+    Target(
+        "the same, processor time of both processes", "stream-work", "bbipc", "socket", None, parameters={"size": 65536}
+    ),
     Target("a wait with 10,000 idle sockets", "wait", "bbipc, 10000 idle", "bbipc, 10 idle", 1.1),
     Target("one event tested", "events", "bbipc events.data_available", None, 50, "ns"),
     Target("Python memory per idle monitored stream", "python-memory", "bbipc", None, 600, "B"),

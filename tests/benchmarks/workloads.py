@@ -113,6 +113,34 @@ def pair(session: Session, effort: Effort) -> Iterator[Comparison]:
 
 # ---- Two processes: round trips, and one way ----
 
+
+class BetweenTwo:
+    """Measures pairs of processes: by the clock, and the processor time of both."""
+
+    def __init__(self, session: Session, effort: Effort, workload: str, parameters: dict[str, Any]) -> None:
+        self._session = session
+        self._effort = effort
+        self.time = Comparison(workload, parameters, "ns", "socket")
+        self.work = Comparison(f"{workload}-work", parameters, "ns", "socket")
+        self._turns: dict[str, Callable[[], float]] = {}
+
+    def add(self, name: str, programs: Sequence[Program], turn: Callable[[int], int], *, least: int = 16) -> None:
+        """A candidate. The turn takes a count and returns nanoseconds."""
+        count = fitting_count(turn, self._effort.turn_ns, least=least)
+        work = self.work.values.setdefault(name, [])
+
+        def measure() -> float:
+            before_ns = sum(program.processor_ns() for program in programs)
+            elapsed_ns = turn(count)
+            work.append((sum(program.processor_ns() for program in programs) - before_ns) / count)
+            return elapsed_ns / count
+
+        self._turns[name] = measure
+
+    def take_turns(self) -> None:
+        self._session.take_turns(self.time, self._turns, self._effort.rounds)
+
+
 BETWEEN_TWO = (
     Candidate("C", "blocking", native=True),
     Candidate("socket", "with_socket"),
@@ -132,18 +160,18 @@ BETWEEN_TWO = (
 def round_trip(session: Session, effort: Effort) -> Iterator[Comparison]:
     for transport, placement in itertools.product(TRANSPORTS, session.placements):
         parameters = {"transport": transport, "placement": placement, "size": 64}
-        comparison = Comparison("round-trip", parameters, "ns", "socket")
+        pairs = BetweenTwo(session, effort, "round-trip", parameters)
         for _ in range(effort.starts):
             with session.programs() as start:
-                turns = {}
                 for candidate in installed(BETWEEN_TWO):
                     server = start(candidate, "round_trip_server", session.address(transport), 64)
                     other = session.other(placement)
                     client = start(candidate, "round_trip_client", server.line(), 64, processor=other)
                     client.line()
-                    turns[candidate.name] = turn_of(elapsed(client), effort.turn_ns)
-                session.take_turns(comparison, turns, effort.rounds)
-        yield comparison
+                    pairs.add(candidate.name, (server, client), elapsed(client))
+                pairs.take_turns()
+        yield pairs.time
+        yield pairs.work
 
 
 #: Bytes. What is checked byte by byte, before anything is measured.
@@ -156,18 +184,18 @@ def one_way(
     for transport, size in itertools.product(TRANSPORTS, sizes):
         placement = session.placements[0]
         parameters = {"transport": transport, "placement": placement, "size": size}
-        comparison = Comparison(workload, parameters, "ns", "socket")
+        pairs = BetweenTwo(session, effort, workload, parameters)
         for _ in range(effort.starts):
             with session.programs() as start:
-                turns = {}
                 for candidate in installed(BETWEEN_TWO):
                     receiver = start(candidate, receiver_function, session.address(transport), size)
                     sender = start(candidate, "sender", receiver.line(), size, processor=session.other(placement))
                     sender.line()
                     transfer(receiver, sender, CHECKED // size, checked=True)
-                    turns[candidate.name] = turn_of(partial(transfer, receiver, sender), effort.turn_ns, least=4)
-                session.take_turns(comparison, turns, effort.rounds)
-        yield comparison
+                    pairs.add(candidate.name, (receiver, sender), partial(transfer, receiver, sender), least=4)
+                pairs.take_turns()
+        yield pairs.time
+        yield pairs.work
 
 
 def transfer(receiver: Program, sender: Program, count: int, *, checked: bool = False) -> int:
