@@ -279,9 +279,8 @@ def write_many(items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket
             raise TypeError(f"write_many() needs pairs of a stream and its data; item {position} is none") from None
         if not isinstance(stream, kind):
             raise TypeError(f"write_many() writes to streams; that of item {position} is a {type(stream).__name__}")
-        pieces.append(
-            (stream._handle, _view(data, f"write_many() needs contiguous buffers of bytes; item {position}'s"))
-        )
+        what = f"item {position} of write_many() needs a contiguous buffer of bytes, such as bytes"
+        pieces.append((stream._handle, _view(data, what)))
     full = set()
     unfinished = []
     for place, (handle, view) in enumerate(pieces):

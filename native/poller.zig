@@ -463,8 +463,9 @@ pub const Poller = struct {
                 if (notice == .interrupt) return error.Interrupted;
             }
             if (results.count > 0 or (blocks and deadline.remainingNs() == 0 and !shot.outdated())) {
-                // Had it blocked and found something, more would only be more: the next wait's.
-                const may_have_missed = if (results.count > 0) !blocks and results.room() > 0 else true;
+                // Had it slept and found something, more would only be more: the next wait's.
+                const slept = blocks and deadline != .now;
+                const may_have_missed = if (results.count > 0) !slept and results.room() > 0 else true;
                 if (!may_have_missed or hears == .done or !poller.selector.hearsLate()) return;
                 hears = .now;
             }

@@ -94,6 +94,7 @@ const Api = struct {
     PyExc_Exception: **Object,
     PyFloat_AsDouble: *const fn (*Object) callconv(.c) f64,
     PyFloat_FromDouble: *const fn (f64) callconv(.c) ?*Object,
+    PyFloat_Type: *Object,
     PyInterpreterState_Get: *const fn () callconv(.c) *anyopaque,
     PyInterpreterState_GetID: *const fn (*anyopaque) callconv(.c) i64,
     PyList_Append: *const fn (*Object, *Object) callconv(.c) c_int,
@@ -104,6 +105,7 @@ const Api = struct {
     PyLong_AsLongLong: *const fn (*Object) callconv(.c) c_longlong,
     PyLong_AsSsize_t: *const fn (*Object) callconv(.c) isize,
     PyLong_FromLongLong: *const fn (c_longlong) callconv(.c) ?*Object,
+    PyLong_Type: *Object,
     PyMem_Free: *const fn (?*anyopaque) callconv(.c) void,
     PyMem_Malloc: *const fn (usize) callconv(.c) ?*anyopaque,
     PyObject_Call: *const fn (*Object, *Object, ?*Object) callconv(.c) ?*Object,
@@ -924,6 +926,8 @@ const first_slice_ns = 5 * std.time.ns_per_ms;
 /// A timeout as the package takes it. Null for an unusual one; an exception may be set.
 fn timeoutNsOf(timeout: *Object) ?i64 {
     if (timeout == api._Py_NoneStruct) return -1;
+    // Others have a float of their own, or are numbers for another purpose.
+    if (api.PyObject_IsInstance(timeout, api.PyFloat_Type) != 1 and api.PyObject_IsInstance(timeout, api.PyLong_Type) != 1) return null;
     const seconds = api.PyFloat_AsDouble(timeout);
     // Not a number is neither.
     if (!(seconds >= 0 and seconds <= std.math.maxInt(i32))) return null;

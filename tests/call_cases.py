@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import bbipc
-from bbipc import Events, StreamSocket, _calls, _cpython_calls, _ctypes_calls
+from bbipc import Events, Ipv4TcpServer, LocalServer, StreamSocket, _calls, _cpython_calls, _ctypes_calls
 from bbipc.events import SETS
 from systems import LOCAL_ROOM, make_directory
 
@@ -81,9 +81,7 @@ class Scene:
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
-        path = make_directory()
-        self._stack.callback(path.rmdir)
-        self.server = self._stack.enter_context(bbipc.make_local_server(str(path / "s")))
+        self.server = self._stack.enter_context(self._listen())
         self.stream, self.remote = self.pair()
         self.other, self.other_remote = self.pair()
         self.full, self._full_remote = self.pair()
@@ -103,8 +101,21 @@ class Scene:
         self._space = bytearray(1 << 20)
         self.begin()
 
+    def _listen(self) -> Ipv4TcpServer | LocalServer:
+        # A pipe takes no more than 65536 bytes at once.
+        if sys.platform == "win32":
+            return bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0)
+        path = make_directory()
+        self._stack.callback(path.rmdir)
+        return bbipc.make_local_server(str(path / "s"))
+
+    def _connect(self) -> StreamSocket:
+        if isinstance(self.server, Ipv4TcpServer):
+            return bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, self.server.port)
+        return bbipc.connect_to_local_server(self.server.local_pathname)
+
     def pair(self) -> tuple[StreamSocket, StreamSocket]:
-        one = self._stack.enter_context(bbipc.connect_to_local_server(self.server.local_pathname))
+        one = self._stack.enter_context(self._connect())
         assert bbipc.poll_socket(self.server, Events.CONNECTION_AVAILABLE, 20)
         accepted = self._stack.enter_context(self.server.accept_connection())
         assert bbipc.poll_socket(one, Events.CONNECTION_SUCCEEDED, 20)
@@ -463,7 +474,7 @@ def left_behind(call: Callable[[], object], watched: list[Any], times: int = 16)
     # Numbers in arrays, which are no objects that would be counted themselves.
     before, after = (array("q", bytes(8 * (len(watched) + 2))) for _ in range(2))
 
-    def look(counts: array[int], collects: bool) -> None:
+    def look(counts: array[int], times: int, collects: bool) -> None:
         for _ in range(times):
             call()
         if collects:
@@ -474,21 +485,23 @@ def left_behind(call: Callable[[], object], watched: list[Any], times: int = 16)
             counts[place + 2] = sys.getrefcount(one)
 
     # What is made once is made.
-    look(before, False)
+    look(before, times, False)
     grown: list[str] = []
-    # Collections take long. CPython leaves a cycle here and there; what none of them finds is left behind.
-    for collects in (False, True, True, True):
-        look(before, collects)
-        look(after, collects)
+    # CPython keeps some objects for the next calls, and leaves a cycle here and there: so that only what grows with the
+    # calls, and no collection finds, is left behind.
+    for factor in (1, 4, 16):
+        many = factor * times
+        look(before, many, factor > 1)
+        look(after, many, factor > 1)
         grown = [
             f"{now - then} {'blocks' if place == 0 else 'references in all' if place == 1 else 'references to '}"
             f"{repr(watched[place - 2])[:60] if place > 1 else ''}"
             for place, (then, now) in enumerate(zip(before, after))
-            if abs(now - then) >= times // 2
+            if abs(now - then) >= many // 2
         ]
         if not grown:
             return ""
-    return ", ".join(grown) + f" after {times} calls"
+    return ", ".join(grown) + f" after {many} calls"
 
 
 def calling(scene: Scene, function: Callable[..., Any], case: Case) -> Callable[[], None]:

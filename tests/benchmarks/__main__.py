@@ -30,7 +30,8 @@ def measure(effort: Effort, names: Sequence[str], store: Path | None = None) -> 
                 results.comparisons.append(comparison)
                 if store:
                     results.save(store)
-                what = f"{workload_title(comparison.workload)}: {conditions_text(comparison.parameters)}"
+                title, conditions = workload_title(comparison.workload), conditions_text(comparison.parameters)
+                what = f"{title}: {conditions}" if conditions else title
                 print(f"{time.monotonic() - began:6.0f} s  {what}", file=sys.stderr, flush=True)
     return results
 
