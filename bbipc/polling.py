@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from operator import index
 from warnings import warn
@@ -158,16 +159,23 @@ class Poller:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def __del__(self, _warn: Any = warn) -> None:
+    # Where Python ends: as in Socket.
+    def __del__(self, _warn: Any = warn, _close: Any = _calls.close, _python_ends: Any = sys.is_finalizing) -> None:
         if not hasattr(self, "_closed"):
             return
         if self._closed:
             # In case that was interrupted.
-            _calls.close(self._handle)
+            _close(self._handle)
             return
-        message = f"unclosed {self!r}"
-        # First, for a warning may be an error.
-        self.close()
+        try:
+            message = f"unclosed {self!r}"
+            # First, for a warning may be an error.
+            self.close()
+        except Exception:
+            if not _python_ends():
+                raise
+            _close(self._handle)
+            return
         _warn(message, ResourceWarning, source=self, stacklevel=2)
 
     def __reduce_ex__(self, _protocol: Any) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from operator import index
 from warnings import warn
 
@@ -127,16 +128,23 @@ class Socket:
     def __exit__(self, *_exception: object) -> None:
         self.close()
 
-    def __del__(self, _warn: Any = warn) -> None:
+    # Where Python ends, modules may be empty before all objects are gone; free-threaded builds often do that.
+    def __del__(self, _warn: Any = warn, _close: Any = _calls.close, _python_ends: Any = sys.is_finalizing) -> None:
         if not hasattr(self, "_closed"):
             return
         if self._closed:
             # In case that was interrupted.
-            _calls.close(self._handle)
+            _close(self._handle)
             return
-        message = f"unclosed {self!r}"
-        # First, for a warning may be an error.
-        self.close()
+        try:
+            message = f"unclosed {self!r}"
+            # First, for a warning may be an error.
+            self.close()
+        except Exception:
+            if not _python_ends():
+                raise
+            _close(self._handle)
+            return
         _warn(message, ResourceWarning, source=self, stacklevel=2)
 
     def __reduce_ex__(self, _protocol: Any) -> NoReturn:
@@ -477,7 +485,7 @@ def write_many(items: Iterable[tuple[StreamSocket, Buffer]]) -> list[tuple[int, 
     :raises TypeError: for items that are none, before anything is written. So is a ``ValueError`` for a buffer that was
         released.
     """
-    # The caller's own list may change meanwhile.
+    # A copy, for another thread may change theirs before the errors are made.
     listed = list(items)
     unfinished = _calls.write_many(listed, StreamSocket)
     return [(place, taken if taken >= 0 else listed[place][0]._error(taken, "write")) for place, taken in unfinished]

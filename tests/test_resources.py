@@ -276,11 +276,25 @@ poller.monitor_socket(stream, Events.DATA_AVAILABLE)
 everything = [server, tcp_server, stream, accepted, tcp_stream, poller]
 """
 
+#: So that each is emptied, the last one first, and not freed: the program's, where everything is, after the package's.
+KEEP_MODULES = "sys.kept = [*sys.modules.values()]"
+
 #: What a program does last, and whether anything is left open then.
 ENDINGS = {
     "all closed": ("for one in everything: one.close()", False),
     "globals": ("pass", True),
     "in a module that goes late": ("import builtins; builtins.kept = everything; sys.kept = everything", True),
+    "after the modules": (KEEP_MODULES, True),
+    "all closed, after the modules": (f"for one in everything: one.close()\n{KEEP_MODULES}", False),
+    # Without a GIL, this alone keeps what a program has for longer than what its modules have.
+    "a thread that has ended": (
+        """
+        thread = threading.Thread(target=everything.reverse)
+        thread.start()
+        thread.join()
+        """,
+        True,
+    ),
     "in a cycle": ("everything.append(everything); del server, stream, accepted, tcp_server, tcp_stream, poller", True),
     "closed at exit": (
         """

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import bbipc
-from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
+from bbipc import Events, Poller, Socket, StreamServer, StreamSocket, _calls
 from bbipc._ffi import open_handles
 from conftest import PATIENCE, WINDOWS, Transport, fill
 from patience import least_of_three
@@ -946,3 +946,23 @@ def test_nobody_is_shown_a_report_while_its_bytes_are_read(transport: Transport)
     finally:
         over.set()
         looking.join()
+
+
+def test_the_items_of_write_many_may_change_while_it_writes(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of a stream was looked for in the list of the caller, where another thread had taken the item out."""
+    closed, _ = transport.pair()
+    closed.close()
+    items = [(closed, b"data")]
+    write = _calls.write_many
+
+    def write_and_let_others_run(*arguments: Any) -> Any:
+        result = write(*arguments)
+        items.clear()
+        return result
+
+    monkeypatch.setattr(_calls, "write_many", write_and_let_others_run)
+    [(place, error)] = bbipc.write_many(items)
+    assert place == 0
+    assert isinstance(error, bbipc.SocketClosedError)
