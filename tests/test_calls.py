@@ -799,6 +799,10 @@ def long_calls(scene: Scene) -> dict[str, Callable[[], object]]:
         bbipc.write_many([(stream, bytes(30_000))] * 4)
         remote.read_into(bytearray(200_000))
 
+    def write_one_large_item() -> None:
+        bbipc.write_many([(stream, much)])
+        remote.read_into(into)
+
     def read_in_vain() -> None:
         with contextlib.suppress(bbipc.TimeoutError):
             scene.other.read_exactly(1, brief)
@@ -816,6 +820,7 @@ def long_calls(scene: Scene) -> dict[str, Callable[[], object]]:
         "read_into and write": copy_much,
         "read": read_much,
         "write_many": write_much_to_many,
+        "write_many of a large item": write_one_large_item,
     }
 
 

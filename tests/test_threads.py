@@ -23,7 +23,7 @@ from bbipc import Events, Poller, Socket, StreamServer, StreamSocket, _calls
 from bbipc._ffi import open_handles
 from conftest import PATIENCE, WINDOWS, Transport, fill
 from patience import least_of_three
-from peer import MANY, STREAM_WAITS, Pattern, eager_threads, read_piece, write_piece
+from peer import MANY, STREAM_WAITS, WAITS, Pattern, eager_threads, read_piece, write_piece
 from readiness import TELLS_ENDS_LATE, needs_half_close
 from systems import BACKENDS, BACKLOG_MAX
 from threads import PROMPTLY, Failing, Waiting
@@ -966,3 +966,29 @@ def test_the_items_of_write_many_may_change_while_it_writes(
     [(place, error)] = bbipc.write_many(items)
     assert place == 0
     assert isinstance(error, bbipc.SocketClosedError)
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_thread_with_the_smallest_stack_waits(transport: Transport, name: str) -> None:
+    """Room for a thousand reports was on it twice when a wait went on after its first milliseconds."""
+    stream, _ = transport.pair()
+    smallest = 32768  # CPython's own limit; systems may ask for more
+    before = threading.stack_size()
+    try:
+        threading.stack_size(smallest)
+    except ValueError:
+        pytest.skip(f"no thread has as little as {smallest} bytes here")
+    try:
+        ended: list[object] = []
+
+        def wait() -> None:
+            with contextlib.suppress(bbipc.TimeoutError):
+                ended.append(WAITS[name](stream, 0.02))
+            ended.append(None)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join(PATIENCE)
+    finally:
+        threading.stack_size(before)
+    assert ended

@@ -168,7 +168,8 @@ test "many sockets in one poller and in one wait: all are reported, none twice b
                 for (sockets[0..count], happened[0..count]) |socket, events| {
                     try expectEvents(data_available, events);
                     const is_known = (try reported.getOrPut(testing.allocator, socket)).found_existing;
-                    if (is_known and reported.count() < near.len) {
+                    // Of pipes a poller hears a moment late, so that others may come again meanwhile.
+                    if (is_known and reported.count() < near.len and stage.kind() != .pipe) {
                         // What is left over in the last wait of a round may be anybody's.
                         try testing.expect(near.len - reported.count() < sockets.len);
                     }
