@@ -229,7 +229,7 @@ def library_faults(contents: bytes, target: Target, root: Path = ROOT) -> Iterat
     """What is wrong with a library, which is none of the wheel that it is in."""
     if len(contents) > LIBRARY_SIZE_MAX_BYTES:
         yield f"the library has {len(contents)} bytes, more than {LIBRARY_SIZE_MAX_BYTES}"
-    yield from path_faults(contents)
+    yield from path_faults(without_relocations(contents))
     processor = PROCESSORS[target.zig_target.split("-")[0]]
     if target.library.endswith(".dll"):
         yield from pe_faults(contents, processor, target, root)
@@ -237,6 +237,16 @@ def library_faults(contents: bytes, target: Target, root: Path = ROOT) -> Iterat
         yield from mach_o_faults(contents, processor, target, root)
     else:
         yield from elf_faults(contents, processor, target, root)
+
+
+def without_relocations(contents: bytes) -> bytes:
+    """A PE file with zeros in the place of its base relocations, which are numbers but can look like a path."""
+    pe = lief().PE.parse(list(contents))
+    for section in pe.sections if pe is not None else ():
+        if section.name == ".reloc":
+            start, size = section.pointerto_raw_data, section.sizeof_raw_data
+            return contents[:start] + bytes(size) + contents[start + size :]
+    return contents
 
 
 def path_faults(contents: bytes) -> Iterator[str]:
