@@ -321,10 +321,9 @@ fn read(
     const slot = try pinStream(stream);
     defer slot.unpin();
     if (flags & ~@as(u32, peek_flag) != 0) return error.InvalidArgument;
-    const size = try checkRange(@intFromPtr(buffer), start, end);
-    if (size == 0) return 0;
-    const first: [*]u8 = buffer.? + @as(usize, @intCast(start));
-    return @intCast(try slot.object.stream.read(first[0..size], flags & peek_flag != 0, failure));
+    const part = try partOf(buffer, start, end);
+    if (part.len == 0) return 0;
+    return @intCast(try slot.object.stream.read(part, flags & peek_flag != 0, failure));
 }
 
 pub export fn bbipc_write(
@@ -347,10 +346,9 @@ fn write(
 ) status.Error!Result {
     const slot = try pinStream(stream);
     defer slot.unpin();
-    const size = try checkRange(@intFromPtr(data), start, end);
-    if (size == 0) return 0;
-    const first: [*]const u8 = data.? + @as(usize, @intCast(start));
-    return @intCast(try slot.object.stream.write(first[0..size], failure));
+    const part = try partOf(data, start, end);
+    if (part.len == 0) return 0;
+    return @intCast(try slot.object.stream.write(part, failure));
 }
 
 pub export fn bbipc_read_exactly(
@@ -376,10 +374,9 @@ fn readExactly(
     const slot = try pinStream(stream);
     defer slot.unpin();
     try checkTimeout(timeout_ns);
-    const size = try checkRange(@intFromPtr(buffer), start, end);
-    if (size == 0) return 0;
-    const first: [*]u8 = buffer.? + @as(usize, @intCast(start));
-    return @intCast(try transfer.readExactly(slot, first[0..size], .by_reading, .after(timeout_ns), failure));
+    const part = try partOf(buffer, start, end);
+    if (part.len == 0) return 0;
+    return @intCast(try transfer.readExactly(slot, part, .by_reading, .after(timeout_ns), failure));
 }
 
 /// The same for a caller who knows that nothing is there yet, and with at least a byte to read.
@@ -417,19 +414,22 @@ fn writeAll(
     const slot = try pinStream(stream);
     defer slot.unpin();
     try checkTimeout(timeout_ns);
-    const size = try checkRange(@intFromPtr(data), start, end);
-    if (size == 0) return 0;
-    const first: [*]const u8 = data.? + @as(usize, @intCast(start));
-    return @intCast(try transfer.writeAll(slot, first[0..size], .after(timeout_ns), failure));
+    const part = try partOf(data, start, end);
+    if (part.len == 0) return 0;
+    return @intCast(try transfer.writeAll(slot, part, .after(timeout_ns), failure));
 }
 
-/// The size of the range, which must lie in what can be addressed. Only the caller knows how large the buffer is.
-fn checkRange(address: usize, start: u64, end: u64) status.Error!usize {
+fn Part(comptime Memory: type) type {
+    return if (Memory == ?[*]u8) []u8 else []const u8;
+}
+
+/// The range of the memory, which must lie in what can be addressed. Only the caller knows how large the memory is.
+fn partOf(memory: anytype, start: u64, end: u64) status.Error!Part(@TypeOf(memory)) {
     if (start > end) return error.InvalidArgument;
-    if (start == end) return 0;
-    if (address == 0) return error.InvalidArgument;
-    if (end > std.math.maxInt(usize) - address) return error.InvalidArgument;
-    return @intCast(end - start);
+    if (start == end) return &.{};
+    const first = memory orelse return error.InvalidArgument;
+    if (end > std.math.maxInt(usize) - @intFromPtr(first)) return error.InvalidArgument;
+    return first[@intCast(start)..@intCast(end)];
 }
 
 pub export fn bbipc_finish_writing(stream: Handle, system_code: ?*i32) callconv(.c) Result {

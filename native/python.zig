@@ -199,13 +199,18 @@ fn none() *Object {
 /// Has the reference deal with arguments that are not the usual ones.
 fn refer(reference: *Object, arguments: [*]const *Object, count: isize) ?*Object {
     if (!forgets()) return null;
-    const all = api.PyTuple_New(count) orelse return null;
+    const all = tupleOf(arguments, count) orelse return null;
     defer api.Py_DecRef(all);
-    for (arguments[0..@intCast(count)], 0..) |argument, index| {
-        api.Py_IncRef(argument);
-        _ = api.PyTuple_SetItem(all, @intCast(index), argument);
-    }
     return api.PyObject_CallObject(reference, all);
+}
+
+fn tupleOf(items: [*]const *Object, count: isize) ?*Object {
+    const tuple = api.PyTuple_New(count) orelse return null;
+    for (items[0..@intCast(count)], 0..) |item, index| {
+        api.Py_IncRef(item);
+        _ = api.PyTuple_SetItem(tuple, @intCast(index), item);
+    }
+    return tuple;
 }
 
 /// Forgets an exception that says that an argument is unusual: the reference raises it again. False for one that is to end
@@ -343,12 +348,18 @@ fn readExactly(reference: *Object, arguments: [*]const *Object, count: isize) ca
     if (size == 0 or size > read_max) return refer(reference, arguments, count);
     const data = newBytes(size) orelse return null;
     var code: i32 = 0;
-    const start = startOf(data);
-    const first = releasedIf(size > copy_holding_gil_max, c_api.bbipc_read_exactly, .{ handle, start, 0, size, 0, &code });
-    if (first < 0 or first == size or timeout_ns == 0) return cut(data, size, first, code);
+    const result = readInTime(handle, startOf(data)[0..size], timeout_ns, &code);
+    return cut(data, size, result, code);
+}
+
+/// How much was read in time: first what is there, with the GIL if it is little.
+fn readInTime(handle: Handle, room: []u8, timeout_ns: i64, code: *i32) i64 {
+    const is_much = room.len > copy_holding_gil_max;
+    const first = releasedIf(is_much, c_api.bbipc_read_exactly, .{ handle, room.ptr, 0, room.len, 0, code });
+    if (first < 0 or first == room.len or timeout_ns == 0) return first;
     // Nothing more is there now, which a wait need not find out by reading.
-    const rest = released(c_api.readWhenThere, .{ handle, start[@intCast(first)..size], timeout_ns, &code });
-    return cut(data, size, if (first == 0 or rest > 0) first + rest else first, code);
+    const rest = released(c_api.readWhenThere, .{ handle, room[@intCast(first)..], timeout_ns, code });
+    return if (first == 0 or rest > 0) first + rest else first;
 }
 
 /// Whether a wait has ended for the caller to go on with it.
@@ -384,16 +395,18 @@ fn writeAll(reference: *Object, arguments: [*]const *Object, count: isize) callc
         return refer(reference, arguments, count);
     };
     defer buffer.release();
-    const size = range.end - range.start;
     var code: i32 = 0;
-    const first = releasedIf(size > copy_holding_gil_max, c_api.bbipc_write, .{
-        handle, buffer.start(), range.start, range.end, &code,
-    });
-    if (first < 0 or first == size or timeout_ns == 0) return numbered(first, code);
-    const rest = released(c_api.bbipc_write_all, .{
-        handle, buffer.start(), range.start + @as(u64, @intCast(first)), range.end, timeout_ns, &code,
-    });
-    return numbered(if (first == 0 or rest > 0) first + rest else first, code);
+    const result = writeInTime(handle, buffer.start()[range.start..range.end], timeout_ns, &code);
+    return numbered(result, code);
+}
+
+/// The same for writing.
+fn writeInTime(handle: Handle, data: []const u8, timeout_ns: i64, code: *i32) i64 {
+    const is_much = data.len > copy_holding_gil_max;
+    const first = releasedIf(is_much, c_api.bbipc_write, .{ handle, data.ptr, 0, data.len, code });
+    if (first < 0 or first == data.len or timeout_ns == 0) return first;
+    const rest = released(c_api.bbipc_write_all, .{ handle, data.ptr, @as(u64, @intCast(first)), data.len, timeout_ns, code });
+    return if (first == 0 or rest > 0) first + rest else first;
 }
 
 fn newBytes(size: usize) ?*Object {
@@ -849,12 +862,8 @@ fn referMethod(comptime name: [*:0]const u8, stream: *Object, arguments: [*]cons
     if (!forgets()) return null;
     const reference = api.PyObject_GetAttrString(stream, name) orelse return null;
     defer api.Py_DecRef(reference);
-    const positional = api.PyTuple_New(count) orelse return null;
+    const positional = tupleOf(arguments, count) orelse return null;
     defer api.Py_DecRef(positional);
-    for (arguments[0..@intCast(count)], 0..) |argument, index| {
-        api.Py_IncRef(argument);
-        _ = api.PyTuple_SetItem(positional, @intCast(index), argument);
-    }
     const keyword_names = keywords orelse return api.PyObject_CallObject(reference, positional);
     const named = api.PyDict_New() orelse return null;
     defer api.Py_DecRef(named);
@@ -936,6 +945,10 @@ fn writeMethod(stream: *Object, arguments: [*]const *Object, count: isize, keywo
 /// How long a wait may be before the package looks for signals: its _FIRST_SLICE_NS.
 const first_slice_ns = 5 * std.time.ns_per_ms;
 
+fn firstSliceNs(timeout_ns: i64) i64 {
+    return if (timeout_ns < 0) first_slice_ns else @min(timeout_ns, first_slice_ns);
+}
+
 /// A timeout as the package takes it. Null for an unusual one; an exception may be set.
 fn timeoutNsOf(timeout: *Object) ?i64 {
     if (timeout == api._Py_NoneStruct) return -1;
@@ -977,31 +990,20 @@ fn goOn(stream: *Object, comptime name: [*:0]const u8, first: *Object, so_far: ?
 
 /// read_exactly(self, size, timeout=None)
 fn readExactlyMethod(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
-    const unusual = struct {
-        fn refer(self: *Object, all: [*]const *Object, number: isize, named: ?*Object) ?*Object {
-            return referMethod("_python_read_exactly", self, all, number, named);
-        }
-    }.refer;
-    if (keywords != null or count < 1 or count > 2) return unusual(stream, arguments, count, keywords);
+    const name = "_python_read_exactly";
+    if (keywords != null or count < 1 or count > 2) return referMethod(name, stream, arguments, count, keywords);
     const timeout = if (count > 1) arguments[1] else api._Py_NoneStruct;
-    const timeout_ns = timeoutNsOf(timeout) orelse return unusual(stream, arguments, count, keywords);
-    const size = sizeOf(arguments[0]) orelse return unusual(stream, arguments, count, keywords);
-    if (size == 0 or size > read_max) return unusual(stream, arguments, count, keywords);
-    const handle = handleOf(stream) orelse return unusual(stream, arguments, count, keywords);
+    const timeout_ns = timeoutNsOf(timeout) orelse return referMethod(name, stream, arguments, count, keywords);
+    const size = sizeOf(arguments[0]) orelse return referMethod(name, stream, arguments, count, keywords);
+    if (size == 0 or size > read_max) return referMethod(name, stream, arguments, count, keywords);
+    const handle = handleOf(stream) orelse return referMethod(name, stream, arguments, count, keywords);
 
     const data = newBytes(size) orelse return null;
-    const start = startOf(data);
-    var code: i32 = 0;
-    var result = releasedIf(size > copy_holding_gil_max, c_api.bbipc_read_exactly, .{ handle, start, 0, size, 0, &code });
-    if (result == size) return data;
     const deadline: deadlines.Deadline = .after(timeout_ns);
-    if (result >= 0 and timeout_ns != 0) {
-        const slice_ns = if (timeout_ns < 0) first_slice_ns else @min(timeout_ns, first_slice_ns);
-        const rest = released(c_api.readWhenThere, .{ handle, start[@intCast(result)..size], slice_ns, &code });
-        if (rest > 0 or (result == 0 and !goesOn(rest))) result += rest;
-        if (result == size) return data;
-    }
-    return goOn(stream, "_read_on", arguments[0], cut(data, size, result, code), timeout, deadline);
+    var code: i32 = 0;
+    const result = readInTime(handle, startOf(data)[0..size], firstSliceNs(timeout_ns), &code);
+    if (result == size) return data;
+    return goOn(stream, "_read_on", arguments[0], cut(data, size, if (goesOn(result)) 0 else result, code), timeout, deadline);
 }
 
 /// write_all(self, data, timeout=None)
@@ -1011,19 +1013,12 @@ fn writeAllMethod(stream: *Object, arguments: [*]const *Object, count: isize, ke
     var piece = (if (timeout_ns != null) Piece.of(stream, arguments, @min(count, 1), keywords, Buffer.simple) else null) orelse
         return referMethod("_python_write_all", stream, arguments, count, keywords);
     defer piece.buffer.release();
-    var code: i32 = 0;
-    const start = piece.buffer.start();
-    const size = piece.range.end;
-    var taken = releasedIf(piece.isMuch(), c_api.bbipc_write, .{ piece.handle, start, 0, size, &code });
-    if (taken == size) return none();
+    const data = piece.buffer.start()[0..piece.range.end];
     const deadline: deadlines.Deadline = .after(timeout_ns.?);
-    if (taken >= 0 and timeout_ns.? != 0) {
-        const slice_ns = if (timeout_ns.? < 0) first_slice_ns else @min(timeout_ns.?, first_slice_ns);
-        const rest = released(c_api.bbipc_write_all, .{ piece.handle, start, @as(u64, @intCast(taken)), size, slice_ns, &code });
-        if (rest > 0 or (taken == 0 and !goesOn(rest))) taken += rest;
-        if (taken == size) return none();
-    }
-    return goOn(stream, "_write_on", arguments[0], numbered(taken, code), timeout, deadline);
+    var code: i32 = 0;
+    const result = writeInTime(piece.handle, data, firstSliceNs(timeout_ns.?), &code);
+    if (result == data.len) return none();
+    return goOn(stream, "_write_on", arguments[0], numbered(if (goesOn(result)) 0 else result, code), timeout, deadline);
 }
 
 // ---- Methods of pollers ----
@@ -1073,7 +1068,7 @@ const PollerWait = union(enum) {
     fn run(reports: *Reports, poller: *Object, timeout: *Object, max_bytes: ?usize) PollerWait {
         const timeout_ns = timeoutNsOf(timeout) orelse return .unusual;
         const handle = handleOf(poller) orelse return .unusual;
-        const slice_ns = if (timeout_ns < 0) first_slice_ns else @min(timeout_ns, first_slice_ns);
+        const slice_ns = firstSliceNs(timeout_ns);
         const deadline: deadlines.Deadline = .after(timeout_ns);
         var code: i32 = 0;
         const result = reports.wait(handle, slice_ns, &code);
