@@ -21,8 +21,10 @@ from .sockets import Socket, open_pollers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Any, NoReturn
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any, NoReturn, TypeVar
+
+    Report = TypeVar("Report")
 
 
 def poll_socket(socket: Socket, events: Events, timeout: float | None = None) -> Events:
@@ -244,13 +246,7 @@ class Poller:
             first. Empty when the time is up, after :meth:`wake`, and when another thread closed a monitored socket.
         :raises ValueError: for a timeout that is negative or NaN.
         """
-        deadline = NEVER if timeout is None else Deadline(timeout)
-        result = wait(deadline, _calls.wait_for_events, self._handle, self._sockets, SETS)
-        if isinstance(result, list):
-            return result
-        if result:
-            raise self._error(result, "wait", None)
-        return []
+        return self._wait("wait", timeout, _calls.wait_for_events)
 
     def receive(self, timeout: float | None = None, max_bytes: int = 65536) -> list[tuple[Socket, Events, bytes]]:
         """Waits like :meth:`wait_for_events`, and reads from every stream that is reported with ``DATA_AVAILABLE``.
@@ -267,12 +263,17 @@ class Poller:
         size = index(max_bytes)
         if size <= 0:
             raise ValueError(f"max_bytes must be positive: {size}")
+        return self._wait("receive", timeout, _calls.receive, size)
+
+    def _wait(
+        self, action: str, timeout: float | None, call: Callable[..., list[Report] | int], *more: int
+    ) -> list[Report]:
         deadline = NEVER if timeout is None else Deadline(timeout)
-        result = wait(deadline, _calls.receive, self._handle, self._sockets, SETS, size)
+        result = wait(deadline, call, self._handle, self._sockets, SETS, *more)
         if isinstance(result, list):
             return result
         if result:
-            raise self._error(result, "receive", None)
+            raise self._error(result, action, None)
         return []
 
     def wake(self) -> None:
