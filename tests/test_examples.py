@@ -976,6 +976,8 @@ def test_file_transfer_whose_receiver_is_killed_fails(
     processes: Processes, free_address: str, source: Path, destination: Path, terminal: Terminal
 ) -> None:
     receiver, address = processes.serve("file_transfer.py", "receive", destination, free_address)
+    # Wine never closes the listening socket of a process that is stopped on its way into a wait, and then killed.
+    until_asleep(receiver.pid)
     with contextlib.ExitStack() as stack:
         stack.enter_context(stopped(receiver))
         sender = processes.start(at_terminal("file_transfer.py", "send", source, address), stderr=terminal.theirs)

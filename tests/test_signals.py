@@ -705,8 +705,9 @@ def test_a_handle_is_not_lost_to_a_handler_that_raises() -> None:
 
         server = bbipc.make_ipv4_tcp_server("127.0.0.1", 0)
         alarms = 0
-        until = time.monotonic() + 1.0
-        while time.monotonic() < until:
+        begun = time.monotonic()
+        # Where threads hardly take turns, as under Wine on a busy machine, a second holds few alarms.
+        while time.monotonic() < begun + (1.0 if alarms > 10 else 15.0):
             stream = None
             try:
                 set_alarm(25e-6)
