@@ -16,18 +16,34 @@ from . import _ctypes_calls
 from ._ctypes_calls import (
     SocketList,
     accept_connection,
+    close,
     code_of,
     connect_to_ipv4_tcp_server,
     connect_to_local_server,
     connection_error,
+    fileno,
     finish_writing,
     ipv4_address,
     make_ipv4_tcp_server,
     make_local_server,
     make_poller,
     message_of,
+    monitor_socket,
+    monitored_events,
+    poll_socket,
     poller_backend,
+    read,
+    read_exactly,
+    read_into,
+    receive,
+    set_monitored_events,
     status_of,
+    unmonitor_socket,
+    wait_for_events,
+    wake,
+    write,
+    write_all,
+    write_many,
 )
 
 TYPE_CHECKING = False
@@ -71,23 +87,6 @@ __all__ = [
     "write_all",
     "write_many",
 ]
-
-close = _ctypes_calls.close
-fileno = _ctypes_calls.fileno
-monitor_socket = _ctypes_calls.monitor_socket
-monitored_events = _ctypes_calls.monitored_events
-poll_socket = _ctypes_calls.poll_socket
-read = _ctypes_calls.read
-read_exactly = _ctypes_calls.read_exactly
-read_into = _ctypes_calls.read_into
-receive = _ctypes_calls.receive
-set_monitored_events = _ctypes_calls.set_monitored_events
-unmonitor_socket = _ctypes_calls.unmonitor_socket
-wait_for_events = _ctypes_calls.wait_for_events
-wake = _ctypes_calls.wake
-write = _ctypes_calls.write
-write_all = _ctypes_calls.write_all
-write_many = _ctypes_calls.write_many
 
 
 def _take_built_ins(asked: str) -> Literal["cpython", "ctypes"]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from operator import index
-from warnings import warn
 
 from . import _calls, _ffi
+from ._owner import HandleOwner
 from ._waiting import NEVER, Deadline, wait
 from .errors import (
     AlreadyMonitoredError,
@@ -22,7 +21,7 @@ from .sockets import Socket, open_pollers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any, NoReturn, TypeVar
+    from typing import TypeVar
 
     Report = TypeVar("Report")
 
@@ -95,7 +94,7 @@ def poll_sockets(
     return [SETS[bits] for bits in request.happened()]
 
 
-class Poller:
+class Poller(HandleOwner):
     """Watches many sockets: what a wait costs grows with the events that it reports, not with the sockets.
 
     :func:`make_poller` makes it. (The original's ``poller``.) It keeps the sockets that it monitors alive. Any method
@@ -106,14 +105,12 @@ class Poller:
     :raises WrongProcessError: from every method but :meth:`close`, in another process than the one that made it.
     """
 
-    __slots__ = ("__weakref__", "_backend", "_closed", "_handle", "_sockets")
+    __slots__ = ("_backend", "_sockets")
 
     #: Where built-in methods find them.
     _sets = SETS
 
     if TYPE_CHECKING:
-        _handle: int
-        _closed: bool
         _backend: str
         #: By their handles.
         _sockets: dict[int, Socket]
@@ -124,12 +121,10 @@ class Poller:
     @classmethod
     def _adopt(cls, made: _ffi.NewHandle, backend: str) -> Poller:
         poller = object.__new__(cls)
-        poller._handle = made.value
-        poller._closed = False
         poller._backend = backend
         poller._sockets = {}
-        made.__class__ = _ffi.SettledHandle  # type: ignore[assignment]
-        open_pollers[made.value] = weakref.ref(poller)
+        poller._own(made)
+        open_pollers[poller._handle] = weakref.ref(poller)
         return poller
 
     def close(self) -> None:
@@ -157,31 +152,6 @@ class Poller:
     def __enter__(self) -> Poller:
         self._check_usable("enter a with statement")
         return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    # Where Python ends: as in Socket.
-    def __del__(self, _warn: Any = warn, _close: Any = _calls.close, _python_ends: Any = sys.is_finalizing) -> None:
-        if not hasattr(self, "_closed"):
-            return
-        if self._closed:
-            # In case that was interrupted.
-            _close(self._handle)
-            return
-        try:
-            message = f"unclosed {self!r}"
-            # First, for a warning may be an error.
-            self.close()
-        except Exception:
-            if not _python_ends():
-                raise
-            _close(self._handle)
-            return
-        _warn(message, ResourceWarning, source=self, stacklevel=2)
-
-    def __reduce_ex__(self, _protocol: Any) -> NoReturn:
-        raise TypeError("a Poller can't be copied or pickled")
 
     def __repr__(self) -> str:
         details = "closed" if self._closed else f"{self._backend}, {len(self._sockets)} sockets"

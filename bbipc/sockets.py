@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import errno
-import sys
 from operator import index
-from warnings import warn
 
 from . import _calls, _ffi
+from ._owner import HandleOwner
 from ._waiting import Deadline, wait
 from .errors import (
     EndOfStreamError,
@@ -52,7 +51,7 @@ open_pollers: dict[int, weakref.ref[Poller]] = {}
 _REMOTE_WENT = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT})
 
 
-class Socket:
+class Socket(HandleOwner):
     """A server or a stream. (The original's ``socket``.)
 
     Made by the ``make_...``, ``connect_...`` and ``accept_connection`` functions, never by its class. Any method may be
@@ -63,13 +62,9 @@ class Socket:
     :raises SocketClosedError: from every method and property but :meth:`close` and :attr:`closed`, once it is closed.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_handle")
+    __slots__ = ()
 
     _EVENTS: ClassVar[Events] = Events()
-
-    if TYPE_CHECKING:
-        _handle: int
-        _closed: bool
 
     def __init__(self, *_arguments: object, **_keywords: object) -> None:
         raise TypeError(
@@ -81,9 +76,7 @@ class Socket:
     def _adopt(cls, made: _ffi.NewHandle) -> Self:
         """The socket for a new native handle, which it owns from here on."""
         socket = object.__new__(cls)
-        socket._handle = made.value
-        socket._closed = False
-        made.__class__ = _ffi.SettledHandle  # type: ignore[assignment]
+        socket._own(made)
         return socket
 
     def close(self) -> None:
@@ -124,32 +117,6 @@ class Socket:
     def __enter__(self) -> Self:
         self._check_open("enter a with statement")
         return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    # Where Python ends, modules may be empty before all objects are gone; free-threaded builds often do that.
-    def __del__(self, _warn: Any = warn, _close: Any = _calls.close, _python_ends: Any = sys.is_finalizing) -> None:
-        if not hasattr(self, "_closed"):
-            return
-        if self._closed:
-            # In case that was interrupted.
-            _close(self._handle)
-            return
-        try:
-            message = f"unclosed {self!r}"
-            # First, for a warning may be an error.
-            self.close()
-        except Exception:
-            if not _python_ends():
-                raise
-            _close(self._handle)
-            return
-        _warn(message, ResourceWarning, source=self, stacklevel=2)
-
-    def __reduce_ex__(self, _protocol: Any) -> NoReturn:
-        # A copy would close the connection under the original.
-        raise TypeError(f"objects of type {type(self).__name__} can't be copied or pickled")
 
     def __repr__(self) -> str:
         try:

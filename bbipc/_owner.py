@@ -1,0 +1,57 @@
+"""What sockets and pollers have in common: each owns a handle of the native library."""
+
+from __future__ import annotations
+
+import sys
+from warnings import warn
+
+from . import _calls, _ffi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+
+class HandleOwner:
+    """Has a native handle until it is closed, which happens at the latest when it is dropped."""
+
+    __slots__ = ("__weakref__", "_closed", "_handle")
+
+    if TYPE_CHECKING:
+        _handle: int
+        _closed: bool
+
+    def _own(self, made: _ffi.NewHandle) -> None:
+        """Takes a new handle over: the last step of making the object."""
+        self._handle = made.value
+        self._closed = False
+        made.__class__ = _ffi.SettledHandle  # type: ignore[assignment]
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    # Where Python ends, modules may be empty before all objects are gone; free-threaded builds often do that.
+    def __del__(self, _warn: Any = warn, _close: Any = _calls.close, _python_ends: Any = sys.is_finalizing) -> None:
+        if not hasattr(self, "_closed"):
+            return
+        if self._closed:
+            # In case that was interrupted.
+            _close(self._handle)
+            return
+        try:
+            message = f"unclosed {self!r}"
+            # First, for a warning may be an error.
+            self.close()
+        except Exception:
+            if not _python_ends():
+                raise
+            _close(self._handle)
+            return
+        _warn(message, ResourceWarning, source=self, stacklevel=2)
+
+    def __reduce_ex__(self, _protocol: Any) -> NoReturn:
+        # A copy would close the handle under the original.
+        raise TypeError(f"objects of type {type(self).__name__} can't be copied or pickled")
