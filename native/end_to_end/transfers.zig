@@ -114,27 +114,42 @@ test "the end is told after the last byte, at once and also to those who don't w
     }.body);
 }
 
+/// A thread that waits for bytes of a stream, and one that waits for room in it.
+const BothWaits = struct {
+    var data: [16 << 20]u8 = @splat(7);
+
+    buffer: [8]u8 = undefined,
+    reading: support.Call(readExactly) = undefined,
+    writing: support.Call(writeAll) = undefined,
+
+    fn start(waits: *BothWaits, stream: Handle) !void {
+        try waits.reading.start(.{ stream, &waits.buffer, c.BBIPC_FOREVER });
+        try waits.writing.start(.{ stream, &data, c.BBIPC_FOREVER });
+        try support.awaitPolling(2);
+    }
+
+    /// What the reader got. The writer got rid of some bytes first.
+    fn end(waits: *BothWaits) !c.bbipc_result {
+        const written = waits.writing.join();
+        try testing.expect(written > 0 and written < data.len);
+        return waits.reading.join();
+    }
+};
+
 test "a remote end that goes meanwhile ends both waits" {
     try eachTransport(struct {
-        var data: [16 << 20]u8 = @splat(7);
-
         fn body(stage: *Stage) !void {
             const pair = try stage.pair();
-            var buffer: [8]u8 = undefined;
-            var reading: support.Call(readExactly) = undefined;
-            var writing: support.Call(writeAll) = undefined;
-            try reading.start(.{ pair.near, &buffer, c.BBIPC_FOREVER });
-            try writing.start(.{ pair.near, &data, c.BBIPC_FOREVER });
-            try support.awaitPolling(2);
+            var waits: BothWaits = .{};
+            try waits.start(pair.near);
             try stage.reset(pair.far);
             // An orderly end or a reset, as the system has it.
-            const read = reading.join();
+            const read = try waits.end();
             try testing.expect(read == c.BBIPC_ERROR_END_OF_DATA or read == c.BBIPC_ERROR_SYSTEM);
-            const written = writing.join();
-            try testing.expect(written > 0 and written < data.len);
             // What failed after the first byte, the next call tells.
             var code: i32 = 0;
-            const again = c.bbipc_write_all(pair.near, &data, 0, data.len, c.BBIPC_FOREVER, &code);
+            const data = &BothWaits.data;
+            const again = c.bbipc_write_all(pair.near, data, 0, data.len, c.BBIPC_FOREVER, &code);
             try testing.expectEqual(c.BBIPC_ERROR_SYSTEM, again);
             try testing.expect(code != 0);
         }
@@ -143,20 +158,12 @@ test "a remote end that goes meanwhile ends both waits" {
 
 test "a stream that is closed meanwhile ends both waits" {
     try eachTransport(struct {
-        var data: [16 << 20]u8 = @splat(7);
-
         fn body(stage: *Stage) !void {
             const pair = try stage.pair();
-            var buffer: [8]u8 = undefined;
-            var reading: support.Call(readExactly) = undefined;
-            var writing: support.Call(writeAll) = undefined;
-            try reading.start(.{ pair.near, &buffer, c.BBIPC_FOREVER });
-            try writing.start(.{ pair.near, &data, c.BBIPC_FOREVER });
-            try support.awaitPolling(2);
+            var waits: BothWaits = .{};
+            try waits.start(pair.near);
             stage.close(pair.near);
-            try testing.expectEqual(c.BBIPC_ERROR_INVALID_HANDLE, reading.join());
-            const written = writing.join();
-            try testing.expect(written > 0 and written < data.len);
+            try testing.expectEqual(c.BBIPC_ERROR_INVALID_HANDLE, try waits.end());
         }
     }.body);
 }
