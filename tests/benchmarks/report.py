@@ -119,6 +119,7 @@ SECTIONS = (
     Section("wait", "transport"),
     Section("memory", "transport"),
     Section("python-memory", "transport"),
+    Section("gil", "size"),
     Section("events", ""),
     Section("import", ""),
 )

@@ -58,6 +58,17 @@ def fail(what: str) -> NoReturn:
     raise AssertionError(what)
 
 
+def send_messages(send: Callable[[bytes], object], size: int) -> None:
+    """For each COUNT, sends so many messages, and tells when it began."""
+    message = message_of(size)
+    announce()
+    for (count,) in commands():
+        start_ns = time.monotonic_ns()
+        for _ in range(count):
+            send(message)
+        answer(start_ns)
+
+
 class Receipt:
     """What a receiver has got of what is due; checked byte by byte where that is asked for, in a turn of its own."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
+import threading
 import time
 
 from control import (
@@ -20,12 +22,13 @@ from control import (
     other_address,
     pathname_of,
     port_of,
+    send_messages,
     time_statement,
     watch,
 )
 
 import bbipc
-from bbipc import Events, NoConnectionAvailableError, Poller, SocketError, StreamServer, StreamSocket
+from bbipc import Events, NoConnectionAvailableError, Poller, SocketError, StreamServer, StreamSocket, _ffi
 
 READ = Events.DATA_AVAILABLE | Events.END_OF_DATA
 WRITE = Events.WRITE_SPACE | Events.CONNECTION_SEVERED
@@ -205,15 +208,47 @@ def pair(address: str, size: int) -> None:
         answer(elapsed_ns)
 
 
-def sender(address: str, size: int) -> None:
-    stream = connect(address)
-    message = message_of(size)
+def copies(address: str, size: int, releases: int, neighbour: int) -> None:
+    """Writes and reads that release the GIL, or keep it; beside a thread that wants it, if that has a processor."""
+    with listen(address) as server:
+        connecting = connect(address_of(server))
+        accepted = accept(server)
+    write, read = (_ffi.write_much, _ffi.read_much) if releases else (_ffi.write, _ffi.read)
+    sent, received = (ctypes.create_string_buffer(size) for _ in range(2))
+    sent.raw = message_of(size)
+
+    def copy() -> None:
+        written = done = 0
+        while done < size:
+            if written < size:
+                written += max(0, write(connecting._handle, sent, written, size, None))
+            done += max(0, read(accepted._handle, received, done, size, 0, None))
+
+    def work() -> None:
+        os.sched_setaffinity(0, {neighbour})
+        while measured.wait():
+            while measured.is_set():
+                pass
+
+    # Only meanwhile, for other programs take their turns too.
+    measured = threading.Event()
+    if neighbour >= 0:
+        threading.Thread(target=work, daemon=True).start()
     announce()
     for (count,) in commands():
-        start_ns = time.monotonic_ns()
+        measured.set()
+        start_ns = time.perf_counter_ns()
         for _ in range(count):
-            stream.write_all(message)
-        answer(start_ns)
+            copy()
+        elapsed_ns = time.perf_counter_ns() - start_ns
+        measured.clear()
+        if received.raw != sent.raw:
+            fail("other bytes came than were sent")
+        answer(elapsed_ns)
+
+
+def sender(address: str, size: int) -> None:
+    send_messages(connect(address).write_all, size)
 
 
 def stream_receiver(address: str, size: int) -> None:

@@ -18,6 +18,7 @@ from control import (
     no_delay,
     pathname_of,
     port_of,
+    send_messages,
 )
 
 
@@ -67,14 +68,7 @@ def round_trip_client(address: str, size: int) -> None:
 
 
 def sender(address: str, size: int) -> None:
-    connection = connect(address)
-    message = message_of(size)
-    announce()
-    for (count,) in commands():
-        start_ns = time.monotonic_ns()
-        for _ in range(count):
-            connection.send_bytes(message)
-        answer(start_ns)
+    send_messages(connect(address).send_bytes, size)
 
 
 def stream_receiver(address: str, size: int) -> None:

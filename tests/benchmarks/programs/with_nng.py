@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pynng
-from control import Receipt, announce, answer, commands, fail, message_of, pathname_of, port_of
+from control import Receipt, announce, answer, commands, fail, message_of, pathname_of, port_of, send_messages
 
 
 def listen(socket: Any, address: str) -> None:
@@ -50,13 +50,7 @@ def round_trip_client(address: str, size: int) -> None:
 def sender(address: str, size: int) -> None:
     socket = pynng.Push0()
     connect(socket, address)
-    message = message_of(size)
-    announce()
-    for (count,) in commands():
-        start_ns = time.monotonic_ns()
-        for _ in range(count):
-            socket.send(message)
-        answer(start_ns)
+    send_messages(socket.send, size)
 
 
 def stream_receiver(address: str, size: int) -> None:

@@ -19,6 +19,7 @@ from control import (
     listen,
     message_of,
     no_delay,
+    send_messages,
 )
 
 
@@ -89,14 +90,7 @@ def pair(address: str, size: int) -> None:
 
 
 def sender(address: str, size: int) -> None:
-    connection = connect(address)
-    message = message_of(size)
-    announce()
-    for (count,) in commands():
-        start_ns = time.monotonic_ns()
-        for _ in range(count):
-            connection.sendall(message)
-        answer(start_ns)
+    send_messages(connect(address).sendall, size)
 
 
 def stream_receiver(address: str, size: int) -> None:
