@@ -24,6 +24,7 @@ from ._ctypes_calls import (
     fileno,
     finish_writing,
     ipv4_address,
+    let_go,
     make_ipv4_tcp_server,
     make_local_server,
     make_poller,
@@ -39,6 +40,7 @@ from ._ctypes_calls import (
     set_monitored_events,
     status_of,
     unmonitor_socket,
+    view_of,
     wait_for_events,
     wake,
     write,
@@ -66,6 +68,7 @@ __all__ = [
     "finish_writing",
     "give_methods",
     "ipv4_address",
+    "let_go",
     "make_ipv4_tcp_server",
     "make_local_server",
     "make_poller",
@@ -81,6 +84,7 @@ __all__ = [
     "set_monitored_events",
     "status_of",
     "unmonitor_socket",
+    "view_of",
     "wait_for_events",
     "wake",
     "write",
@@ -120,7 +124,7 @@ def calling_layer() -> Literal["cpython", "ctypes"]:
 
 
 def give_methods(kind: type[StreamSocket | Poller]) -> None:
-    """Gives a class built-in methods in the place of those that only call a built-in function."""
+    """Gives a class built-in methods in the place of those that do little more than call a built-in function."""
     if _layer == "cpython":
         from . import _cpython_calls
 

@@ -46,6 +46,7 @@ _METHODS = {
         "wait_for_events": "($self, timeout=None)",
     },
     "StreamSocket": {
+        "read": "($self, max_bytes=65536, *, peek=False)",
         "read_exactly": "($self, size, timeout=None)",
         "read_into": "($self, buffer, start=0, end=None, *, peek=False)",
         "write": "($self, data, start=0, end=None)",

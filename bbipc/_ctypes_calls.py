@@ -106,11 +106,35 @@ def _range(start: Any, end: Any, size: int) -> tuple[int, int]:
     return first, last
 
 
-def _view(buffer: Any, what: str) -> memoryview:
+class _Bytes:
+    """The bytes of an object that lends them but can't describe its items: NumPy's arrays of dates."""
+
+    def __init__(self, lender: Any) -> None:
+        self._raw = _PyBuffer()
+        _get_buffer(lender, byref(self._raw), 0)
+
+    def view(self) -> memoryview:
+        memory = (c_char * self._raw.len).from_address(self._raw.buf)
+        # Lent as long as the view lives.
+        memory.lent = self
+        view = memoryview(memory)
+        return view.toreadonly() if self._raw.readonly else view
+
+    def __del__(self, _release: Any = _release_buffer) -> None:
+        _release(byref(self._raw))
+
+
+def view_of(buffer: Any, what: str) -> memoryview:
+    """A view of a contiguous buffer, which keeps its size as long as the view lives, or until :func:`let_go`."""
     # Not released by a `with`: when an exception leaves it, its traceback still holds what refers to the view, and the
     # release would fail and hide the exception.
     try:
-        view = memoryview(buffer)
+        try:
+            view = memoryview(buffer)
+        except ValueError:
+            if _PYPY or isinstance(buffer, memoryview):
+                raise
+            view = _Bytes(buffer).view()
     except TypeError:
         raise TypeError(f"{what}, not {type(buffer).__name__}") from None
     if not view.c_contiguous:
@@ -132,17 +156,25 @@ def _memory(view: Any) -> Any:
         return None
 
 
-def _let_go(view: memoryview) -> None:
-    """Lets a bytearray change its size again, at once."""
-    if _PYPY:
+def let_go(view: memoryview) -> None:
+    """Lets a bytearray change its size again, at once, unless an exception's traceback still refers to the view."""
+    try:  # noqa: SIM105 -- contextlib is slow to import
         view.release()
+    except BufferError:
+        pass
+
+
+def _let_go(view: memoryview) -> None:
+    # CPython does so by itself, when nobody refers to the view any more.
+    if _PYPY:
+        let_go(view)
 
 
 def read_into(handle: int, buffer: Buffer, start: Any, end: Any, peek: bool) -> int:
     if type(buffer) is bytearray and buffer and not _PYPY:
         # What most programs use, without the questions that the others need.
         return _read_into(handle, byref(c_char.from_buffer(buffer)), *_range(start, end, len(buffer)), peek)
-    view = _view(buffer, "read_into() needs a writable, contiguous buffer, such as a bytearray")
+    view = view_of(buffer, "read_into() needs a writable, contiguous buffer, such as a bytearray")
     try:
         if view.readonly:
             raise TypeError(
@@ -182,7 +214,7 @@ def _with_memory(data: Buffer, what: str, start: Any, end: Any, call: Callable[[
     """Calls with the address of the data, and the checked range."""
     if type(data) is bytes:
         return call(data, *_range(start, end, len(data)))
-    view = _view(data, what)
+    view = view_of(data, what)
     try:
         first, last = _range(start, end, view.nbytes)
         if not view.nbytes:
@@ -239,7 +271,10 @@ def _read_much(handle: int, size: int, peek: bool) -> bytes | int:
     import mmap
 
     # Fresh pages of the system: only those that are read into cost anything, whatever the size.
-    memory = mmap.mmap(-1, min(size, _READ_MAX))
+    try:
+        memory = mmap.mmap(-1, min(size, _READ_MAX))
+    except OSError as error:
+        raise MemoryError(f"there is no memory for {size} bytes") from error
     result = _read_into(handle, byref(c_char.from_buffer(memory)), 0, len(memory), peek)
     return memory[:result] if result >= 0 else result
 
@@ -271,7 +306,7 @@ def write_all(handle: int, data: Buffer, start: int, timeout_ns: int) -> int:
 def write_many(items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket]) -> list[tuple[int, int]]:
     """The places of the items that were not taken wholly, with what was taken of each, or its failure.
 
-    A stream that did not take all of its data is given no more.
+    A stream that did not take all of its data is given no more. Makes tuples of the items in the list.
     """
     pieces = []
     for position, item in enumerate(items):
@@ -279,10 +314,13 @@ def write_many(items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket
             stream, data = item
         except (TypeError, ValueError):
             raise TypeError(f"write_many() needs pairs of a stream and its data; item {position} is none") from None
-        if not isinstance(stream, kind):
+        # For the caller too: what gives its items only once can't be asked again, and a list may be changed by others.
+        items[position] = stream, data
+        # Not what only stands for one, as weakref.proxy() does.
+        if not issubclass(type(stream), kind):
             raise TypeError(f"write_many() writes to streams; that of item {position} is a {type(stream).__name__}")
         what = f"item {position} of write_many() needs a contiguous buffer of bytes, such as bytes"
-        pieces.append((stream._handle, _view(data, what)))
+        pieces.append((stream._handle, view_of(data, what)))
     later: dict[int, int] = {}
     unfinished = []
     for place, (handle, view) in enumerate(pieces):
@@ -371,6 +409,10 @@ def _address(numbers: array[int]) -> int:
     return numbers.buffer_info()[0]
 
 
+#: To look at so many sockets takes the system as long as a copy that keeps the GIL may take.
+_POLLED_MAX = 64
+
+
 class SocketList:
     """The arguments and results of a :func:`poll_sockets`."""
 
@@ -383,7 +425,8 @@ class SocketList:
         """The result, and the index of the socket that a failure lies with."""
         code = c_int32()
         failed_index = c_uint64(len(self._handles))
-        result: int = _ffi.poll_sockets(
+        call = _ffi.poll_sockets_waiting if timeout_ns or len(self._handles) > _POLLED_MAX else _ffi.poll_sockets
+        result: int = call(
             _address(self._handles),
             _address(self._events),
             _address(self._happened),
@@ -456,8 +499,8 @@ def receive(
     for socket, happened in reports:
         try:
             data = read(socket._handle, max_bytes, False) if happened.data_available else b""
-        except Exception:
-            # For want of memory: what has been read must not be lost, and the next wait reports the others.
+        except MemoryError:
+            # What has been read must not be lost, and the next wait reports the others.
             if not received:
                 raise
             break

@@ -120,6 +120,9 @@ connection_error = _declare(keeping, "connection_error", _result, _handle, _code
 poll_socket = _declare(keeping, "poll_socket", _result, _handle, c_uint32, c_int64, _code)
 poll_socket_waiting = _declare(releasing, "poll_socket", _result, _handle, c_uint32, c_int64, _code)
 poll_sockets = _declare(
+    keeping, "poll_sockets", _result, c_void_p, c_void_p, c_void_p, c_uint64, c_int64, POINTER(c_uint64), _code
+)
+poll_sockets_waiting = _declare(
     releasing, "poll_sockets", _result, c_void_p, c_void_p, c_void_p, c_uint64, c_int64, POINTER(c_uint64), _code
 )
 

@@ -70,10 +70,16 @@ class Deadline:
 NEVER = Deadline(None)
 
 
+#: Not imported, for that takes long. Where nobody has, there hardly is another thread; to err costs it a few looks.
+#: Kept once found: where Python ends, without a GIL, a look among the modules can wait for ever (seen with 3.13).
+_threading: Any = None
+
+
 def _in_main_thread() -> bool:
-    # Not imported, for that takes long. Where nobody has, there hardly is another thread; to err costs it a few looks.
-    threading = sys.modules.get("threading")
-    return threading is None or threading.get_ident() == threading.main_thread().ident
+    global _threading
+    if _threading is None:
+        _threading = sys.modules.get("threading")
+    return _threading is None or _threading.get_ident() == _threading.main_thread().ident
 
 
 def wait(deadline: Deadline, call: Callable[..., Result], *arguments: Any) -> Result | int:

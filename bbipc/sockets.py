@@ -378,18 +378,22 @@ class StreamSocket(Socket):
         self._write_until(data, result, Deadline(timeout))
 
     def _write_until(self, data: Buffer, result: int, deadline: Deadline) -> None:
-        with memoryview(data) as view:
+        # So that it keeps its size meanwhile.
+        view = _calls.view_of(data, "write_all() needs a contiguous buffer of bytes, such as bytes")
+        try:
             size = view.nbytes
-        count = 0
-        while True:
-            if result < 0:
-                raise self._not_written(result, count, size)
-            count += result
-            if count == size:
-                return
-            result = wait(deadline, _calls.write_all, self._handle, data, count)
-            if not result and deadline.passed():
-                raise self._time_is_up(f"wrote {count} of {size} bytes to", bytes_written=count)
+            count = 0
+            while True:
+                if result < 0:
+                    raise self._not_written(result, count, size)
+                count += result
+                if count == size:
+                    return
+                result = wait(deadline, _calls.write_all, self._handle, view, count)
+                if not result and deadline.passed():
+                    raise self._time_is_up(f"wrote {count} of {size} bytes to", bytes_written=count)
+        finally:
+            _calls.let_go(view)
 
     # These make their errors in a frame that ends, so that no error refers to a frame that refers to the error:
     # such a cycle would keep the socket until it is collected.

@@ -1,16 +1,17 @@
 //! The calling layer for CPython: built-in functions over the C interface, for the calls that programs make most.
 //!
-//! The library is linked with no Python. The package hands it the addresses of the functions of `Api`, all of CPython's
-//! stable ABI and the same from 3.9 on, with and without a GIL; so one library serves every version, at the cost of a C
-//! extension. Objects are never looked into: their layout is the version's own business.
+//! The library is linked with no Python. The package hands it the addresses of the functions of `Api`, the same from 3.9 on,
+//! with and without a GIL; so one library serves every version, at the cost of a C extension. They are CPython's stable ABI,
+//! but for `_PyBytes_Resize` (and the two of buffers before 3.11), which have never changed either. Objects are never looked
+//! into: their layout is the version's own business.
 //!
 //! Each built-in function has a reference: the Python function that does the same by ctypes. Arguments of the usual types are
 //! dealt with here; with all others the reference is called, which takes more kinds of them, or says what is wrong. So
 //! both layers take the same arguments and raise the same errors, and none is raised here but for want of memory.
 //!
 //! Short calls that can't block keep the GIL. Waits, and copies of more than `copy_holding_gil_max` bytes, release it.
-//! Nothing is kept between two calls but the names of attributes and the methods' documentation, which are the main
-//! interpreter's, as are the only classes that have such methods.
+//! Nothing is kept between two calls but one `bytes` object to read into, and the names of attributes and parameters and the
+//! methods' documentation, which are the main interpreter's, as are the only classes that have such methods.
 
 const std = @import("std");
 const c_api = @import("c_api.zig");
@@ -21,16 +22,14 @@ const unfilled = @import("unfilled.zig");
 
 const Handle = i64;
 
-/// Bytes. Copying so much takes the kernel about as long as letting go of the GIL and taking it again can: the package's
-/// COPY_HOLDING_GIL_MAX, which says how that was measured.
+/// Bytes: the package's COPY_HOLDING_GIL_MAX, which says why so many.
 const copy_holding_gil_max = 65536;
+
+/// Bytes: what `read` and `receive` read of a stream if they aren't told.
+const max_bytes_default = 65536;
 
 /// Bytes. More is read into other memory than that of a `bytes` object, by the references.
 const read_max = 1 << 20;
-
-/// Bytes. A read of no more is copied out of the room for it, which then serves the next stream. More is handed out in that
-/// room itself, cut to its size: that costs a new room instead.
-const copied_max = 8192;
 
 /// How many sockets one wait reports at the most, as many as that of the references.
 const reports_max = 1024;
@@ -93,18 +92,25 @@ const Api = struct {
     PyErr_Occurred: *const fn () callconv(.c) ?*Object,
     PyEval_RestoreThread: *const fn (?*anyopaque) callconv(.c) void,
     PyEval_SaveThread: *const fn () callconv(.c) ?*anyopaque,
+    PyExc_AttributeError: **Object,
+    PyExc_BufferError: **Object,
     PyExc_Exception: **Object,
     PyExc_MemoryError: **Object,
+    PyExc_OverflowError: **Object,
+    PyExc_TypeError: **Object,
+    PyExc_ValueError: **Object,
     PyFloat_AsDouble: *const fn (*Object) callconv(.c) f64,
     PyFloat_FromDouble: *const fn (f64) callconv(.c) ?*Object,
     PyFloat_Type: *Object,
     PyInterpreterState_Get: *const fn () callconv(.c) *anyopaque,
     PyInterpreterState_GetID: *const fn (*anyopaque) callconv(.c) i64,
     PyList_Append: *const fn (*Object, *Object) callconv(.c) c_int,
+    PyList_GetItem: *const fn (*Object, isize) callconv(.c) ?*Object,
     PyList_New: *const fn (isize) callconv(.c) ?*Object,
     PyList_SetItem: *const fn (*Object, isize, ?*Object) callconv(.c) c_int,
     PyList_SetSlice: *const fn (*Object, isize, isize, ?*Object) callconv(.c) c_int,
     PyList_Size: *const fn (*Object) callconv(.c) isize,
+    PyList_Type: *Object,
     PyLong_AsLongLong: *const fn (*Object) callconv(.c) c_longlong,
     PyLong_AsSsize_t: *const fn (*Object) callconv(.c) isize,
     PyLong_FromLongLong: *const fn (c_longlong) callconv(.c) ?*Object,
@@ -119,16 +125,18 @@ const Api = struct {
     PyObject_GetAttrString: *const fn (*Object, [*:0]const u8) callconv(.c) ?*Object,
     PyObject_GetBuffer: *const fn (*Object, *Buffer, c_int) callconv(.c) c_int,
     PyObject_GetItem: *const fn (*Object, *Object) callconv(.c) ?*Object,
-    PyObject_IsInstance: *const fn (*Object, *Object) callconv(.c) c_int,
     PyObject_IsTrue: *const fn (*Object) callconv(.c) c_int,
     PyObject_SetItem: *const fn (*Object, *Object, *Object) callconv(.c) c_int,
     PyObject_Type: *const fn (*Object) callconv(.c) ?*Object,
     PySequence_GetItem: *const fn (*Object, isize) callconv(.c) ?*Object,
     PySequence_Size: *const fn (*Object) callconv(.c) isize,
+    PyThread_get_thread_ident: *const fn () callconv(.c) c_ulong,
     PyTuple_GetItem: *const fn (*Object, isize) callconv(.c) ?*Object,
     PyTuple_New: *const fn (isize) callconv(.c) ?*Object,
     PyTuple_SetItem: *const fn (*Object, isize, ?*Object) callconv(.c) c_int,
     PyTuple_Size: *const fn (*Object) callconv(.c) isize,
+    PyTuple_Type: *Object,
+    PyType_IsSubtype: *const fn (*Object, *Object) callconv(.c) c_int,
     PyUnicode_FromString: *const fn ([*:0]const u8) callconv(.c) ?*Object,
     PyUnicode_InternFromString: *const fn ([*:0]const u8) callconv(.c) ?*Object,
     Py_DecRef: *const fn (*Object) callconv(.c) void,
@@ -216,8 +224,22 @@ fn tupleOf(items: [*]const *Object, count: isize) ?*Object {
 /// Forgets an exception that says that an argument is unusual: the reference raises it again. False for one that is to end
 /// more than a call, such as Ctrl-C's, which comes while an argument's own code runs.
 fn forgets() bool {
+    return api.PyErr_Occurred() == null or forgetsKind("Exception");
+}
+
+/// The same for a method. Its arguments are the program's own objects, whose code may be interrupted by a signal's handler that
+/// raises anything: that is not asked for twice.
+fn forgetsUsual() bool {
     if (api.PyErr_Occurred() == null) return true;
-    if (api.PyErr_ExceptionMatches(api.PyExc_Exception.*) == 0) return false;
+    inline for (.{ "AttributeError", "BufferError", "OverflowError", "TypeError", "ValueError" }) |kind| {
+        if (forgetsKind(kind)) return true;
+    }
+    return false;
+}
+
+fn forgetsKind(comptime kind: []const u8) bool {
+    const class = @field(api, "PyExc_" ++ kind);
+    if (api.PyErr_ExceptionMatches(class.*) == 0) return false;
     api.PyErr_Clear();
     return true;
 }
@@ -237,6 +259,13 @@ fn sizeOf(object: *Object) ?usize {
     return null;
 }
 
+/// Of that type, and of none derived from it.
+fn isExactly(object: *Object, expected: *Object) bool {
+    const its_type = api.PyObject_Type(object).?;
+    defer api.Py_DecRef(its_type);
+    return its_type == expected;
+}
+
 /// Null with an exception set.
 fn isTrue(object: *Object) ?bool {
     return switch (api.PyObject_IsTrue(object)) {
@@ -254,11 +283,12 @@ fn bufferOf(object: *Object, flags: c_int) ?Buffer {
 
 const Range = struct { start: usize, end: usize };
 
-fn rangeOf(start: *Object, end: *Object, buffer: *const Buffer) ?Range {
+/// Null for one that is not in the buffer. Without a start it begins where the buffer does, and so the end.
+fn rangeOf(start: ?*Object, end: ?*Object, buffer: *const Buffer) ?Range {
     const size: usize = @intCast(buffer.size);
     const range: Range = .{
-        .start = sizeOf(start) orelse return null,
-        .end = if (end == api._Py_NoneStruct) size else sizeOf(end) orelse return null,
+        .start = if (start) |object| sizeOf(object) orelse return null else 0,
+        .end = if (end == null or end == api._Py_NoneStruct) size else sizeOf(end.?) orelse return null,
     };
     return if (range.start <= range.end and range.end <= size) range else null;
 }
@@ -330,13 +360,12 @@ fn read(reference: *Object, arguments: [*]const *Object, count: isize) callconv(
     const size = sizeOf(arguments[1]) orelse return refer(reference, arguments, count);
     const peeks = isTrue(arguments[2]) orelse return refer(reference, arguments, count);
     if (size == 0 or size > read_max) return refer(reference, arguments, count);
-    // Before it is read into, so that nothing that was read is lost for want of memory.
-    const data = newBytes(size) orelse return null;
+    var room: Room = .take(size);
+    defer room.leave();
+    if (!room.isReady()) return null;
     var code: i32 = 0;
-    const result = releasedIf(size > copy_holding_gil_max, c_api.bbipc_read, .{
-        handle, startOf(data), 0, size, @as(u32, @intFromBool(peeks)), &code,
-    });
-    return cut(data, size, result, code);
+    const result = releasedIf(size > copy_holding_gil_max, c_api.bbipc_read, room.arguments(handle, peeks, &code));
+    return if (result >= 0) room.handOut(result) else numbered(result, code);
 }
 
 /// read_exactly(handle, size, timeout_ns) -> bytes, fewer if they did not come in time, or a failure
@@ -390,7 +419,7 @@ fn writeAll(reference: *Object, arguments: [*]const *Object, count: isize) callc
     const handle = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
     const timeout_ns = numberOf(i64, arguments[3]) orelse return refer(reference, arguments, count);
     var buffer = bufferOf(arguments[1], Buffer.simple) orelse return refer(reference, arguments, count);
-    const range = rangeOf(arguments[2], api._Py_NoneStruct, &buffer) orelse {
+    const range = rangeOf(arguments[2], null, &buffer) orelse {
         buffer.release();
         return refer(reference, arguments, count);
     };
@@ -430,6 +459,68 @@ fn cut(bytes: *Object, size: usize, result: i64, code: i32) ?*Object {
     return resized;
 }
 
+/// A `bytes` object to read into, which is there before a byte is read, so that none is lost for want of memory. Then it is
+/// copied out of, or handed out itself.
+const Room = struct {
+    size: usize,
+    bytes: ?*Object,
+    /// Another thread made it: without a GIL, only that thread can cut it.
+    is_foreign: bool = false,
+
+    /// What one call leaves to the next. Were it freed, malloc would give it back to the system together with what was read
+    /// into other memory below, and have both mapped again, page by page, by the next call. The memory begins with its thread.
+    var spare: std.atomic.Value(?*Object) = .init(null);
+    const spare_size = 65536;
+
+    /// Bytes. Fewer are copied out of the room, which then serves again. More are handed out in the room itself, cut to its size:
+    /// that costs a new room instead.
+    const copied_max = 8192;
+
+    fn take(size: usize) Room {
+        if (size > spare_size) return .{ .size = size, .bytes = null };
+        const bytes = spare.swap(null, .acquire) orelse return .{ .size = size, .bytes = null };
+        return .{ .size = size, .bytes = bytes, .is_foreign = maker(bytes).* != api.PyThread_get_thread_ident() };
+    }
+
+    fn maker(bytes: *Object) *align(1) c_ulong {
+        return @ptrCast(startOf(bytes));
+    }
+
+    /// False with an exception set.
+    fn isReady(room: *Room) bool {
+        if (room.bytes == null) {
+            room.bytes = newBytes(@max(room.size, spare_size));
+            room.is_foreign = false;
+        }
+        return room.bytes != null;
+    }
+
+    /// Those of bbipc_read.
+    fn arguments(room: *const Room, handle: Handle, peeks: bool, code: *i32) std.meta.ArgsTuple(@TypeOf(c_api.bbipc_read)) {
+        return .{ handle, startOf(room.bytes.?), 0, room.size, @intFromBool(peeks), code };
+    }
+
+    /// What was read into it: so many bytes. Null with an exception set if there is neither memory for a copy nor can the
+    /// room be made smaller; then they are lost.
+    fn handOut(room: *Room, result: i64) ?*Object {
+        const bytes = room.bytes.?;
+        if (result <= copied_max or room.is_foreign) {
+            if (api.PyBytes_FromStringAndSize(startOf(bytes), @intCast(result))) |copy| return copy;
+            api.PyErr_Clear();
+        }
+        room.bytes = null;
+        return cut(bytes, @max(room.size, spare_size), result, 0);
+    }
+
+    /// To the next call, unless it has one.
+    fn leave(room: *Room) void {
+        const bytes = room.bytes orelse return;
+        if (room.size > spare_size) return api.Py_DecRef(bytes);
+        if (!room.is_foreign) maker(bytes).* = api.PyThread_get_thread_ident();
+        if (spare.swap(bytes, .acq_rel)) |other| api.Py_DecRef(other);
+    }
+};
+
 // ---- Waiting ----
 
 /// poll_socket(handle, events, timeout_ns)
@@ -467,45 +558,71 @@ const Reports = struct {
     }
 
     /// The sockets with their events, and with at most that many bytes read from each that has some.
-    fn received(reports: *const Reports, found: i64, sockets: *Object, sets: *Object, max_bytes: usize) ?*Object {
+    ///
+    /// The list is there before a byte is read. Where memory ends then, the next wait reports the others again.
+    fn received(reports: *Reports, found: i64, sockets: *Object, sets: *Object, max_bytes: usize) ?*Object {
         const nothing = newBytes(0) orelse return null;
         defer api.Py_DecRef(nothing);
-        var reporter: Reporter = .{ .sockets = sockets, .sets = sets };
-        defer reporter.drop();
-        // The sets first: one that is new is made by Python code, which may be interrupted. Nothing has been read then.
-        for (reports.happened[0..@intCast(found)]) |happened| _ = reporter.setOf(happened) orelse return null;
-        // As may a signal's handler, which has been due since the wait.
-        if (api.PyErr_CheckSignals() != 0) return null;
-        var result = Filling.make(@intCast(found)) orelse return null;
-        var room: Room = .{ .size = max_bytes };
-        defer room.drop();
-        for (reports.sockets[0..@intCast(found)], reports.happened[0..@intCast(found)]) |handle, happened| {
-            const reads = happened & events.data_available != 0;
-            // All that is needed is there before a byte is read. Where memory ends, the next wait reports the others.
-            if (reads and !room.isReady()) break;
-            const report = reporter.report(handle, happened, 3) orelse {
-                if (api.PyErr_Occurred() != null) break;
+        var result = reports.unread(found, sockets, sets, nothing) orelse return null;
+        // One for a signal's handler, which has been due since the wait and may raise.
+        if (api.PyErr_CheckSignals() != 0 or !result.cut()) return result.drop();
+        var room: Room = .take(max_bytes);
+        defer room.leave();
+        var turns: Turns = .{};
+        var has_read = false;
+        var memory_ended = false;
+        for (reports.sockets[0..result.count], reports.happened[0..result.count], 0..) |handle, happened, place| {
+            const report = api.PyList_GetItem(result.list, @intCast(place)).?;
+            // Complete, unless bytes come: then it is again.
+            defer api.PyObject_GC_Track(report);
+            if (happened & events.data_available == 0 or memory_ended) continue;
+            if (!room.isReady()) {
+                memory_ended = true;
+                continue;
+            }
+            var code: i32 = 0;
+            // Seldom as much as there is room for, unless that was made larger for it.
+            const copies = if (max_bytes > copy_holding_gil_max) max_bytes else 0;
+            const size = turns.call(copies, c_api.bbipc_read, room.arguments(handle, false, &code));
+            // Nothing is there, or it can't be read: the next call for that stream tells why.
+            if (size <= 0) continue;
+            const data = room.handOut(size) orelse {
+                memory_ended = true;
                 continue;
             };
-            // Until it is complete, as the list: see Filling.
-            api.PyObject_GC_UnTrack(report);
-            const data = (if (reads) room.read(handle) else null) orelse blk: {
-                if (reads and api.PyErr_Occurred() != null) {
-                    api.Py_DecRef(report);
-                    return result.drop();
-                }
-                api.Py_IncRef(nothing);
-                break :blk nothing;
-            };
             _ = api.PyTuple_SetItem(report, 2, data);
-            api.PyObject_GC_Track(report);
-            result.add(report);
+            has_read = true;
         }
-        if (api.PyErr_Occurred() != null) {
-            if (result.count == 0) return result.drop();
+        if (memory_ended) {
+            if (!has_read) return result.drop();
             api.PyErr_Clear();
         }
         return result.finish();
+    }
+
+    /// The sockets with their events and no bytes. The handles and numbers of those that have left the poller since go from the
+    /// arrays too.
+    fn unread(reports: *Reports, found: i64, sockets: *Object, sets: *Object, nothing: *Object) ?Filling {
+        var result = Filling.make(@intCast(found)) orelse return null;
+        var reporter: Reporter = .{ .sockets = sockets, .sets = sets };
+        defer reporter.drop();
+        for (0..@intCast(found)) |place| {
+            const handle = reports.sockets[place];
+            const happened = reports.happened[place];
+            const report = reporter.report(handle, happened, 3) orelse {
+                if (api.PyErr_Occurred() == null) continue;
+                _ = result.drop();
+                return null;
+            };
+            // Until it is complete, as the list: see Filling.
+            api.PyObject_GC_UnTrack(report);
+            api.Py_IncRef(nothing);
+            _ = api.PyTuple_SetItem(report, 2, nothing);
+            reports.sockets[result.count] = handle;
+            reports.happened[result.count] = happened;
+            result.add(report);
+        }
+        return result;
     }
 };
 
@@ -562,18 +679,18 @@ fn itemOf(dictionary: *Object, number: i64) ?*Object {
 /// garbage doesn't know of it: gc.get_objects() would hand it to other threads, and its empty places crash Python.
 const Filling = struct {
     list: *Object,
-    room: isize,
-    count: isize = 0,
+    room: usize,
+    count: usize = 0,
 
-    fn make(room: isize) ?Filling {
-        const list = api.PyList_New(room) orelse return null;
+    fn make(room: usize) ?Filling {
+        const list = api.PyList_New(@intCast(room)) orelse return null;
         api.PyObject_GC_UnTrack(list);
         return .{ .list = list, .room = room };
     }
 
     /// Takes the reference.
     fn add(filling: *Filling, item: *Object) void {
-        _ = api.PyList_SetItem(filling.list, filling.count, item);
+        _ = api.PyList_SetItem(filling.list, @intCast(filling.count), item);
         filling.count += 1;
     }
 
@@ -582,11 +699,16 @@ const Filling = struct {
         return null;
     }
 
-    /// The list without the room that was not needed.
+    /// Takes away the room that was not needed. False with an exception set.
+    fn cut(filling: *Filling) bool {
+        if (filling.count == filling.room) return true;
+        if (api.PyList_SetSlice(filling.list, @intCast(filling.count), @intCast(filling.room), null) != 0) return false;
+        filling.room = filling.count;
+        return true;
+    }
+
     fn finish(filling: *Filling) ?*Object {
-        if (filling.count != filling.room) {
-            if (api.PyList_SetSlice(filling.list, filling.count, filling.room, null) != 0) return filling.drop();
-        }
+        if (!filling.cut()) return filling.drop();
         api.PyObject_GC_Track(filling.list);
         return filling.list;
     }
@@ -645,39 +767,6 @@ fn receiveWith(reports: *Reports, reference: *Object, arguments: [*]const *Objec
     return reports.received(found, arguments[1], arguments[2], max_bytes);
 }
 
-/// A `bytes` object to read into, and then to hand out or to use again.
-const Room = struct {
-    size: usize,
-    bytes: ?*Object = null,
-    turns: Turns = .{},
-
-    fn isReady(room: *Room) bool {
-        if (room.bytes == null) room.bytes = newBytes(room.size);
-        return room.bytes != null;
-    }
-
-    /// Null if nothing is there, or it can't be read: the next call for that stream tells why. With an exception set, what was
-    /// read is lost, for there was neither memory for a copy nor could the room be made smaller.
-    fn read(room: *Room, handle: Handle) ?*Object {
-        const bytes = room.bytes.?;
-        var code: i32 = 0;
-        // Seldom as much as there is room for, unless that was made larger for it.
-        const copies = if (room.size > copy_holding_gil_max) room.size else 0;
-        const result = room.turns.call(copies, c_api.bbipc_read, .{ handle, startOf(bytes), 0, room.size, 0, &code });
-        if (result <= 0) return null;
-        if (result <= copied_max) {
-            if (api.PyBytes_FromStringAndSize(startOf(bytes), @intCast(result))) |copy| return copy;
-            api.PyErr_Clear();
-        }
-        room.bytes = null;
-        return cut(bytes, room.size, result, code);
-    }
-
-    fn drop(room: *Room) void {
-        if (room.bytes) |bytes| api.Py_DecRef(bytes);
-    }
-};
-
 // ---- Writing to many ----
 
 const Item = struct { handle: Handle, data: Buffer };
@@ -688,21 +777,22 @@ const Item = struct { handle: Handle, data: Buffer };
 /// items: a list of tuples of a stream, of that kind, and its data.
 fn writeMany(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
     if (count != 2) return refer(reference, arguments, count);
+    if (!isExactly(arguments[0], api.PyList_Type)) return refer(reference, arguments, count);
     const size = api.PyList_Size(arguments[0]);
-    if (size <= 0) return refer(reference, arguments, count);
+    if (size == 0) return refer(reference, arguments, count);
     const memory = api.PyMem_Malloc(@as(usize, @intCast(size)) * @sizeOf(Item)) orelse return refer(reference, arguments, count);
     defer api.PyMem_Free(memory);
     const items = @as([*]Item, @ptrCast(@alignCast(memory)))[0..@intCast(size)];
     var known: usize = 0;
     defer for (items[0..known]) |*item| item.data.release();
-    var reader: ItemReader = .{ .kind = arguments[1], .handle_name = api.PyUnicode_InternFromString("_handle") orelse return null };
+    const reader: ItemReader = .{ .kind = arguments[1], .handle_name = api.PyUnicode_InternFromString("_handle") orelse return null };
     defer reader.drop();
     // All of them before the first byte is written, so that a wrong one spoils nothing.
     for (items, 0..) |*item, place| {
         item.* = reader.read(arguments[0], @intCast(place)) orelse return refer(reference, arguments, count);
         known += 1;
     }
-    // As is the memory for what becomes of them, which most of the time is not needed.
+    // For what is not taken wholly: most of the time nothing is added.
     var unfinished = Unfinished.make() orelse return null;
     // A handler that raises does it while nothing is written.
     if (api.PyErr_CheckSignals() != 0) return unfinished.drop();
@@ -723,14 +813,12 @@ fn writeMany(reference: *Object, arguments: [*]const *Object, count: isize) call
 const ItemReader = struct {
     kind: *Object,
     handle_name: *Object,
-    /// The last type that was found to be of that kind.
-    found: ?*Object = null,
 
     /// Null if it is none, or an unusual one; an exception may be set.
-    fn read(reader: *ItemReader, items: *Object, place: isize) ?Item {
+    fn read(reader: *const ItemReader, items: *Object, place: isize) ?Item {
         const pair = api.PySequence_GetItem(items, place) orelse return null;
         defer api.Py_DecRef(pair);
-        if (api.PyTuple_Size(pair) != 2) return null;
+        if (!isExactly(pair, api.PyTuple_Type) or api.PyTuple_Size(pair) != 2) return null;
         const stream = api.PyTuple_GetItem(pair, 0).?;
         if (!reader.isStream(stream)) return null;
         const handle = api.PyObject_GetAttr(stream, reader.handle_name) orelse return null;
@@ -741,23 +829,14 @@ const ItemReader = struct {
         };
     }
 
-    fn isStream(reader: *ItemReader, object: *Object) bool {
+    /// Of the kind itself, not only in the place of one.
+    fn isStream(reader: *const ItemReader, object: *Object) bool {
         const its_type = api.PyObject_Type(object).?;
-        if (its_type == reader.found) {
-            api.Py_DecRef(its_type);
-            return true;
-        }
-        if (api.PyObject_IsInstance(object, reader.kind) != 1) {
-            api.Py_DecRef(its_type);
-            return false;
-        }
-        if (reader.found) |before| api.Py_DecRef(before);
-        reader.found = its_type;
-        return true;
+        defer api.Py_DecRef(its_type);
+        return api.PyType_IsSubtype(its_type, reader.kind) != 0;
     }
 
-    fn drop(reader: *ItemReader) void {
-        if (reader.found) |its_type| api.Py_DecRef(its_type);
+    fn drop(reader: *const ItemReader) void {
         api.Py_DecRef(reader.handle_name);
     }
 };
@@ -811,39 +890,55 @@ const Unfinished = struct {
     }
 };
 
-// ---- Methods of streams ----
-
-const MethodFunction = fn (stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object;
+// ---- Methods ----
 
 /// Their documentation is the package's, kept for as long as the process lives: a program may import the package again, and
 /// the classes of both copies have these methods.
 var methods = [_]Method{
-    builtInMethod("read_exactly", &readExactlyMethod),
-    builtInMethod("read_into", &readIntoMethod),
-    builtInMethod("receive", &receiveMethod),
-    builtInMethod("wait_for_events", &waitForEventsMethod),
-    builtInMethod("write", &writeMethod),
-    builtInMethod("write_all", &writeAllMethod),
+    builtInMethod("read", Arguments(&.{ .max_bytes, .peek }, 1), readMethod),
+    builtInMethod("read_exactly", Arguments(&.{ .size, .timeout }, 2), readExactlyMethod),
+    builtInMethod("read_into", Arguments(&.{ .buffer, .start, .end, .peek }, 3), readIntoMethod),
+    builtInMethod("receive", Arguments(&.{ .timeout, .max_bytes }, 2), receiveMethod),
+    builtInMethod("wait_for_events", Arguments(&.{.timeout}, 1), waitForEventsMethod),
+    builtInMethod("write", Arguments(&.{ .data, .start, .end }, 3), writeMethod),
+    builtInMethod("write_all", Arguments(&.{ .data, .timeout }, 2), writeAllMethod),
 };
 
-/// The names of the attributes with a handle, and with a poller's sockets and sets of events (see Reporter). The main
-/// interpreter's, for whose classes alone the methods are, and which ends last.
-var handle_name: *Object = undefined;
-var sockets_name: *Object = undefined;
-var sets_name: *Object = undefined;
+/// Names of attributes: a handle, and a poller's sockets and sets of events (see Reporter). And of parameters.
+const Name = enum { _handle, _sets, _sockets, buffer, data, end, max_bytes, peek, size, start, timeout };
 
-fn builtInMethod(name: [*:0]const u8, code: *const MethodFunction) Method {
-    return .{ .name = name, .function = code, .flags = Method.fast_call | Method.keywords };
+/// The same names as Python's compiler has them, so that they are compared by their addresses. The main interpreter's, for
+/// whose classes alone the methods are, and which ends last.
+var interned: std.EnumArray(Name, *Object) = undefined;
+var names_are_interned: std.atomic.Value(bool) = .init(false);
+
+/// False with an exception set.
+fn internNames() bool {
+    if (names_are_interned.load(.acquire)) return true;
+    // Were two threads to come at once, both would write the same.
+    for (std.enums.values(Name)) |name| interned.set(name, api.PyUnicode_InternFromString(@tagName(name)) orelse return false);
+    names_are_interned.store(true, .release);
+    return true;
+}
+
+/// What a method's code returns: null with an exception set. Unusual arguments are for its reference; an exception may be set.
+const Returned = error{Unusual}!?*Object;
+
+fn builtInMethod(comptime name: [:0]const u8, comptime Given: type, comptime code: anytype) Method {
+    return .{ .name = name, .flags = Method.fast_call | Method.keywords, .function = &struct {
+        fn call(object: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
+            const returned: Returned = if (Given.of(arguments, count, keywords)) |given| code(object, given) else error.Unusual;
+            return returned catch referMethod("_python_" ++ name, object, arguments, count, keywords);
+        }
+    }.call };
 }
 
 pub fn method(class: *anyopaque, name: [*:0]const u8, documentation: [*:0]const u8) ?*anyopaque {
     if (!is_bound.load(.acquire)) return null;
     if (api.PyInterpreterState_GetID(api.PyInterpreterState_Get()) != 0) return none();
+    if (!internNames()) return null;
     for (&methods) |*one| {
         if (std.mem.orderZ(u8, one.name, name) != .eq) continue;
-        handle_name = api.PyUnicode_InternFromString("_handle") orelse return null;
-        sockets_name = api.PyUnicode_InternFromString("_sockets") orelse return null;
-        sets_name = api.PyUnicode_InternFromString("_sets") orelse return null;
         if (one.documentation == null) one.documentation = copyOf(documentation) orelse return none();
         return api.PyDescr_NewMethod(@ptrCast(class), one);
     }
@@ -857,10 +952,45 @@ fn copyOf(text: [*:0]const u8) ?[*:0]const u8 {
     return @ptrCast(memory);
 }
 
+/// The arguments of a method, by the names of its parameters. Only the first of them can be given without their names.
+fn Arguments(comptime parameters: []const Name, comptime positional_max: usize) type {
+    return struct {
+        const Self = @This();
+
+        values: [parameters.len]?*Object = @splat(null),
+
+        /// Null for too many, for one that is given twice, and for a name that is no parameter's, or not interned.
+        fn of(arguments: [*]const *Object, count: isize, keywords: ?*Object) ?Self {
+            const given: usize = @intCast(count);
+            if (given > positional_max) return null;
+            var self: Self = .{};
+            for (arguments[0..given], self.values[0..given]) |argument, *value| value.* = argument;
+            const named = keywords orelse return self;
+            for (0..@intCast(api.PyTuple_Size(named))) |at| {
+                const place = placeOf(api.PyTuple_GetItem(named, @intCast(at)).?) orelse return null;
+                if (self.values[place] != null) return null;
+                self.values[place] = arguments[given + at];
+            }
+            return self;
+        }
+
+        fn placeOf(keyword: *Object) ?usize {
+            inline for (parameters, 0..) |name, place| {
+                if (keyword == interned.get(name)) return place;
+            }
+            return null;
+        }
+
+        fn get(self: *const Self, comptime name: Name) ?*Object {
+            return self.values[comptime std.mem.indexOfScalar(Name, parameters, name).?];
+        }
+    };
+}
+
 /// Has the method of this name, in Python, deal with arguments that are not the usual ones.
-fn referMethod(comptime name: [*:0]const u8, stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) ?*Object {
-    if (!forgets()) return null;
-    const reference = api.PyObject_GetAttrString(stream, name) orelse return null;
+fn referMethod(comptime name: [*:0]const u8, object: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) ?*Object {
+    if (!forgetsUsual()) return null;
+    const reference = api.PyObject_GetAttrString(object, name) orelse return null;
     defer api.Py_DecRef(reference);
     const positional = tupleOf(arguments, count) orelse return null;
     defer api.Py_DecRef(positional);
@@ -887,12 +1017,14 @@ fn fail(stream: *Object, comptime action: [*:0]const u8, result: i64, code: i32)
     return api.PyObject_CallObject(raise, arguments);
 }
 
-/// Null for a stream that is not finished yet, with an exception set.
-fn handleOf(stream: *Object) ?Handle {
-    const attribute = api.PyObject_GetAttr(stream, handle_name) orelse return null;
+/// Null for an object that is not finished yet, with an exception set.
+fn handleOf(object: *Object) ?Handle {
+    const attribute = api.PyObject_GetAttr(object, interned.get(._handle)) orelse return null;
     defer api.Py_DecRef(attribute);
     return numberOf(Handle, attribute);
 }
+
+// ---- Methods of streams ----
 
 /// A stream's handle, and the range of a buffer.
 const Piece = struct {
@@ -900,15 +1032,11 @@ const Piece = struct {
     buffer: Buffer,
     range: Range,
 
-    /// Null for unusual arguments, which are (buffer, start=0, end=None) else; an exception may be set.
-    fn of(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object, flags: c_int) ?Piece {
-        if (keywords != null or count < 1 or count > 3) return null;
+    /// Null for what is unusual; an exception may be set.
+    fn of(stream: *Object, object: *Object, start: ?*Object, end: ?*Object, flags: c_int) ?Piece {
         const handle = handleOf(stream) orelse return null;
-        var buffer = bufferOf(arguments[0], flags) orelse return null;
-        const range: ?Range = if (count == 1)
-            .{ .start = 0, .end = @intCast(buffer.size) }
-        else
-            rangeOf(arguments[1], if (count > 2) arguments[2] else api._Py_NoneStruct, &buffer);
+        var buffer = bufferOf(object, flags) orelse return null;
+        const range = rangeOf(start, end, &buffer);
         if (range == null) buffer.release();
         return .{ .handle = handle, .buffer = buffer, .range = range orelse return null };
     }
@@ -918,22 +1046,41 @@ const Piece = struct {
     }
 };
 
+/// read(self, max_bytes=65536, *, peek=False)
+fn readMethod(stream: *Object, given: anytype) Returned {
+    const size = if (given.get(.max_bytes)) |max_bytes| sizeOf(max_bytes) orelse 0 else max_bytes_default;
+    if (size == 0 or size > read_max) return error.Unusual;
+    const peeks = try peeksOf(given.get(.peek));
+    const handle = handleOf(stream) orelse return error.Unusual;
+    var room: Room = .take(size);
+    defer room.leave();
+    if (!room.isReady()) return null;
+    var code: i32 = 0;
+    const result = releasedIf(size > copy_holding_gil_max, c_api.bbipc_read, room.arguments(handle, peeks, &code));
+    return if (result >= 0) room.handOut(result) else fail(stream, "read", result, code);
+}
+
+fn peeksOf(peek: ?*Object) error{Unusual}!bool {
+    return isTrue(peek orelse return false) orelse error.Unusual;
+}
+
 /// read_into(self, buffer, start=0, end=None, *, peek=False)
-fn readIntoMethod(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
-    var piece = Piece.of(stream, arguments, count, keywords, Buffer.writable) orelse
-        return referMethod("_python_read_into", stream, arguments, count, keywords);
+fn readIntoMethod(stream: *Object, given: anytype) Returned {
+    const buffer = given.get(.buffer) orelse return error.Unusual;
+    const peeks = try peeksOf(given.get(.peek));
+    var piece = Piece.of(stream, buffer, given.get(.start), given.get(.end), Buffer.writable) orelse return error.Unusual;
     defer piece.buffer.release();
     var code: i32 = 0;
     const result = releasedIf(piece.isMuch(), c_api.bbipc_read, .{
-        piece.handle, piece.buffer.start(), piece.range.start, piece.range.end, 0, &code,
+        piece.handle, piece.buffer.start(), piece.range.start, piece.range.end, @as(u32, @intFromBool(peeks)), &code,
     });
     return if (result >= 0) numbered(result, code) else fail(stream, "read", result, code);
 }
 
 /// write(self, data, start=0, end=None)
-fn writeMethod(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
-    var piece = Piece.of(stream, arguments, count, keywords, Buffer.simple) orelse
-        return referMethod("_python_write", stream, arguments, count, keywords);
+fn writeMethod(stream: *Object, given: anytype) Returned {
+    const data = given.get(.data) orelse return error.Unusual;
+    var piece = Piece.of(stream, data, given.get(.start), given.get(.end), Buffer.simple) orelse return error.Unusual;
     defer piece.buffer.release();
     var code: i32 = 0;
     const result = releasedIf(piece.isMuch(), c_api.bbipc_write, .{
@@ -949,16 +1096,14 @@ fn firstSliceNs(timeout_ns: i64) i64 {
     return if (timeout_ns < 0) first_slice_ns else @min(timeout_ns, first_slice_ns);
 }
 
-/// A timeout as the package takes it. Null for an unusual one; an exception may be set.
-fn timeoutNsOf(timeout: *Object) ?i64 {
+/// A timeout as the package takes it.
+fn timeoutNsOf(timeout: *Object) error{Unusual}!i64 {
     if (timeout == api._Py_NoneStruct) return -1;
     // Others have a float of their own, or are numbers for another purpose.
-    const its_type = api.PyObject_Type(timeout).?;
-    defer api.Py_DecRef(its_type);
-    if (its_type != api.PyFloat_Type and its_type != api.PyLong_Type) return null;
+    if (!isExactly(timeout, api.PyFloat_Type) and !isExactly(timeout, api.PyLong_Type)) return error.Unusual;
     const seconds = api.PyFloat_AsDouble(timeout);
     // Not a number is neither.
-    if (!(seconds >= 0 and seconds <= std.math.maxInt(i32))) return null;
+    if (!(seconds >= 0 and seconds <= std.math.maxInt(i32))) return error.Unusual;
     return @trunc(@ceil(seconds * std.time.ns_per_s));
 }
 
@@ -989,74 +1134,74 @@ fn goOn(stream: *Object, comptime name: [*:0]const u8, first: *Object, so_far: ?
 }
 
 /// read_exactly(self, size, timeout=None)
-fn readExactlyMethod(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
-    const name = "_python_read_exactly";
-    if (keywords != null or count < 1 or count > 2) return referMethod(name, stream, arguments, count, keywords);
-    const timeout = if (count > 1) arguments[1] else api._Py_NoneStruct;
-    const timeout_ns = timeoutNsOf(timeout) orelse return referMethod(name, stream, arguments, count, keywords);
-    const size = sizeOf(arguments[0]) orelse return referMethod(name, stream, arguments, count, keywords);
-    if (size == 0 or size > read_max) return referMethod(name, stream, arguments, count, keywords);
-    const handle = handleOf(stream) orelse return referMethod(name, stream, arguments, count, keywords);
+fn readExactlyMethod(stream: *Object, given: anytype) Returned {
+    const size_object = given.get(.size) orelse return error.Unusual;
+    const timeout = given.get(.timeout) orelse api._Py_NoneStruct;
+    const timeout_ns = try timeoutNsOf(timeout);
+    const size = sizeOf(size_object) orelse 0;
+    if (size == 0 or size > read_max) return error.Unusual;
+    const handle = handleOf(stream) orelse return error.Unusual;
 
     const data = newBytes(size) orelse return null;
     const deadline: deadlines.Deadline = .after(timeout_ns);
     var code: i32 = 0;
     const result = readInTime(handle, startOf(data)[0..size], firstSliceNs(timeout_ns), &code);
     if (result == size) return data;
-    return goOn(stream, "_read_on", arguments[0], cut(data, size, if (goesOn(result)) 0 else result, code), timeout, deadline);
+    return goOn(stream, "_read_on", size_object, cut(data, size, if (goesOn(result)) 0 else result, code), timeout, deadline);
 }
 
 /// write_all(self, data, timeout=None)
-fn writeAllMethod(stream: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
-    const timeout = if (count > 1) arguments[1] else api._Py_NoneStruct;
-    const timeout_ns = if (count <= 2) timeoutNsOf(timeout) else null;
-    var piece = (if (timeout_ns != null) Piece.of(stream, arguments, @min(count, 1), keywords, Buffer.simple) else null) orelse
-        return referMethod("_python_write_all", stream, arguments, count, keywords);
+fn writeAllMethod(stream: *Object, given: anytype) Returned {
+    const data_object = given.get(.data) orelse return error.Unusual;
+    const timeout = given.get(.timeout) orelse api._Py_NoneStruct;
+    const timeout_ns = try timeoutNsOf(timeout);
+    var piece = Piece.of(stream, data_object, null, null, Buffer.simple) orelse return error.Unusual;
     defer piece.buffer.release();
     const data = piece.buffer.start()[0..piece.range.end];
-    const deadline: deadlines.Deadline = .after(timeout_ns.?);
+    const deadline: deadlines.Deadline = .after(timeout_ns);
     var code: i32 = 0;
-    const result = writeInTime(piece.handle, data, firstSliceNs(timeout_ns.?), &code);
+    const result = writeInTime(piece.handle, data, firstSliceNs(timeout_ns), &code);
     if (result == data.len) return none();
-    return goOn(stream, "_write_on", arguments[0], numbered(if (goesOn(result)) 0 else result, code), timeout, deadline);
+    return goOn(stream, "_write_on", data_object, numbered(if (goesOn(result)) 0 else result, code), timeout, deadline);
 }
 
 // ---- Methods of pollers ----
 
-/// A function of its own, so that the room is on the stack for no longer.
-fn waited(poller: *Object, timeout: *Object, max_bytes: ?usize) PollerWait {
-    return unfilled.with(Reports, PollerWait.run, .{ poller, timeout, max_bytes });
-}
-
 /// wait_for_events(self, timeout=None)
-fn waitForEventsMethod(poller: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
-    const name = "_python_wait_for_events";
-    if (keywords != null or count > 1) return referMethod(name, poller, arguments, count, keywords);
-    const timeout = if (count > 0) arguments[0] else api._Py_NoneStruct;
-    return switch (@call(.never_inline, waited, .{ poller, timeout, null })) {
-        .done => |result| result,
-        .unusual => referMethod(name, poller, arguments, count, keywords),
-        .goes_on => |left_ns| PollerWait.goOn(poller, name, timeout, left_ns, &.{}),
-    };
+fn waitForEventsMethod(poller: *Object, given: anytype) Returned {
+    return waited("wait_for_events", poller, given.get(.timeout), null, null);
 }
 
 /// receive(self, timeout=None, max_bytes=65536)
-fn receiveMethod(poller: *Object, arguments: [*]const *Object, count: isize, keywords: ?*Object) callconv(.c) ?*Object {
-    const name = "_python_receive";
-    if (keywords != null or count > 2) return referMethod(name, poller, arguments, count, keywords);
-    const max_bytes = if (count > 1) sizeOf(arguments[1]) orelse 0 else copy_holding_gil_max;
-    if (max_bytes == 0 or max_bytes > read_max) return referMethod(name, poller, arguments, count, keywords);
-    const timeout = if (count > 0) arguments[0] else api._Py_NoneStruct;
-    return switch (@call(.never_inline, waited, .{ poller, timeout, max_bytes })) {
-        .done => |result| result,
-        .unusual => referMethod(name, poller, arguments, count, keywords),
-        .goes_on => |left_ns| PollerWait.goOn(poller, name, timeout, left_ns, arguments[1..@intCast(@max(1, count))]),
-    };
+fn receiveMethod(poller: *Object, given: anytype) Returned {
+    const max_bytes = given.get(.max_bytes);
+    const size = if (max_bytes) |object| sizeOf(object) orelse 0 else max_bytes_default;
+    if (size == 0 or size > read_max) return error.Unusual;
+    return waited("receive", poller, given.get(.timeout), size, max_bytes);
 }
 
-/// A poller's wait, up to where the package would look for signals. What follows from it in Python is called when the room
-/// for reports has gone from the stack, which may be small.
-const PollerWait = union(enum) {
+/// A poller's wait, up to where the package would look for signals; then the package goes on. With a size, it also reads, and
+/// `max_bytes` is that as it was given.
+fn waited(comptime name: [:0]const u8, poller: *Object, timeout: ?*Object, size: ?usize, max_bytes: ?*Object) Returned {
+    const given = timeout orelse api._Py_NoneStruct;
+    // A function of its own: the room for reports has gone from the stack, which may be small, when Python is called.
+    switch (@call(.never_inline, unfilledWait, .{ poller, given, size })) {
+        .done => |result| return result,
+        .unusual => return error.Unusual,
+        .goes_on => |left_ns| {
+            const left = secondsOf(given, left_ns) orelse return null;
+            defer api.Py_DecRef(left);
+            const all = [_]*Object{ left, max_bytes orelse left };
+            return referMethod("_python_" ++ name, poller, &all, if (max_bytes != null) 2 else 1, null);
+        },
+    }
+}
+
+fn unfilledWait(poller: *Object, timeout: *Object, size: ?usize) Wait {
+    return unfilled.with(Reports, Wait.run, .{ poller, timeout, size });
+}
+
+const Wait = union(enum) {
     /// A list, or null with an exception set.
     done: ?*Object,
     /// Unusual arguments; or a failure, which the package finds again when it waits itself.
@@ -1064,21 +1209,20 @@ const PollerWait = union(enum) {
     /// For the package, with what is left of the time, below zero for ever.
     goes_on: i64,
 
-    /// With a number of bytes, also reads.
-    fn run(reports: *Reports, poller: *Object, timeout: *Object, max_bytes: ?usize) PollerWait {
-        const timeout_ns = timeoutNsOf(timeout) orelse return .unusual;
+    fn run(reports: *Reports, poller: *Object, timeout: *Object, size: ?usize) Wait {
+        const timeout_ns = timeoutNsOf(timeout) catch return .unusual;
         const handle = handleOf(poller) orelse return .unusual;
         const slice_ns = firstSliceNs(timeout_ns);
         const deadline: deadlines.Deadline = .after(timeout_ns);
         var code: i32 = 0;
         const result = reports.wait(handle, slice_ns, &code);
         if (result > 0) {
-            const sockets = api.PyObject_GetAttr(poller, sockets_name) orelse return .{ .done = null };
+            const sockets = api.PyObject_GetAttr(poller, interned.get(._sockets)) orelse return .{ .done = null };
             defer api.Py_DecRef(sockets);
-            const sets = api.PyObject_GetAttr(poller, sets_name) orelse return .{ .done = null };
+            const sets = api.PyObject_GetAttr(poller, interned.get(._sets)) orelse return .{ .done = null };
             defer api.Py_DecRef(sets);
-            return .{ .done = if (max_bytes) |size|
-                reports.received(result, sockets, sets, size)
+            return .{ .done = if (size) |max_bytes|
+                reports.received(result, sockets, sets, max_bytes)
             else
                 reports.list(result, sockets, sets) };
         }
@@ -1087,14 +1231,5 @@ const PollerWait = union(enum) {
         }
         if (result == 0 or result == status.fromError(error.Woken)) return .{ .done = api.PyList_New(0) };
         return .unusual;
-    }
-
-    /// Has the package go on, by the method of that name.
-    fn goOn(poller: *Object, comptime name: [*:0]const u8, timeout: *Object, left_ns: i64, more: []const *Object) ?*Object {
-        const left = secondsOf(timeout, left_ns) orelse return null;
-        defer api.Py_DecRef(left);
-        var all = [_]*Object{ left, undefined };
-        for (more, 1..) |one, index| all[index] = one;
-        return referMethod(name, poller, &all, @intCast(1 + more.len), null);
     }
 };

@@ -745,6 +745,7 @@ def short_calls(scene: Scene) -> dict[str, Callable[[], object]]:
     calls["StreamSocket.write"] = lambda: stream.write(b"12345678")
     calls["StreamSocket.read_into"] = lambda: stream.read_into(buffer)
     calls["StreamSocket.read"] = lambda: stream.read(8)
+    calls["poll_sockets"] = lambda: bbipc.poll_sockets([stream, scene.remote], Events.READY_TO_WRITE, 0)
     return calls
 
 
