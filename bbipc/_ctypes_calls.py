@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from .events import Events
     from .sockets import Socket, StreamSocket
 
-#: Bytes. To copy so much takes the kernel 3 to 10 microseconds (measured on Linux, local and TCP). To let go of the GIL
-#: and take it again costs a tenth of one where nobody wants it, but 60 on the average beside a busy thread, which keeps
-#: it for milliseconds now and then. So keeping it for longer would only slow the other threads down.
+#: Bytes. To copy so much takes the kernel 3 to 10 microseconds (Linux, local and TCP), for which the other threads are
+#: held up. To let go of the GIL costs little where nobody wants it, but a busy thread that gets it keeps it for
+#: milliseconds. So all are better off with it kept. `python -m tests.benchmarks --only gil` measures both.
 COPY_HOLDING_GIL_MAX = 65536
 
 #: How many sockets one call of the library reports at the most; more follow in the next.

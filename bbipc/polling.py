@@ -211,9 +211,10 @@ class Poller(HandleOwner):
         """Waits until a monitored socket has one of its events. (``wait-for-events``.)
 
         :param timeout: seconds; ``None`` waits for ever, 0 not at all.
-        :returns: the sockets that have events, each once, with the part of the monitored events that holds. Events are
-            reported by every wait for as long as they hold. At most 1024 sockets; the next waits report the others
-            first. Empty when the time is up, after :meth:`wake`, and when another thread closed a monitored socket.
+        :returns: a pair for each socket that has events: the socket, and the part of its monitored events that holds.
+            Events are reported by every wait for as long as they hold. At most 1024 sockets; the next waits report the
+            others first. Empty when the time is up, after :meth:`wake`, and when another thread closed a monitored
+            socket.
         :raises ValueError: for a timeout that is negative or NaN.
         """
         return self._wait("wait", timeout, _calls.wait_for_events)
@@ -224,10 +225,11 @@ class Poller(HandleOwner):
         What a loop of :meth:`~StreamSocket.read` does, in one call: a batch, the fastest way to serve many streams.
 
         :param timeout: seconds; ``None`` waits for ever, 0 not at all.
-        :param max_bytes: how much is read from each stream at the most. The next call reads on.
-        :returns: the sockets that have events, each once, with the part of the monitored events that held before the
-            reading, and with what was read: empty for those without ``DATA_AVAILABLE``, and where the read failed.
-            Nothing is lost by that: the stream's next :meth:`~StreamSocket.read` raises the error.
+        :param max_bytes: how many bytes are read from each stream at the most; the next call reads on.
+        :returns: a triple for each socket that has events: the socket, the part of its monitored events that held
+            before the reading, and the bytes that were read. These are empty without ``DATA_AVAILABLE``, and where the
+            read failed. Nothing is lost by that: the stream's next :meth:`~StreamSocket.read` raises the error. At most
+            1024 sockets, and empty when :meth:`wait_for_events` would return an empty list.
         :raises ValueError: if ``max_bytes`` is not positive, and for a timeout that is negative or NaN.
         """
         size = index(max_bytes)

@@ -271,11 +271,15 @@ class StreamSocket(Socket):
         return result
 
     def read(self, max_bytes: int = 65536, *, peek: bool = False) -> bytes:
-        """Reads what is there now, at most ``max_bytes``: like :meth:`read_into`, but makes the ``bytes``.
+        """Reads what is there now: like :meth:`read_into`, but makes the ``bytes``.
 
-        Empty if nothing is there now, or nothing will come any more.
-
+        :param max_bytes: how many bytes at the most.
+        :param peek: leave the bytes in the stream.
+        :returns: what is there, at most ``max_bytes``. Empty if nothing is there now; ask :meth:`end_of_data` whether
+            more will come.
         :raises ValueError: if ``max_bytes`` is negative.
+        :raises SocketError: once all has been read from a connection that was severed (``ECONNRESET``), and from one
+            that could not be established.
         """
         size = index(max_bytes)
         if size < 0:
@@ -325,8 +329,11 @@ class StreamSocket(Socket):
     def read_exactly(self, size: int, timeout: float | None = None) -> bytes:
         """Reads so many bytes, and waits for them.
 
-        :param size: bytes.
-        :param timeout: seconds; ``None`` waits for ever, 0 not at all.
+        :param size: how many bytes, 0 or more.
+        :param timeout: seconds for all of them; ``None`` waits for ever, 0 not at all.
+        :returns: ``size`` bytes, never fewer.
+        :raises ValueError: if ``size`` is negative, and for a timeout that is negative or NaN; nothing has been read
+            then.
         :raises TimeoutError: when the time is up; what was read until then is its ``partial``.
         :raises EndOfStreamError: when the remote end goes first; it has ``partial`` too.
         :raises SocketError: if the connection could not be established.
@@ -363,11 +370,13 @@ class StreamSocket(Socket):
     def write_all(self, data: Buffer, timeout: float | None = None) -> None:
         """Writes all of a buffer, and waits for room. Also while the connection is being established.
 
-        :param data: any contiguous buffer.
-        :param timeout: seconds; ``None`` waits for ever, 0 not at all.
+        :param data: any contiguous buffer, as for :meth:`write`.
+        :param timeout: seconds for all of it; ``None`` waits for ever, 0 not at all.
+        :raises TypeError: for any other object; nothing has been written then.
+        :raises ValueError: for a timeout that is negative or NaN; nothing has been written then.
         :raises TimeoutError: when the time is up; how many bytes were written until then is its ``bytes_written``.
         :raises EndOfStreamError: when the remote end goes first; it has ``bytes_written`` too.
-        :raises SocketError: if the connection could not be established.
+        :raises SocketError: if the connection could not be established, and after :meth:`finish_writing` (``EPIPE``).
         """
         deadline = Deadline(timeout)
         self._check_open("write")
@@ -449,12 +458,12 @@ def write_many(items: Iterable[tuple[StreamSocket, Buffer]]) -> list[tuple[int, 
 
     :param items: pairs of a stream and its data, any contiguous buffer. A stream may come more than once: its data keep
         their order.
-    :returns: the items that were not written wholly, in their order; mostly none. Each is told by its place in
-        ``items``, with how many bytes the system took, or the error that ``write`` would have raised. The rest of an
-        item is the caller's to write again, before what follows: a stream that did not take all of one takes nothing
-        more in this call, and what is behind an error has the same error.
-    :raises TypeError: for items that are none, before anything is written. So is a ``ValueError`` for a buffer that was
-        released.
+    :returns: the items that were not written wholly, in their order; mostly none. Each is a pair: its place in
+        ``items``, from 0 on, and how many bytes the system took, or the error that ``write`` would have raised. The
+        rest of an item is the caller's to write again, before what follows: a stream that did not take all of one takes
+        nothing more in this call, and what is behind an error has the same error.
+    :raises TypeError: for an item that is no pair of a stream and a contiguous buffer; nothing has been written then.
+    :raises ValueError: for a buffer that was released, a ``memoryview``; nothing has been written then.
     """
     # A copy, for another thread may change theirs before the errors are made.
     listed = list(items)

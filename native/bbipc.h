@@ -32,9 +32,10 @@
  * Blocking and signals
  *
  *   Nothing blocks except bbipc_poll_socket, bbipc_poll_sockets, bbipc_wait_for_events, bbipc_read_exactly and
- *   bbipc_write_all, for as long as their timeout_ns says. When a signal handler has run in the waiting thread, on Windows when Ctrl-C or Ctrl-Break was pressed
- *   (in every waiting thread, a moment before the program's own handlers run), they return BBIPC_ERROR_INTERRUPTED; call
- *   again with the time that is left. No function raises SIGPIPE.
+ *   bbipc_write_all, for as long as their timeout_ns says. When a signal handler has run in the waiting thread, on
+ *   Windows when Ctrl-C or Ctrl-Break was pressed (in every waiting thread, a moment before the program's own handlers
+ *   run), they return BBIPC_ERROR_INTERRUPTED; call again with the time that is left. No function raises SIGPIPE. On
+ *   Windows bbipc_finish_writes waits too, and nothing interrupts it.
  *
  * Fork
  *
@@ -314,7 +315,8 @@ bbipc_result bbipc_wake(bbipc_handle poller);
  * (bbipc/_cpython_calls.py). The library is linked with no Python: it is given the addresses of what it calls. All
  * are called with the GIL held, or from an attached thread. */
 
-/* The names of the functions and objects of CPython's stable ABI that the library calls, with a blank between them. */
+/* The names of the functions and objects of CPython that the library needs, with a blank between them. They are of the
+ * stable ABI, but for _PyBytes_Resize; PyObject_GetBuffer and PyBuffer_Release are since 3.11. */
 const char *bbipc_cpython_needs(void);
 
 /* Takes the address of each of these, in this order: `count` must be the number of the names. */
