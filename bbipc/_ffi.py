@@ -1,7 +1,7 @@
 """The C interface, declared for ctypes: the functions of native/bbipc.h in the header's order.
 
-Functions that can block or copy much release the GIL; the others keep it, which costs less than letting go of it. A
-test compares every declaration with the header.
+Functions that can block or copy much release the GIL; the others keep it. A test compares every declaration with the
+header.
 """
 
 from __future__ import annotations

@@ -7,17 +7,20 @@ import errno
 import math
 import threading
 import time
+import weakref
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 import bbipc
-from bbipc import Events, Poller, Socket, StreamSocket
+from bbipc import Events, Poller, Socket, StreamSocket, _ctypes_calls
+from bbipc.events import SETS
 from conftest import PATIENCE, STREAM_EVENTS, WINDOWS, Transport, descriptors_for, fill
 from peer import Pattern
 from readiness import TELLS_ENDS_LATE, needs_half_close, needs_reset, sever
@@ -190,6 +193,37 @@ def test_a_failed_read_is_left_for_the_next_call_to_tell(transport: Transport) -
         assert {one: data for one, _, data in received} == {stream: b"x", closed: b""}
         with pytest.raises(bbipc.SocketClosedError):
             closed.read()
+
+
+@pytest.mark.parametrize("raised", [KeyError, MemoryError])
+def test_only_where_memory_ends_the_others_are_left(
+    transport: Transport, poller: Poller, monkeypatch: pytest.MonkeyPatch, raised: type[Exception]
+) -> None:
+    """What a signal's handler raises comes out. Here by ctypes, where handlers run between two reads."""
+    streams = [transport.pair() for _ in range(2)]
+    for stream, remote in streams:
+        poller.monitor_socket(stream, DATA)
+        remote.write_all(b"data", PATIENCE)
+        with_data(stream)
+    read, failures = _ctypes_calls.read, iter([None, raised])
+
+    def failing_read(handle: int, size: int, peek: bool) -> bytes | int:
+        if failure := next(failures):
+            raise failure
+        return read(handle, size, peek)
+
+    monkeypatch.setattr(_ctypes_calls, "read", failing_read)
+    arguments = (poller._handle, poller._sockets, SETS, 10, 1_000_000)
+    if raised is KeyError:
+        with pytest.raises(KeyError):
+            _ctypes_calls.receive(*arguments)
+        return
+    received = _ctypes_calls.receive(*arguments)
+    assert isinstance(received, list)
+    ((first, _, data),) = received
+    assert data == b"data"
+    (other,) = {stream for stream, _ in streams} - {first}
+    assert other.read() == b"data"
 
 
 def test_a_stream_that_has_left_meanwhile_is_not_read(transport: Transport) -> None:
@@ -628,6 +662,8 @@ WRONG: dict[str, Callable[[StreamSocket], Any]] = {
     "a number": lambda stream: (stream, 1),
     "not contiguous": lambda stream: (stream, memoryview(b"abcd")[::2]),
     "the wrong way round": lambda stream: (b"x", stream),
+    "what only stands for a stream": lambda stream: (weakref.proxy(stream), b"x"),
+    "what only looks like a stream": lambda _: (mock.Mock(spec=StreamSocket), b"x"),
 }
 
 
@@ -645,6 +681,18 @@ def test_wrong_items_are_refused_before_anything_is_written(transport: Transport
     growing += b"x"
     stream.write(b"only")
     assert read_all(remote, 4) == b"only"
+
+
+def test_an_item_need_not_say_twice_what_it_is(transport: Transport) -> None:
+    """An iterator, for one, whose error is made after it has been asked."""
+    stream, remote = transport.pair()
+    closed, _ = transport.pair()
+    closed.close()
+    items = [iter((stream, b"x")), iter((closed, b"y")), iter((stream, b"z"))]
+    ((place, error),) = bbipc.write_many(items)  # type: ignore[arg-type]
+    assert place == 1
+    assert isinstance(error, bbipc.SocketClosedError)
+    assert remote.read_exactly(2, PATIENCE) == b"xz"
 
 
 def test_servers_and_pollers_are_no_streams(transport: Transport) -> None:

@@ -29,6 +29,7 @@ from patience import QEMU
 from peer import Pattern, run_program
 from processes import TESTS
 from systems import LIBRARY
+from threads import Failing
 
 CPYTHON = sys.implementation.name == "cpython"
 needs_cpython = pytest.mark.skipif(not CPYTHON, reason="there are built-in functions for CPython only")
@@ -694,6 +695,71 @@ def test_a_program_ends_while_a_daemon_thread_is_in_a_call(name: str, when: str)
         pytest.skip("only CPython tells when it takes down what")
     # What the thread may tell of, whose stream is closed under it.
     run_program(EXIT_WHILE_WAITING, TESTS, name, when, options=["-W", "ignore::ResourceWarning"])
+
+
+@pytest.mark.skipif(bbipc.calling_layer() != "cpython", reason="by ctypes all methods are in Python")
+def test_keywords_are_for_the_built_in_methods(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The methods in Python, which are for unusual arguments, take four times as long."""
+    for kind in (StreamSocket, bbipc.Poller):
+        for name in _cpython_calls._METHODS[kind.__name__]:
+            monkeypatch.setattr(kind, f"_python_{name}", None)
+    stream, remote = scene.stream, scene.remote
+    scene.unread()
+    buffer = bytearray(8)
+    remote.write_all(data=b"abcdefgh", timeout=PATIENCE)
+    with bbipc.make_poller() as poller:
+        poller.monitor_socket(stream, Events.DATA_AVAILABLE)
+        assert poller.wait_for_events(timeout=PATIENCE) == [(stream, Events.DATA_AVAILABLE)]
+        assert poller.receive(max_bytes=1, timeout=PATIENCE) == [(stream, Events.DATA_AVAILABLE, b"a")]
+        assert poller.receive(PATIENCE, max_bytes=1) == [(stream, Events.DATA_AVAILABLE, b"b")]
+    assert stream.read_into(end=2, buffer=buffer, peek=True) == 2
+    assert stream.read_into(buffer, end=4, start=3) == 1
+    assert buffer == b"cd\0c\0\0\0\0"
+    assert stream.read(peek=True, max_bytes=2) == b"de"
+    assert stream.read(max_bytes=2) == b"de"
+    assert stream.read_exactly(timeout=PATIENCE, size=3) == b"fgh"
+    assert remote.write(data=b"abc", start=1, end=2) == 1
+    assert stream.read_exactly(1, timeout=PATIENCE) == b"b"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="buffers by Python code are of Python 3.12")
+def test_what_a_signals_handler_raises_amid_an_arguments_code_comes_out(scene: Scene) -> None:
+    class InterruptionError(Exception):
+        pass
+
+    class Lender:
+        asked = 0
+
+        def __buffer__(self, _flags: int) -> memoryview:
+            self.asked += 1
+            if self.asked == 1:
+                raise InterruptionError
+            return memoryview(b"data")
+
+    for call in (scene.stream.write, scene.stream.write_all):
+        lender = Lender()
+        with pytest.raises(InterruptionError):
+            call(lender)
+        assert lender.asked == 1
+
+
+def test_what_one_thread_reads_into_serves_another(scene: Scene) -> None:
+    """Without a GIL, only the thread that made an object can change its size."""
+    stream, remote = scene.stream, scene.remote
+    scene.unread()
+    for size in (1, 8192, 8193, 60_000, 65536, 1, 60_000):
+        for max_bytes in (65536, 1 << 20):
+            sent = os.urandom(size)
+            remote.write_all(sent, PATIENCE)
+            parts: list[bytes] = []
+
+            def read(parts: list[bytes] = parts, size: int = size, max_bytes: int = max_bytes) -> None:
+                while sum(map(len, parts)) < size:
+                    bbipc.poll_socket(stream, Events.DATA_AVAILABLE, PATIENCE)
+                    parts.append(stream.read(max_bytes))
+
+            Failing(read).join()
+            assert b"".join(parts) == sent
 
 
 class Counter:

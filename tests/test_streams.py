@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from array import array
 from pathlib import Path
 from typing import Any, Callable
@@ -23,6 +24,7 @@ import bbipc
 from bbipc import Events, StreamSocket
 from conftest import PATIENCE, STREAM_EVENTS, WINDOWS, Transport, fill, reset
 from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, half_closes, needs_half_close, needs_reset, sever
+from threads import Waiting
 
 ESTABLISHED = Events.DETERMINED | Events.CONNECTION_SUCCEEDED
 GONE = Events.DETERMINED | Events.CONNECTION_FAILED | Events.REMOTE_DISCONNECTED
@@ -575,6 +577,68 @@ def test_write_all_tells_what_it_did_when_the_time_is_up(transport: Transport) -
         assert other.read_exactly(written, PATIENCE) == pattern(0, written)
         assert not bbipc.poll_socket(other, Events.DATA_AVAILABLE, 0.01)
         await_event(one, Events.READY_TO_WRITE)
+
+
+@pytest.mark.parametrize("timeout", [PATIENCE, None])
+def test_a_buffer_keeps_its_size_while_write_all_waits(transport: Transport, timeout: float | None) -> None:
+    """One that grew would never be written to its end."""
+    one, other = transport.pair()
+    data = bytearray(pattern(0, 20_000_000))
+    waiting = Waiting(lambda: one.write_all(data, timeout=timeout))
+    # Past the first wait, from which Python comes back to look for signals.
+    time.sleep(0.05)
+    with pytest.raises(BufferError):
+        data.append(1)
+    assert other.read_exactly(len(data), PATIENCE) == data
+    assert waiting.result() is None
+    data.append(1)
+
+
+def test_a_buffer_is_free_once_write_all_has_ended_with_an_error(transport: Transport) -> None:
+    one, _ = transport.pair()
+    data = bytearray(20_000_000)
+    with pytest.raises(bbipc.TimeoutError) as caught:
+        one.write_all(data, 0.02)
+    # Also while the error, and with it its traceback, is still there.
+    data.append(1)
+    assert caught.value.bytes_written < len(data)
+
+
+def test_a_numpy_array_of_dates_is_bytes_too(transport: Transport) -> None:
+    """NumPy describes no items of such arrays, only their bytes."""
+    numpy = pytest.importorskip("numpy", reason="NumPy is not installed")
+    one, other = transport.pair()
+    dates = numpy.arange(3_000_000).astype("M8[s]")
+    waiting = Waiting(lambda: one.write_all(dates, timeout=PATIENCE))
+    assert other.read_exactly(dates.nbytes, PATIENCE) == dates.tobytes()
+    assert waiting.result() is None
+    few = dates[5:7]
+    assert one.write(few, 8) == 8
+    assert bbipc.write_many([(one, few)]) == []
+    assert other.read_exactly(24, PATIENCE) == few.tobytes()[8:] + few.tobytes()
+    one.write_all(few[::-1].copy(), timeout=PATIENCE)
+    await_event(other, Events.DATA_AVAILABLE)
+    assert other.read_into(few) == 16
+    assert list(few.astype(int)) == [6, 5]
+    few.setflags(write=False)
+    with pytest.raises(TypeError, match="read-only"):
+        other.read_into(few)
+    with pytest.raises(ValueError, match="contiguous"):
+        one.write_all(dates[::2], timeout=PATIENCE)
+
+
+def test_more_than_there_is_memory_for_is_a_memory_error(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = transport.pair()
+    send(one, other, b"abcdef")
+
+    def no_memory(*_arguments: object) -> object:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mmap, "mmap", no_memory)
+        with pytest.raises(MemoryError, match="2097152 bytes"):
+            other.read(1 << 21)
+    assert other.read(1 << 21) == b"abcdef"
 
 
 def test_nothing_is_lost_when_the_remote_end_writes_and_closes_at_once(transport: Transport, backend: str) -> None:

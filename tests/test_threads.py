@@ -609,6 +609,8 @@ class Interleaving:
 #: Where these are built-in methods, nothing comes into the middle of them.
 BUILT_IN = (
     {
+        Scene.read,
+        Scene.read_much,
         Scene.read_exactly,
         Scene.read_into_bytearray,
         Scene.read_into_view,
