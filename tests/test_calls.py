@@ -39,7 +39,7 @@ needs_gil = pytest.mark.skipif(
 )
 
 #: Built-in functions, and the methods if they are.
-NAMES = [*_cpython_calls.NAMES, *(f"StreamSocket.{name}" for name in METHODS if METHODS_ARE_BUILT_IN)]
+NAMES = [*_cpython_calls.NAMES, *(METHODS if METHODS_ARE_BUILT_IN else [])]
 
 
 @pytest.fixture
@@ -163,14 +163,26 @@ def test_there_is_a_built_in_function_for_every_name_and_no_other() -> None:
 
 
 @needs_built_in_methods
+def test_methods_are_built_in_that_the_table_names_and_no_others() -> None:
+    kept = [
+        f"{kind}.{name[len('_python_') :]}"
+        for kind, its_class in call_cases.CLASSES.items()
+        for name in vars(its_class)
+        if name.startswith("_python_")
+    ]
+    assert sorted(kept) == sorted(METHODS)
+
+
+@needs_built_in_methods
 @pytest.mark.parametrize("name", METHODS)
 def test_a_built_in_method_looks_like_the_one_in_python(name: str) -> None:
-    built_in, in_python = getattr(StreamSocket, name), getattr(StreamSocket, METHODS[name])
+    built_in, in_python = call_cases.method(name), call_cases.method_in_python(name)
+    kind, _, attribute = name.partition(".")
     assert inspect.ismethoddescriptor(built_in)
     assert inspect.isfunction(in_python)
-    assert built_in.__name__ == name
-    assert built_in.__qualname__ == in_python.__qualname__ == f"StreamSocket.{name}"
-    assert built_in.__objclass__ is StreamSocket
+    assert built_in.__name__ == attribute
+    assert built_in.__qualname__ == in_python.__qualname__ == name
+    assert built_in.__objclass__ is call_cases.CLASSES[kind]
     assert inspect.getdoc(built_in) == inspect.getdoc(in_python)
     ours, theirs = (inspect.signature(one).parameters.values() for one in (built_in, in_python))
     assert [(one.name, one.default) for one in ours] == [(one.name, one.default) for one in theirs]
@@ -209,6 +221,11 @@ def test_the_documentation_of_a_method_outlives_the_copy_of_the_package_that_gav
 
 
 # ---- What is left behind ----
+
+
+@needs_cpython
+def test_every_built_in_function_and_method_has_cases(scene: Scene) -> None:
+    assert {case.name for case in call_cases.cases_of(scene)} == set(NAMES)
 
 
 @needs_cpython
@@ -312,9 +329,10 @@ def test_a_call_ends_in_the_same_way_as_the_reference(scene: Scene, name: str) -
         count += 1
         ends = []
         for one in (function, reference):
-            scene.begin(case.unread)
+            case.begin(scene)
             end = call_cases.outcome(one, case)
-            buffers = [bytes(argument) for argument in case.arguments if isinstance(argument, bytearray)]
+            arguments = (*case.arguments, *case.keywords.values())
+            buffers = [bytes(argument) for argument in arguments if isinstance(argument, bytearray)]
             ends.append((end, scene.unread(), scene.written(), buffers))
         assert ends[0] == ends[1], str(case)
     assert count > 3
