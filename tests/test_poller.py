@@ -71,6 +71,11 @@ def test_a_backend_of_another_type_is_refused(name: Any) -> None:
         bbipc.make_poller(name)
 
 
+def test_a_poller_that_is_unfinished_can_be_shown() -> None:
+    """One that was interrupted while it was made, in a traceback for example. It raised an AttributeError."""
+    assert repr(object.__new__(Poller)) == "<Poller unfinished>"
+
+
 # ---- Who is monitored ----
 
 
