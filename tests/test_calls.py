@@ -296,10 +296,22 @@ def test_a_debug_build_finds_no_reference_left_behind() -> None:
     run_cases(debug_python(), "references", BBIPC_CALLS="cpython")
 
 
-@needs_cpython
-def test_calls_without_memory_fail_and_lose_no_byte() -> None:
+@pytest.fixture
+def failing_memory() -> None:
     pytest.importorskip("_testcapi", reason="only CPython's own tests have what makes allocations fail")
+
+
+@needs_cpython
+@pytest.mark.usefixtures("failing_memory")
+def test_calls_without_memory_fail_and_lose_no_byte() -> None:
     run_cases(sys.executable, "memory", BBIPC_CALLS="cpython")
+
+
+@needs_cpython
+@pytest.mark.usefixtures("failing_memory")
+def test_receive_without_memory_does_not_lose_what_many_streams_had() -> None:
+    """It was lost with the list, which there was no memory to make smaller, or with what one stream had."""
+    run_cases(sys.executable, "receive", BBIPC_CALLS="cpython")
 
 
 @needs_cpython
