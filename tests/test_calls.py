@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 import bbipc
 import call_cases
-from bbipc import Events, StreamSocket, _calls, _cpython_calls, _ctypes_calls, _ffi
+from bbipc import Events, StreamSocket, _calls, _cpython_calls, _ctypes_calls, _ffi, _waiting, sockets
 from call_cases import METHODS, METHODS_ARE_BUILT_IN, Case, Scene
 from conftest import PATIENCE, WINDOWS, Transport
 from patience import QEMU
@@ -348,6 +349,32 @@ def test_a_call_ends_in_the_same_way_as_the_reference(scene: Scene, name: str) -
             ends.append((end, scene.unread(), scene.written(), buffers))
         assert ends[0] == ends[1], str(case)
     assert count > 3
+
+
+def native_number(name: str) -> int:
+    """A constant of the built-in functions."""
+    source = (Path(__file__).resolve().parent.parent / "native" / "python.zig").read_text(encoding="utf-8")
+    (expression,) = re.findall(rf"^const {name} = (.*);$", source, re.MULTILINE)
+    for unit, factor in (("std.time.ns_per_ms", 1_000_000), ("std.time.ns_per_s", 1_000_000_000)):
+        expression = expression.replace(unit, str(factor))
+    number: int = eval(expression, {"__builtins__": {}})
+    return number
+
+
+def default_of(name: str) -> object:
+    kind, _, attribute = name.partition(".")
+    (text,) = re.findall(r"max_bytes=(\w+)", _cpython_calls._METHODS[kind][attribute])
+    in_python = inspect.signature(call_cases.method_in_python(name)).parameters["max_bytes"].default
+    assert in_python == int(text)
+    return in_python
+
+
+def test_the_layers_have_the_same_bounds() -> None:
+    assert native_number("copy_holding_gil_max") == _ctypes_calls.COPY_HOLDING_GIL_MAX
+    assert native_number("reports_max") == _ctypes_calls._REPORTS_MAX
+    assert native_number("read_max") == sockets._CHUNK_MAX
+    assert native_number("first_slice_ns") == _waiting._FIRST_SLICE_NS
+    assert native_number("max_bytes_default") == default_of("Poller.receive") == default_of("StreamSocket.read")
 
 
 @needs_cpython
