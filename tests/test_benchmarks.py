@@ -8,6 +8,8 @@ import os
 import platform
 import re
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -27,45 +29,92 @@ pytestmark = [
 
 if LINUX:
     from benchmarks.__main__ import main, measure
-    from benchmarks.harness import BenchmarkError, Session
-    from benchmarks.report import page
+    from benchmarks.harness import ROOT, BenchmarkError, Session
+    from benchmarks.report import PICTURES, SECTIONS, page
     from benchmarks.results import Results
     from benchmarks.targets import outcomes
-    from benchmarks.workloads import LOAD, QUICK
+    from benchmarks.workloads import LOAD, QUICK, WORKLOADS
 
 #: What can be measured without any peer of the extra `benchmarks`.
 ALWAYS = {"C, epoll", "select.epoll", "selectors", "asyncio Protocol", "asyncio streams", "bbipc", "bbipc, batched"}
 
 
-def test_least_run_from_end_to_end(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def least() -> Results:
+    """A run of all workloads: the least of each that can be measured, and drawn."""
     effort = dataclasses.replace(
-        QUICK, rounds=1, turn_ns=2_000_000, warmup_ns=1_000_000, connections=(3,), sizes=(1024,)
+        QUICK,
+        rounds=1,
+        turn_ns=2_000_000,
+        warmup_ns=1_000_000,
+        connections=(3, 100),
+        sizes=(1024,),
+        idle=(3, 10),
+        held=50,
     )
-    results = measure(effort, ["pair", "echo", "events"])
-    for comparison in results.comparisons:
+    return measure(effort, list(WORKLOADS))
+
+
+def only(results: Results, *workloads: str) -> Results:
+    """The results of some workloads."""
+    return Results(results.effort, results.machine, [one for name in workloads for one in results.find(name)])
+
+
+# It starts hundreds of programs.
+@pytest.mark.timeout(180)
+def test_least_run_from_end_to_end(least: Results, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in WORKLOADS:
+        assert least.find(name), name
+    for comparison in least.comparisons:
         assert all(value > 0 for values in comparison.values.values() for value in values), comparison
+        assert comparison.baseline in comparison.values
     for transport in ("tcp", "local"):
-        (pair,) = results.find("pair", transport=transport)
+        (pair,) = least.find("pair", transport=transport)
         assert set(pair.values) == {"C", "socket", "bbipc", "bbipc, ctypes"}
-        (echo, *_) = results.find("echo", transport=transport)
+        (echo, *_) = least.find("echo", transport=transport)
         assert set(echo.values) >= ALWAYS
 
     # Stored, taken again by the command, and shown.
     stored = directory / "results.json"
-    results.save(stored)
-    assert Results.load(stored).machine == results.machine
+    least.save(stored)
+    assert Results.load(stored).machine == least.machine
     main(["--from", str(stored)])
     printed = capsys.readouterr().out
     assert printed.startswith("| work |")
     assert re.search(r"\| `write` \+ `read_into` of 64 B.*\| socket \| [\d.]+ \(.*\| (met|missed) \|", printed)
     assert "| asyncio Protocol | **" in printed
+    # All that is measured has its place.
+    assert {one.workload for one in least.comparisons} == {section.workload for section in SECTIONS}
+    assert "Not measured." not in page(least, {})
+
+
+@pytest.mark.timeout(180)
+def test_verdicts_are_of_what_was_measured(least: Results) -> None:
     verdicts: dict[str, set[str]] = {}
-    for outcome in outcomes(results):
+    for outcome in outcomes(only(least, "pair", "events")):
         verdicts.setdefault(outcome.target.workload, set()).add(outcome.verdict)
     assert verdicts["pair"] <= {"met", "missed", "stated"}
     assert verdicts["events"] <= {"met", "missed"}
     assert verdicts["round-trip"] == {"not measured"}
-    assert "$" not in page(results, {})
+    assert "$" not in page(only(least, "pair", "events"), {})
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("matplotlib") is None, reason="matplotlib, which draws the pictures, is missing"
+)
+@pytest.mark.timeout(180)
+def test_the_page_shows_every_picture_that_is_drawn(least: Results, directory: Path) -> None:
+    stored = directory / "results.json"
+    least.save(stored)
+    # A process of its own, for matplotlib keeps the files of its fonts open.
+    command = [sys.executable, "-m", "tests.benchmarks", "--from", stored, "--write", "--docs", directory]
+    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    text = (directory / "benchmarks.md").read_text(encoding="utf-8")
+    assert "$" not in text
+    shown = re.findall(r"!\[[^\]]+\]\(benchmarks/([^)]+)\)", text)
+    assert sorted(shown) == sorted(f"{name}.svg" for name in PICTURES)
+    assert sorted([*shown, "results.json"]) == sorted(path.name for path in (directory / "benchmarks").iterdir())
+    assert Results.load(directory / "benchmarks" / "results.json").comparisons
 
 
 class WrongEcho(threading.Thread):
