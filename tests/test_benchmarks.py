@@ -55,9 +55,10 @@ def least() -> Results:
     return measure(effort, list(WORKLOADS))
 
 
-def only(results: Results, *workloads: str) -> Results:
+def only(results: Results, *workloads: str, effort: str | None = None) -> Results:
     """The results of some workloads."""
-    return Results(results.effort, results.machine, [one for name in workloads for one in results.find(name)])
+    found = [one for name in workloads for one in results.find(name)]
+    return Results(effort or results.effort, results.machine, found)
 
 
 # It starts hundreds of programs.
@@ -115,6 +116,32 @@ def test_the_page_shows_every_picture_that_is_drawn(least: Results, directory: P
     assert sorted(shown) == sorted(f"{name}.svg" for name in PICTURES)
     assert sorted([*shown, "results.json"]) == sorted(path.name for path in (directory / "benchmarks").iterdir())
     assert Results.load(directory / "benchmarks" / "results.json").comparisons
+
+
+@pytest.mark.timeout(180)
+def test_the_documentation_takes_no_part_of_a_run(
+    least: Results, directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A quick run that was stored before took its place, for only the options of this one were looked at."""
+    written: list[Path] = []
+    monkeypatch.setattr("benchmarks.__main__.write", lambda _results, docs: written.append(docs))
+    stored = directory / "results.json"
+    names = list(WORKLOADS)
+    for part in (only(least, *names, effort="quick"), only(least, *names[1:], effort="full"), Results("full", {}, [])):
+        part.save(stored)
+        with pytest.raises(SystemExit) as raised:
+            main(["--from", str(stored), "--write"])
+        assert raised.value.code == 2
+        assert f"takes a whole run, which {stored} is not" in capsys.readouterr().err
+        main(["--from", str(stored), "--write", "--docs", str(directory)])
+    for options in (["--quick"], ["--only", "pair"]):
+        with pytest.raises(SystemExit):
+            main([*options, "--write"])
+    assert written == [directory] * 3
+
+    only(least, *names, effort="full").save(stored)
+    main(["--from", str(stored), "--write"])
+    assert written[3:] == [ROOT / "docs"]
 
 
 class WrongEcho(threading.Thread):

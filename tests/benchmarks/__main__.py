@@ -36,6 +36,11 @@ def measure(effort: Effort, names: Sequence[str], store: Path | None = None) -> 
     return results
 
 
+def is_whole(results: Results) -> bool:
+    """Whether everything was measured, and in full: what the documentation takes."""
+    return results.effort == FULL.name and all(results.find(name) for name in WORKLOADS)
+
+
 def write(results: Results, docs: Path) -> None:
     """Writes the page of the documentation, its pictures, and the results that they were made of."""
     # Only here, for it is slow to import, and not needed for a look at the figures.
@@ -67,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("the documentation takes a whole run: use --write with --docs, or neither --quick nor --only")
     if options.stored:
         results = Results.load(options.stored)
+        # Whatever it was measured with, which these options don't tell.
+        if options.write and not options.docs and not is_whole(results):
+            parser.error(f"the documentation takes a whole run, which {options.stored} is not: use --write with --docs")
     elif not sys.platform.startswith("linux"):
         parser.error("the benchmarks are for Linux: they bind processes to processors, and read /proc")
     else:
