@@ -309,30 +309,36 @@ def write_many(items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket
     A stream that did not take all of its data is given no more. Makes tuples of the items in the list.
     """
     pieces: list[tuple[int, memoryview]] = []
-    later: dict[int, int] = {}
-    unfinished = []
     try:
-        for position, item in enumerate(items):
-            try:
-                stream, data = item
-            except (TypeError, ValueError):
-                raise TypeError(f"write_many() needs pairs of a stream and its data; item {position} is none") from None
-            # For the caller too: what gives its items only once can't be asked again, and others may change a list.
-            items[position] = stream, data
-            # Not what only stands for one, as weakref.proxy() does.
-            if not issubclass(type(stream), kind):
-                raise TypeError(f"write_many() writes to streams; that of item {position} is a {type(stream).__name__}")
-            what = f"item {position} of write_many() needs a contiguous buffer of bytes, such as bytes"
-            pieces.append((stream._handle, view_of(data, what)))
-        for place, (handle, view) in enumerate(pieces):
-            taken = later[handle] if handle in later else write(handle, view, 0, None)
-            if taken != view.nbytes:
-                unfinished.append((place, taken))
-                later[handle] = min(taken, 0)
-        return unfinished
+        return _write_pieces(pieces, items, kind)
     finally:
         for _, view in pieces:
             _let_go(view)
+
+
+def _write_pieces(
+    pieces: list[tuple[int, memoryview]], items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket]
+) -> list[tuple[int, int]]:
+    for position, item in enumerate(items):
+        try:
+            stream, data = item
+        except (TypeError, ValueError):
+            raise TypeError(f"write_many() needs pairs of a stream and its data; item {position} is none") from None
+        # For the caller too: what gives its items only once can't be asked again, and others may change a list.
+        items[position] = stream, data
+        # Not what only stands for one, as weakref.proxy() does.
+        if not issubclass(type(stream), kind):
+            raise TypeError(f"write_many() writes to streams; that of item {position} is a {type(stream).__name__}")
+        what = f"item {position} of write_many() needs a contiguous buffer of bytes, such as bytes"
+        pieces.append((stream._handle, view_of(data, what)))
+    later: dict[int, int] = {}
+    unfinished = []
+    for place, (handle, view) in enumerate(pieces):
+        taken = later[handle] if handle in later else write(handle, view, 0, None)
+        if taken != view.nbytes:
+            unfinished.append((place, taken))
+            later[handle] = min(taken, 0)
+    return unfinished
 
 
 # ---- Sockets ----

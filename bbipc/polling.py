@@ -154,8 +154,12 @@ class Poller(HandleOwner):
         return self
 
     def __repr__(self) -> str:
-        details = "closed" if self._closed else f"{self._backend}, {len(self._sockets)} sockets"
-        return f"<Poller {details}>"
+        try:
+            details = "closed" if self._closed else f"{self._backend}, {len(self._sockets)} sockets"
+        except AttributeError:
+            # Interrupted while it was made.
+            details = "unfinished"
+        return f"<{type(self).__name__} {details}>"
 
     def monitor_socket(self, socket: Socket, events: Events) -> None:
         """Adds a socket. (``monitor-socket``.)

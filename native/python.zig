@@ -89,6 +89,7 @@ const Api = struct {
     PyErr_CheckSignals: *const fn () callconv(.c) c_int,
     PyErr_Clear: *const fn () callconv(.c) void,
     PyErr_ExceptionMatches: *const fn (*Object) callconv(.c) c_int,
+    PyErr_NoMemory: *const fn () callconv(.c) ?*Object,
     PyErr_Occurred: *const fn () callconv(.c) ?*Object,
     PyEval_RestoreThread: *const fn (?*anyopaque) callconv(.c) void,
     PyEval_SaveThread: *const fn () callconv(.c) ?*anyopaque,
@@ -222,9 +223,12 @@ fn tupleOf(items: [*]const *Object, count: isize) ?*Object {
 }
 
 /// Forgets an exception that says that an argument is unusual: the reference raises it again. False for one that is to end
-/// more than a call, such as Ctrl-C's, which comes while an argument's own code runs.
+/// more than a call, such as Ctrl-C's, which comes while an argument's own code runs; and for want of memory, without which
+/// the reference can do nothing either.
 fn forgets() bool {
-    return api.PyErr_Occurred() == null or forgetsKind("Exception");
+    if (api.PyErr_Occurred() == null) return true;
+    if (api.PyErr_ExceptionMatches(api.PyExc_MemoryError.*) != 0) return false;
+    return forgetsKind("Exception");
 }
 
 /// The same for a method. Its arguments are the program's own objects, whose code may be interrupted by a signal's handler that
@@ -780,7 +784,7 @@ fn writeMany(reference: *Object, arguments: [*]const *Object, count: isize) call
     if (!isExactly(arguments[0], api.PyList_Type)) return refer(reference, arguments, count);
     const size = api.PyList_Size(arguments[0]);
     if (size == 0) return refer(reference, arguments, count);
-    const memory = api.PyMem_Malloc(@as(usize, @intCast(size)) * @sizeOf(Item)) orelse return refer(reference, arguments, count);
+    const memory = api.PyMem_Malloc(@as(usize, @intCast(size)) * @sizeOf(Item)) orelse return api.PyErr_NoMemory();
     defer api.PyMem_Free(memory);
     const items = @as([*]Item, @ptrCast(@alignCast(memory)))[0..@intCast(size)];
     var known: usize = 0;

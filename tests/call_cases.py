@@ -723,7 +723,7 @@ def left_behind(call: Callable[[], object], watched: list[Any], times: int = 16)
     grown: list[str] = []
     # CPython keeps some objects for the next calls, and leaves a cycle here and there: so that only what grows with the
     # calls, and no collection finds, is left behind.
-    for factor in (1, 4, 16):
+    for factor in (1, 4, 16, 64):
         many = factor * times
         look(before, many, factor > 1)
         look(after, many, factor > 1)

@@ -38,7 +38,7 @@ class Effort:
 
 FULL = Effort(
     "full",
-    starts=3,
+    starts=2,
     rounds=4,
     turn_ns=100_000_000,
     warmup_ns=20_000_000,
