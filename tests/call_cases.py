@@ -1,7 +1,7 @@
 """Every call of the layers between the classes and the native library, right and wrong, and what each leaves behind.
 
-Needs no pytest, so that any Python can run it: `python call_cases.py references|memory|receive|read_exactly`, a debug
-build for example.
+Needs no pytest, so that any Python can run it: `python call_cases.py references|memory|receive`, a debug build for
+example.
 """
 
 from __future__ import annotations
@@ -975,26 +975,6 @@ def losing_receives(scene: Scene, functions: dict[str, Callable[..., Any]]) -> l
     return found
 
 
-def losing_reads(scene: Scene, functions: dict[str, Callable[..., Any]]) -> list[str]:
-    """Those calls that wait in vain for the rest of what they are to read, and lose what came, when an allocation
-    fails. Where all fail, there is no memory to tell what came.
-    """
-    if not METHODS_ARE_BUILT_IN:
-        return []
-    name, size = "StreamSocket.read_exactly", 2 * len(UNREAD)
-    found = []
-    for case in (
-        *(Case(name, (scene.stream, size, timeout)) for timeout in (0, BRIEF_SECONDS, LONGER_SECONDS)),
-        Case(name, (scene.stream,), {"size": size, "timeout": 0}),
-    ):
-        call = functools.partial(functions[name], *case.arguments, **case.keywords)
-        for attempt in without_memory(functools.partial(case.begin, scene), call, alone=[True]):
-            there = attempt.partial + scene.unread()
-            if there != case.unread and not isinstance(attempt.error, SystemError):
-                found.append(f"{case} {attempt}: of {case.unread!r} there is only {there!r}")
-    return found
-
-
 # ---- As a program ----
 
 
@@ -1005,7 +985,6 @@ def main() -> None:
         "references": lambda: leaking_cases(scene, functions, list(functions)),
         "memory": lambda: fail_allocations(scene, functions),
         "receive": lambda: losing_receives(scene, functions),
-        "read_exactly": lambda: losing_reads(scene, functions),
     }
     failures = failing[sys.argv[1]]()
     print("".join(f"{one}\n" for one in failures), end="")

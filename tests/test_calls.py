@@ -316,13 +316,6 @@ def test_receive_without_memory_does_not_lose_what_many_streams_had() -> None:
 
 
 @needs_cpython
-@pytest.mark.usefixtures("failing_memory")
-def test_read_exactly_without_memory_tells_what_it_has_read() -> None:
-    """The half that had come was lost, where there was no memory for the error that tells of it."""
-    run_cases(sys.executable, "read_exactly", BBIPC_CALLS="cpython")
-
-
-@needs_cpython
 @pytest.mark.skipif(QEMU, reason="the debug build is of another processor than this Python")
 def test_a_debug_build_finds_nothing_wrong_in_calls_without_memory() -> None:
     """Python was called with an exception pending, for what a stream had been read was lost without one."""
