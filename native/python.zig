@@ -287,7 +287,7 @@ fn bufferOf(object: *Object, flags: c_int) ?Buffer {
 
 const Range = struct { start: usize, end: usize };
 
-/// Null for one that is not in the buffer. Without a start it begins where the buffer does, and so the end.
+/// Null for one that is not in the buffer. A start or an end that is not given is that of the buffer.
 fn rangeOf(start: ?*Object, end: ?*Object, buffer: *const Buffer) ?Range {
     const size: usize = @intCast(buffer.size);
     const range: Range = .{
