@@ -164,7 +164,7 @@ def let_go(view: memoryview) -> None:
         pass
 
 
-def _let_go(view: memoryview) -> None:
+def _let_go_on_pypy(view: memoryview) -> None:
     # CPython does so by itself, when nobody refers to the view any more.
     if _PYPY:
         let_go(view)
@@ -191,7 +191,7 @@ def read_into(handle: int, buffer: Buffer, start: Any, end: Any, peek: bool) -> 
         view.cast("B")[first : first + len(data)] = data
         return len(data)
     finally:
-        _let_go(view)
+        _let_go_on_pypy(view)
 
 
 def _read_into(handle: int, address: Any, start: int, end: int, peek: bool) -> int:
@@ -232,7 +232,7 @@ def _with_memory(data: Buffer, what: str, start: Any, end: Any, call: Callable[[
         finally:
             _release_buffer(byref(raw))
     finally:
-        _let_go(view)
+        _let_go_on_pypy(view)
 
 
 def _write(handle: int, address: Any, start: int, end: int) -> int:
@@ -313,7 +313,7 @@ def write_many(items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket
         return _write_pieces(pieces, items, kind)
     finally:
         for _, view in pieces:
-            _let_go(view)
+            _let_go_on_pypy(view)
 
 
 def _write_pieces(

@@ -389,6 +389,8 @@ class StreamSocket(Socket):
     def _write_until(self, data: Buffer, result: int, deadline: Deadline) -> None:
         # So that it keeps its size meanwhile.
         view = _calls.view_of(data, "write_all() needs a contiguous buffer of bytes, such as bytes")
+        # By ctypes, what can only be read costs more than bytes themselves, and on PyPy a copy each time.
+        source = data if type(data) is bytes else view
         try:
             size = view.nbytes
             count = 0
@@ -398,7 +400,7 @@ class StreamSocket(Socket):
                 count += result
                 if count == size:
                     return
-                result = wait(deadline, _calls.write_all, self._handle, view, count)
+                result = wait(deadline, _calls.write_all, self._handle, source, count)
                 if not result and deadline.passed():
                     raise self._time_is_up(f"wrote {count} of {size} bytes to", bytes_written=count)
         finally:
