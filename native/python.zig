@@ -467,7 +467,7 @@ fn cut(bytes: *Object, size: usize, result: i64, code: i32) ?*Object {
 /// copied out of, or handed out itself.
 const Room = struct {
     size: usize,
-    bytes: ?*Object,
+    bytes: ?*Object = null,
     /// Another thread made it: without a GIL, only that thread can cut it.
     is_foreign: bool = false,
 
@@ -481,9 +481,16 @@ const Room = struct {
     const copied_max = 8192;
 
     fn take(size: usize) Room {
-        if (size > spare_size) return .{ .size = size, .bytes = null };
-        const bytes = spare.swap(null, .acquire) orelse return .{ .size = size, .bytes = null };
-        return .{ .size = size, .bytes = bytes, .is_foreign = maker(bytes).* != api.PyThread_get_thread_ident() };
+        var room: Room = .{ .size = size };
+        if (size > spare_size) return room;
+        room.bytes = spare.swap(null, .acquire);
+        if (room.bytes) |bytes| room.is_foreign = maker(bytes).* != api.PyThread_get_thread_ident();
+        return room;
+    }
+
+    /// What there is room for: a spare serves all that ask for less.
+    fn capacity(room: *const Room) usize {
+        return @max(room.size, spare_size);
     }
 
     fn maker(bytes: *Object) *align(1) c_ulong {
@@ -493,7 +500,7 @@ const Room = struct {
     /// False with an exception set.
     fn isReady(room: *Room) bool {
         if (room.bytes == null) {
-            room.bytes = newBytes(@max(room.size, spare_size));
+            room.bytes = newBytes(room.capacity());
             room.is_foreign = false;
         }
         return room.bytes != null;
@@ -513,7 +520,7 @@ const Room = struct {
             api.PyErr_Clear();
         }
         room.bytes = null;
-        return cut(bytes, @max(room.size, spare_size), result, 0);
+        return cut(bytes, room.capacity(), result, 0);
     }
 
     /// To the next call, unless it has one.
@@ -780,8 +787,7 @@ const Item = struct { handle: Handle, data: Buffer };
 ///
 /// items: a list of tuples of a stream, of that kind, and its data.
 fn writeMany(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
-    if (count != 2) return refer(reference, arguments, count);
-    if (!isExactly(arguments[0], api.PyList_Type)) return refer(reference, arguments, count);
+    if (count != 2 or !isExactly(arguments[0], api.PyList_Type)) return refer(reference, arguments, count);
     const size = api.PyList_Size(arguments[0]);
     if (size == 0) return refer(reference, arguments, count);
     const memory = api.PyMem_Malloc(@as(usize, @intCast(size)) * @sizeOf(Item)) orelse return api.PyErr_NoMemory();
