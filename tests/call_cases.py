@@ -13,6 +13,7 @@ import inspect
 import itertools
 import math
 import sys
+import sysconfig
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -107,8 +108,11 @@ class PythonBuffer:
         view.release()
 
 
-#: Whether one thread runs Python at a time.
-HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+#: Whether this Python is made for one thread at a time.
+HAS_GIL = not sysconfig.get_config_var("Py_GIL_DISABLED")
+#: What calls leave behind is looked at after so many times 16 of them. CPython keeps some objects for the next calls,
+#: and leaves a cycle here and there; without a GIL it gives some memory back much later.
+FACTORS = (1, 4, 16) if HAS_GIL else (1, 4, 16, 64)
 
 
 class Scene:
@@ -725,9 +729,8 @@ def left_behind(call: Callable[[], object], watched: list[Any], times: int = 16)
     # What is made once is made.
     look(before, times, False)
     grown: list[str] = []
-    # CPython keeps some objects for the next calls, and leaves a cycle here and there: so that only what grows with the
-    # calls, and no collection finds, is left behind. Without a GIL it gives some memory back much later.
-    for factor in (1, 4, 16) if HAS_GIL else (1, 4, 16, 64):
+    # Only what grows with the calls, and no collection finds, is left behind.
+    for factor in FACTORS:
         many = factor * times
         look(before, many, factor > 1)
         look(after, many, factor > 1)
