@@ -117,23 +117,19 @@ NO_NEIGHBOUR = -1
 
 def gil(session: Session, effort: Effort) -> Iterator[Comparison]:
     """What it costs to release the GIL for a write and a read, and what to keep it: COPY_HOLDING_GIL_MAX."""
-    for transport in TRANSPORTS:
-        for size in (4096, 65536, 262144):
-            comparison = Comparison("gil", {"transport": transport, "size": size}, "ns", "keeps it")
-            for _ in range(effort.starts):
-                with session.programs() as start:
-                    turns = {}
-                    for beside, neighbour in (
-                        ("", NO_NEIGHBOUR),
-                        (", beside a busy thread", session.processors[session.other("apart")]),
-                    ):
-                        for releases, what in enumerate(("keeps it", "releases it")):
-                            address = session.address(transport)
-                            program = start(COPIES, "copies", address, size, releases, neighbour)
-                            program.line()
-                            turns[what + beside] = turn_of(elapsed(program), effort.turn_ns)
-                    session.take_turns(comparison, turns, effort.rounds)
-            yield comparison
+    neighbours = {"": NO_NEIGHBOUR, ", beside a busy thread": session.processors[session.other("apart")]}
+    for transport, size in itertools.product(TRANSPORTS, (4096, 65536, 262144)):
+        comparison = Comparison("gil", {"transport": transport, "size": size}, "ns", "keeps it")
+        for _ in range(effort.starts):
+            with session.programs() as start:
+                turns = {}
+                for beside, (releases, what) in itertools.product(neighbours, enumerate(("keeps it", "releases it"))):
+                    address = session.address(transport)
+                    program = start(COPIES, "copies", address, size, releases, neighbours[beside])
+                    program.line()
+                    turns[what + beside] = turn_of(elapsed(program), effort.turn_ns)
+                session.take_turns(comparison, turns, effort.rounds)
+        yield comparison
 
 
 # ---- Two processes: round trips, and one way ----

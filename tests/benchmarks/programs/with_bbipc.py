@@ -188,10 +188,13 @@ def round_trip_client(address: str, size: int) -> None:
         answer(time.perf_counter_ns() - start_ns)
 
 
-def pair(address: str, size: int) -> None:
+def connected_pair(address: str) -> tuple[StreamSocket, StreamSocket]:
     with listen(address) as server:
-        connecting = connect(address_of(server))
-        accepted = accept(server)
+        return connect(address_of(server)), accept(server)
+
+
+def pair(address: str, size: int) -> None:
+    connecting, accepted = connected_pair(address)
     message = message_of(size)
     buffer = bytearray(size)
     announce()
@@ -210,9 +213,7 @@ def pair(address: str, size: int) -> None:
 
 def copies(address: str, size: int, releases: int, neighbour: int) -> None:
     """Writes and reads that release the GIL, or keep it; beside a thread that wants it, if that has a processor."""
-    with listen(address) as server:
-        connecting = connect(address_of(server))
-        accepted = accept(server)
+    connecting, accepted = connected_pair(address)
     write, read = (_ffi.write_much, _ffi.read_much) if releases else (_ffi.write, _ffi.read)
     sent, received = (ctypes.create_string_buffer(size) for _ in range(2))
     sent.raw = message_of(size)
