@@ -28,6 +28,7 @@ test {
     _ = @import("events.zig");
     _ = @import("deadline.zig");
     _ = platform.sys;
+    _ = @import("posix/bsd_rules.zig");
     _ = @import("handles.zig");
     _ = @import("poller.zig");
     _ = @import("c_api_test.zig");

@@ -3,13 +3,15 @@
 //! How it behaves, and its traps (kqueue(2); XNU's kern_event.c and uipc_socket.c; FreeBSD's of the same names):
 //!
 //! - A watch (knote) is for one descriptor and one filter, and a kqueue has one of each at most: to add it again changes
-//!   it, but keeps the flags that it was made with. So a watch of another kind is deleted first.
+//!   it, but keeps the flags that it was made with. So a watch of another kind is deleted first, and a descriptor that is
+//!   listed twice is added once.
 //! - EVFILT_READ is level-triggered, and fires for bytes and for the end alike. Who waits for the end alone would spin on
 //!   unread bytes: for that the watch is made with EV_CLEAR, and fires once for whatever arrives. Such a report comes to
 //!   nothing if it is about bytes; what it is about when it is the end, it does not tell again. NOTE_LOWAT is no way
 //!   out: macOS holds it to the buffer's size.
 //! - A connection that is severed shuts one direction after the other, each with a report of its own. So who waits for that
-//!   alone watches EVFILT_WRITE, whose end comes last, with a NOTE_LOWAT that no buffer has room for.
+//!   alone watches EVFILT_WRITE, whose end comes last, with a NOTE_LOWAT that no buffer has room for. macOS holds this too to
+//!   the buffer's size, so it also tells once when everything that was written has been taken, which comes to nothing.
 //! - What is told once is told to one of the threads that wait. The poller must tell the others.
 //! - EV_EOF on EVFILT_READ says that no more arrives, also while bytes are unread; on EVFILT_WRITE, that nothing can be
 //!   sent any more, which our own half-close brings about too, and on FreeBSD 15 a local peer that reads no more. Only both
@@ -28,6 +30,7 @@
 const std = @import("std");
 const sys = @import("sys.zig");
 const posix = @import("posix.zig");
+const rules = @import("bsd_rules.zig");
 const events = @import("../events.zig");
 const status = @import("../status.zig");
 
@@ -94,7 +97,7 @@ fn deletes(descriptor: sys.Descriptor) [2]Kevent {
     return .{ change(ident, EVFILT.READ, EV.DELETE, 0), change(ident, EVFILT.WRITE, EV.DELETE, 0) };
 }
 
-/// More than any buffer has room for.
+/// More than any buffer has room for. macOS takes it for all of the room.
 const lowat_max = std.math.maxInt(i32);
 
 /// How a socket's two filters watch it: for what they are for, or, with EV_CLEAR, for the end alone.
@@ -111,12 +114,12 @@ const Watch = struct {
         };
     }
 
-    /// The changes that make those of its watches that are of one of these ways.
-    fn changes(watch: Watch, ways: []const Way, descriptor: sys.Descriptor, handle: i64, room: []Kevent) []const Kevent {
+    /// The changes that make its watches.
+    fn changes(watch: Watch, descriptor: sys.Descriptor, handle: i64, room: []Kevent) []const Kevent {
         const ident: usize = @intCast(descriptor);
         var count: usize = 0;
         for ([_]i16{ EVFILT.READ, EVFILT.WRITE }, [_]Way{ watch.read, watch.write }) |filter, way| {
-            if (way == .no or std.mem.indexOfScalar(Way, ways, way) == null) continue;
+            if (way == .no) continue;
             room[count] = change(ident, filter, if (way == .edge) EV.ADD | EV.CLEAR else EV.ADD, handle);
             if (way == .edge and filter == EVFILT.WRITE) {
                 room[count].fflags = kernel.NOTE.LOWAT;
@@ -213,7 +216,7 @@ pub const Selector = struct {
     }
 
     fn adds(key: *const posix.Selector.Key, interest: events.Interest, room: []Kevent) []const Kevent {
-        return Watch.of(interest).changes(&.{ .level, .edge }, key.descriptor, key.handle, room);
+        return Watch.of(interest).changes(key.descriptor, key.handle, room);
     }
 };
 
@@ -297,23 +300,16 @@ pub fn poll(entries: []sys.pollfd, timeout_ns: ?u64) isize {
         const left_ns: ?u64 = if (ready > 0) 0 else remainingNs(end_ns);
         const result = kernel.call(fd, &.{}, reports, left_ns);
         if (result < 0) return result;
-        const reported = reports[0..@intCast(result)];
-        std.mem.sort(Kevent, reported, {}, struct {
-            fn before(_: void, a: Kevent, b: Kevent) bool {
-                return a.ident < b.ident;
-            }
-        }.before);
+        const reported = rules.merge(Kevent, reports[0..@intCast(result)], isEdge);
+        var refused: isize = 0;
         for (entries) |*entry| {
             if (entry.fd < 0 or entry.revents != 0) continue;
-            const first = std.sort.lowerBound(Kevent, reported, @as(usize, @intCast(entry.fd)), struct {
-                fn order(ident: usize, event: Kevent) std.math.Order {
-                    return std.math.order(ident, event.ident);
-                }
-            }.order);
-            noteReports(entry, reported[first..]);
+            const noted = noteReports(entry, rules.about(Kevent, reported, @intCast(entry.fd)));
+            if (noted < 0) refused = noted;
             ready += @intFromBool(entry.revents != 0);
         }
-        if (ready > 0 or left_ns == 0) return ready;
+        if (ready > 0) return ready;
+        if (refused < 0 or left_ns == 0) return refused;
         // What is told for ever and comes to nothing is a state that nobody foresaw, and must not spin the processor.
         for (reported) |event| if (event.flags & EV.CLEAR == 0) {
             const slept = kernel.sleep(@min(left_ns orelse pause_ns, pause_ns));
@@ -354,26 +350,34 @@ fn pollByLooking(entries: []sys.pollfd, end_ns: ?u64) isize {
 /// Watches every entry for what poll reports when it is asked or unasked. Returns how many can't be watched.
 fn watchAll(fd: sys.Descriptor, entries: []sys.pollfd, room: []Kevent) isize {
     var count: usize = 0;
-    for (entries) |*entry| entry.revents = 0;
-    // Where a descriptor is listed twice, the watch that is made first counts.
-    for ([_]Watch.Way{ .level, .edge }) |way| for (entries, 0..) |entry, index| {
-        if (entry.fd < 0) continue;
-        count += watchOf(entry).changes(&.{way}, entry.fd, @intCast(index), room[count..]).len;
-    };
+    for (entries) |*entry| {
+        entry.revents = 0;
+        if (entry.fd >= 0) count += watchOf(entry.*).changes(entry.fd, 0, room[count..]).len;
+    }
+    const changes = rules.merge(Kevent, room[0..count], isEdge);
     // kqueue(2) lets both lists be one.
-    const result = kernel.call(fd, room[0..count], room[0..count], 0);
+    const result = kernel.call(fd, changes, changes, 0);
     if (result < 0) return result;
-    var unwatched: isize = 0;
-    for (room[0..@intCast(result)]) |receipt| {
+    var failed: usize = 0;
+    for (changes[0..@intCast(result)]) |receipt| {
         const code = codeIn(receipt);
         if (code == 0) continue;
         if (code == sys.codeOf(.NOMEM)) return sys.resultOf(.NOMEM);
-        // Another thread has closed it since. Its number can be this very kqueue's by now, which can't watch itself.
-        const entry = &entries[receipt.udata];
-        unwatched += @intFromBool(entry.revents == 0);
-        entry.revents = sys.POLL.NVAL;
+        changes[failed] = receipt;
+        failed += 1;
     }
+    var unwatched: isize = 0;
+    if (failed > 0) for (entries) |*entry| {
+        // Another thread has closed it since. Its number can be this very kqueue's by now, which can't watch itself.
+        if (entry.fd < 0 or rules.about(Kevent, changes[0..failed], @intCast(entry.fd)).len == 0) continue;
+        entry.revents = sys.POLL.NVAL;
+        unwatched += 1;
+    };
     return unwatched;
+}
+
+fn isEdge(event: Kevent) bool {
+    return event.flags & EV.CLEAR != 0;
 }
 
 fn watchOf(entry: sys.pollfd) Watch {
@@ -387,16 +391,21 @@ fn watchOf(entry: sys.pollfd) Watch {
     });
 }
 
-/// Sets what poll would report, by the reports of this descriptor, which come first.
-fn noteReports(entry: *sys.pollfd, reports: []const Kevent) void {
+/// Sets what poll would report, by the reports of this descriptor. Below zero if it can't be asked what has ended: a report
+/// that is told once would be lost.
+fn noteReports(entry: *sys.pollfd, reports: []const Kevent) isize {
     var bits: i16 = 0;
+    var asked: isize = 0;
     for (reports) |event| {
-        if (event.ident != @as(usize, @intCast(entry.fd))) break;
         const is_end = event.flags & EV.EOF != 0;
-        if (is_end and sys.pollNow(entry) >= 0) return;
-        // Or there was no memory to ask it: half an answer, then, rather than none, which would come again at once.
+        if (is_end) {
+            asked = sys.pollNow(entry);
+            if (asked >= 0) return 0;
+        }
+        // No memory to ask it: half an answer, then, rather than none, which would come again at once.
         bits |= if (event.filter == EVFILT.READ) sys.POLL.IN else sys.POLL.OUT;
         if (is_end and event.filter == EVFILT.READ) bits |= sys.POLLRDHUP;
     }
     entry.revents = bits & entry.events;
+    return if (entry.revents != 0) 0 else asked;
 }
