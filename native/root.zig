@@ -29,6 +29,7 @@ test {
     _ = @import("deadline.zig");
     _ = platform.sys;
     _ = @import("posix/bsd_rules.zig");
+    _ = @import("posix/kqueue_poll.zig");
     _ = @import("handles.zig");
     _ = @import("poller.zig");
     _ = @import("c_api_test.zig");

@@ -2,24 +2,25 @@
 //!
 //! Where they differ from Linux, and from one another (their manual pages; XNU's and FreeBSD's sources):
 //!
-//! - macOS has no accept4, no SOCK_CLOEXEC and no SOCK_NONBLOCK: a process that another thread starts in that very moment
-//!   inherits the descriptor.
-//! - macOS has no MSG_NOSIGNAL that its oldest supported version knows: SO_NOSIGPIPE, which accepted sockets inherit. Nor
-//!   does its send know MSG_DONTWAIT: there O_NONBLOCK alone keeps a write from blocking.
-//! - poll is good for a look, but not for a wait: see kqueue.zig. macOS's POLLHUP means either direction, it takes a kqueue
-//!   that is asked for more than POLLIN for closed, and a signal's handler may end a look that has no time to wait: it is a
-//!   wait of a kqueue with a deadline that has passed.
+//! - macOS has no accept4, no SOCK_CLOEXEC and no SOCK_NONBLOCK: a process that another thread starts in that very
+//!   moment inherits the descriptor.
+//! - macOS has no MSG_NOSIGNAL that its oldest supported version knows: SO_NOSIGPIPE, which accepted sockets inherit.
+//!   Nor does its send know MSG_DONTWAIT: there O_NONBLOCK alone keeps a write from blocking.
+//! - poll is good for a look, but not for a wait: see kqueue_poll.zig. macOS's POLLHUP means either direction; a kqueue
+//!   that is asked for more than POLLIN it takes for closed; and a signal's handler may end a look that has no time to
+//!   wait, for it is the wait of a kqueue with a deadline that has passed.
 //! - A kqueue is not inherited by fork(): in the child its number means nothing, or another file.
-//! - A connection that was reset before accept took it is ECONNABORTED, or on macOS an address of no size, or a socket that
-//!   fcntl refuses (EINVAL).
-//! - Whoever closes a TCP socket with bytes unread does not reset the connection on FreeBSD, as he does on Linux and on macOS
-//!   (tcp_disconnect). A local one is reset on neither.
-//! - A local server's full backlog is ECONNREFUSED, as if nobody listened. Of TCP, macOS drops the request, as Linux does,
-//!   and the client asks again; FreeBSD lets it in and resets it a moment later.
+//! - A connection that was reset before accept took it is ECONNABORTED, or on macOS an address of no size, or a socket
+//!   that fcntl refuses (EINVAL).
+//! - Whoever closes a TCP socket with bytes unread does not reset the connection on FreeBSD, as he does on Linux and on
+//!   macOS (tcp_disconnect). A local one is reset on neither.
+//! - A local server's full backlog is ECONNREFUSED, as if nobody listened. Of TCP, macOS drops the request, as Linux
+//!   does, and the client asks again; FreeBSD lets it in and resets it a moment later.
 //! - While a thread is inside recv, bytes unread or not, another's recv with MSG_DONTWAIT is EWOULDBLOCK (XNU's sblock,
 //!   FreeBSD's SOCK_IO_RECV_LOCK): that is not the answer that nothing is there.
-//! - A send may fail for want of memory (ENOBUFS), which passes like a full buffer; and on macOS 11 with EPROTOTYPE in the
-//!   moment in which the connection breaks. Later ones say ECONNRESET for that (tcp_usr_send), as libuv does for EPROTOTYPE.
+//! - A send may fail for want of memory (ENOBUFS), which passes like a full buffer; and on macOS 11 with EPROTOTYPE in
+//!   the moment in which the connection breaks. Later ones say ECONNRESET for that (tcp_usr_send), as libuv does for
+//!   EPROTOTYPE.
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -210,7 +211,8 @@ pub const FileIdentity = struct {
     }
 };
 
-/// Null where there is no such socket. macOS's bind follows a symbolic link that leads nowhere, and the link is not ours.
+/// Null where there is no such socket. macOS's bind follows a symbolic link that leads nowhere, and the link is not
+/// ours.
 pub fn fileIdentity(pathname: [*:0]const u8) ?FileIdentity {
     var information: c.Stat = undefined;
     if (c.fstatat(c.AT.FDCWD, pathname, &information, c.AT.SYMLINK_NOFOLLOW) < 0) return null;

@@ -1,5 +1,5 @@
-//! What bsd.zig and kqueue.zig decide without a kernel, in a file that every system compiles and tests: the kernels of
-//! macOS and FreeBSD are stood in for at the end.
+//! What bsd.zig and kqueue_poll.zig decide without a kernel, in a file that every system compiles and tests, over
+//! kernels that are stood in for.
 
 const std = @import("std");
 
@@ -26,10 +26,12 @@ pub fn conditions(comptime system: System, asked: i16, kernel: anytype) !i16 {
     return told & (asked | err | nval | hup);
 }
 
-/// As long as there is no end to tell of, macOS's poll tells all. If there is, each direction has to be asked for by itself.
+/// As long as there is no end to tell of, macOS's poll tells all. If there is, each direction has to be asked for by
+/// itself.
 fn conditionsOnMacos(kernel: anytype) !i16 {
     const told: i16 = try kernel.look(in | out);
-    // A kqueue, the waker for one, can be asked for POLLIN alone (XNU's kqueue_kqfilter): anything else says that it isn't open.
+    // A kqueue, the waker for one, can be asked for POLLIN alone (XNU's kqueue_kqfilter): anything else says that it
+    // isn't open.
     if (told & nval != 0) return kernel.look(in);
     if (told & hup == 0) return told;
     const incoming: i16 = try kernel.look(in);
@@ -42,8 +44,8 @@ fn conditionsOnMacos(kernel: anytype) !i16 {
 /// One watch of a kqueue, as the kernel identifies it. `isEdge` is whether it tells once.
 ///
 /// A kqueue has one watch for each descriptor and filter, and one that is added again takes the place of the first: its
-/// flags stay, its level is lost. So where a descriptor is listed twice, there is one change for both: the one that tells
-/// more, the level-triggered one. Puts those that stay in front, in the order of their descriptors.
+/// flags stay, its level is lost. So where a descriptor is listed twice, there is one change for both: the one that
+/// tells more, the level-triggered one. Puts those that stay in front, in the order of their descriptors.
 pub fn merge(comptime Event: type, list: []Event, comptime isEdge: fn (Event) bool) []Event {
     const Order = struct {
         fn before(_: void, a: Event, b: Event) bool {
@@ -74,76 +76,13 @@ pub fn about(comptime Event: type, list: []const Event, ident: usize) []const Ev
     return list[first..end];
 }
 
-// ---- Tests, with kernels that are stood in for ----
-
 const testing = std.testing;
+const stand_ins = @import("bsd_stand_ins.zig");
 
-/// What a kernel knows of a descriptor.
-const Descriptor = union(enum) {
-    closed,
-    /// A kqueue, with reports or without.
-    kqueue: bool,
-    /// A server, with clients or without.
-    server: bool,
-    stream: struct { unread: bool = false, ended: bool = false, room: bool = true, shut: bool = false },
-
-    fn readable(descriptor: Descriptor) bool {
-        return switch (descriptor) {
-            .closed => false,
-            .kqueue, .server => |has| has,
-            .stream => |stream| stream.unread or stream.ended,
-        };
-    }
-
-    fn writable(descriptor: Descriptor) bool {
-        return descriptor == .stream and descriptor.stream.room and !descriptor.stream.shut;
-    }
-};
-
-/// XNU's poll_nocancel and poll_callback (bsd/kern/sys_generic.c): a kqueue of its own, with EVFILT_READ and EVFILT_WRITE.
-const Macos = struct {
-    descriptor: Descriptor,
-
-    pub fn look(kernel: Macos, events: i16) error{}!i16 {
-        const descriptor = kernel.descriptor;
-        // kevent_register fails: for EVFILT_WRITE of a kqueue (kqueue_kqfilter) too.
-        if (descriptor == .closed or (descriptor == .kqueue and events & out != 0)) return nval;
-        var told: i16 = 0;
-        if (events & in != 0 and descriptor.readable()) {
-            if (descriptor == .stream and descriptor.stream.ended) told |= hup;
-            told |= in;
-        }
-        if (events & out != 0 and descriptor == .stream) {
-            if (descriptor.stream.shut) told |= hup;
-            if (told & hup == 0 and descriptor.writable()) told |= out;
-        }
-        return told & (events | hup);
-    }
-};
-
-/// FreeBSD's kqueue_poll (sys/kern/kern_event.c), which looks at POLLIN alone, and sopoll_generic (uipc_socket.c).
-const Freebsd = struct {
-    descriptor: Descriptor,
-
-    pub fn look(kernel: Freebsd, events: i16) error{}!i16 {
-        const descriptor = kernel.descriptor;
-        if (descriptor == .closed) return nval;
-        var told: i16 = 0;
-        if (descriptor.readable()) told |= in;
-        if (descriptor.writable()) told |= out;
-        if (descriptor == .stream) {
-            if (descriptor.stream.ended) told |= rdhup;
-            if (descriptor.stream.shut) told |= out;
-            if (descriptor.stream.ended and descriptor.stream.shut) told = (told | hup) & ~@as(i16, out);
-        }
-        return told & (events | hup);
-    }
-};
-
-fn expectConditions(expected: i16, asked: i16, descriptor: Descriptor) !void {
-    errdefer std.debug.print("asked for 0x{x} of {any}\n", .{ asked, descriptor });
-    try testing.expectEqual(expected, conditions(.macos, asked, Macos{ .descriptor = descriptor }));
-    try testing.expectEqual(expected, conditions(.freebsd, asked, Freebsd{ .descriptor = descriptor }));
+fn expectConditions(expected: i16, asked: i16, file: stand_ins.File) !void {
+    errdefer std.debug.print("asked for 0x{x} of {any}\n", .{ asked, file });
+    try testing.expectEqual(expected, stand_ins.conditions(.macos, asked, file));
+    try testing.expectEqual(expected, stand_ins.conditions(.freebsd, asked, file));
 }
 
 test "a kqueue that has nothing to tell, the waker of every wait, ends no wait" {
@@ -156,14 +95,15 @@ test "a kqueue that has nothing to tell, the waker of every wait, ends no wait" 
 
 test "each direction's end is told apart, on macOS and on FreeBSD" {
     const all = in | out | rdhup;
-    for ([_]bool{ false, true }) |unread| for ([_]bool{ false, true }) |room| {
+    for ([_]bool{ false, true }) |unread| for ([_]i64{ 0, 1 }) |room| {
         const bytes: i16 = if (unread) in else 0;
-        const space: i16 = if (room) out else 0;
+        const space: i16 = if (room > 0) out else 0;
         try expectConditions(bytes | space, all, .{ .stream = .{ .unread = unread, .room = room } });
-        try expectConditions(in | rdhup | space, all, .{ .stream = .{ .unread = unread, .room = room, .ended = true } });
+        const ended: stand_ins.File = .{ .stream = .{ .unread = unread, .room = room, .ended = true } };
+        try expectConditions(in | rdhup | space, all, ended);
         // What can't be sent any more "has room": the write tells.
         try expectConditions(bytes | out, all, .{ .stream = .{ .unread = unread, .room = room, .shut = true } });
-        const severed: Descriptor = .{ .stream = .{ .unread = unread, .room = room, .ended = true, .shut = true } };
+        const severed: stand_ins.File = .{ .stream = .{ .unread = unread, .room = room, .ended = true, .shut = true } };
         try expectConditions(in | rdhup | hup, all, severed);
         try expectConditions(hup, 0, severed);
     };
