@@ -175,6 +175,13 @@ pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {
     return signed(c.recvfrom(fd, buffer, size, flags, null, null));
 }
 
+/// FIONREAD: both kernels tell it without a turn at the socket, and count what arrived behind urgent data too.
+pub fn countUnread(fd: Descriptor) usize {
+    const count_unread = 0x4004667f;
+    var count: c_int = 0;
+    return if (c.ioctl(fd, count_unread, &count) < 0) 0 else @intCast(@max(0, count));
+}
+
 pub fn send(fd: Descriptor, data: [*]const u8, size: usize) isize {
     const flags: u32 = if (is_macos) 0 else c.MSG.DONTWAIT | c.MSG.NOSIGNAL;
     const result = signed(c.sendto(fd, data, size, flags, null, 0));

@@ -169,8 +169,8 @@ pub const Stream = struct {
         const result = sys.receive(stream.descriptor, &byte, 1, true);
         if (result > 0) return true;
         if (result < 0) switch (sys.failureOf(result)) {
-            // The end has been reported, but this is not it: nothing is certain.
-            .AGAIN, .NOMEM, .NOBUFS => return false,
+            // The end has been reported, but this is not it: another thread is reading, or nothing is certain.
+            .AGAIN, .NOMEM, .NOBUFS => return sys.countUnread(stream.descriptor) > 0,
             // The system tells it once.
             else => |e| stream.keepError(sys.codeOf(e)),
         };
