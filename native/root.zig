@@ -27,7 +27,9 @@ test {
     _ = @import("status.zig");
     _ = @import("events.zig");
     _ = @import("deadline.zig");
+    _ = @import("places.zig");
     _ = platform.sys;
+    _ = platform.sys.allocator;
     _ = @import("posix/bsd_rules.zig");
     _ = @import("posix/kqueue_poll.zig");
     _ = @import("handles.zig");

@@ -59,11 +59,14 @@ pub const Server = struct {
         return if (conditions.readable) asked & events.connection_available else 0;
     }
 
-    pub fn probe(server: *Server, asked: u32) u32 {
+    pub fn probe(server: *Server, asked: u32, _: *status.Failure) status.Error!u32 {
         return server.eventsOf(conditionsNow(server.watched()), asked);
     }
 
-    pub fn prepareClose(_: *Server) void {}
+    /// A pipe's name goes by itself.
+    pub fn prepareClose(_: *Server) bool {
+        return true;
+    }
 
     pub fn deinit(server: *Server) void {
         switch (server.transport) {
@@ -162,18 +165,23 @@ pub const Stream = struct {
     }
 
     /// 0 if there is none (yet). Called with the library's lock held, as are the functions below.
-    pub fn connectionError(stream: *Stream) i32 {
-        _ = stream.probe(events.of_streams);
+    pub fn connectionError(stream: *Stream, failure: *status.Failure) status.Error!i32 {
+        _ = try stream.probe(events.of_streams, failure);
         return stream.connection.errorCode();
     }
 
     /// Which of the asked-for events hold, by what a selector reported of the stream.
-    pub fn eventsOf(stream: *Stream, conditions: events.Conditions, asked: u32) u32 {
-        const result = Connection.eventsOf(stream, conditions, asked);
+    pub fn eventsOf(
+        stream: *Stream,
+        conditions: events.Conditions,
+        asked: u32,
+        failure: *status.Failure,
+    ) status.Error!u32 {
+        const result = try Connection.eventsOf(stream, conditions, asked, failure);
         if (conditions.severed and stream.connection.errorCode() == 0) switch (stream.transport) {
             // The socket itself knows the reason best. But Wine has none for a reset.
             .tcp => {
-                _ = stream.hasUnread();
+                _ = try stream.hasUnread(failure);
                 stream.connection.keepError(sys.code.wsa_econnreset);
             },
             // A write that was accepted, and that the remote end went without reading.
@@ -191,13 +199,13 @@ pub const Stream = struct {
         if (severed) stream.broke(sys.code.wsa_econnreset);
     }
 
-    pub fn hasUnread(stream: *Stream) bool {
+    pub fn hasUnread(stream: *Stream, failure: *status.Failure) status.Error!bool {
         var byte: [1]u8 = undefined;
         switch (stream.receive(&byte, true)) {
             .count => |count| if (count > 0) return true,
             // The end has been reported, but this is not it: nothing is certain.
             .nothing => return false,
-            .failed => |code| if (stream.isEnd(code)) stream.broke(code) else return false,
+            .failed => |code| if (stream.isEnd(code)) stream.broke(code) else return failure.system(code),
         }
         stream.connection.known.add(.{ .drained = true });
         return false;
@@ -223,17 +231,17 @@ pub const Stream = struct {
     }
 
     /// Which of the asked-for events hold now.
-    pub fn probe(stream: *Stream, asked: u32) u32 {
-        return stream.eventsOf(conditionsNow(stream.watched()), asked);
+    pub fn probe(stream: *Stream, asked: u32, failure: *status.Failure) status.Error!u32 {
+        return stream.eventsOf(conditionsNow(stream.watched()), asked, failure);
     }
 
     /// Something was reported while the stream was connecting, as only TCP streams are: the attempt has ended.
-    pub fn determine(stream: *Stream, conditions: events.Conditions) void {
+    pub fn determine(stream: *Stream, conditions: events.Conditions, failure: *status.Failure) status.Error!void {
         const code = stream.transport.tcp.socket.takeError();
         if (code == 0 and !conditions.severed) return stream.connection.establish();
         stream.connection.keepError(code);
         // Established and severed before anybody looked? What arrived in between must not be lost.
-        if (stream.hasUnread()) {
+        if (try stream.hasUnread(failure)) {
             return stream.connection.known.add(.{ .determined = true, .ended = true, .severed = true });
         }
         stream.connection.fail(if (code == 0) sys.code.wsa_econnaborted else code);
