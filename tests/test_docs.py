@@ -29,7 +29,7 @@ import bbipc
 import systems
 from conftest import PATIENCE, WINDOWS
 from readiness import TELLS_ENDS_LATE
-from systems import CLIENTS_OUTLIVE_EMFILE, CLOSE_RESETS, LINUX
+from systems import CLIENTS_OUTLIVE_EMFILE, LINUX, close_resets
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -47,7 +47,7 @@ if WINDOWS:
     LACKING["guide/threads-fork-signals.md"] = "it forks, and sets a timer that sends a signal: Windows has neither"
 elif not LINUX:
     LACKING["guide/namespaces.md"] = "it asks Linux' sockets who is at the other end (SO_PEERCRED)"
-if not CLOSE_RESETS:
+if not close_resets("local"):
     LACKING["guide/errors.md"] = "its remote end closes with bytes unread, which resets nothing here"
 if not CLIENTS_OUTLIVE_EMFILE:
     LACKING["guide/limits.md"] = "a client that finds no descriptor goes on waiting in it, which macOS gives up"
