@@ -7,7 +7,7 @@ import sys
 from operator import index
 
 from . import _calls, _ffi
-from .errors import SocketError, failure_error, system_error
+from .errors import SocketError, failure_error
 from .sockets import StreamServer, StreamSocket
 
 #: The address of this machine for itself. (The original's ``+ipv4-loopback+``.)
@@ -138,6 +138,17 @@ class Ipv4TcpStream(StreamSocket):
         return "{}:{} -> {}:{}".format(*self._address(remote=False), *self._address(remote=True))
 
 
+_EACCES = "this user may not; a port below 1024 needs permission, and a firewall or a sandbox can forbid any"
+if sys.platform == "win32":
+    _EACCES = "this user may not; the system can keep a port back"
+_IN_USE = "another socket has that address and port; choose another, or end the program that has it"
+#: Whether it is one or the other the system does not tell.
+_IN_USE_OR_LINGERING = (
+    "another socket has that address and port: choose another; or connections of a server that has ended linger there"
+    " (TIME_WAIT), for a minute or so: pass reuse_address=True, each time that this server is made"
+)
+
+
 def make_ipv4_tcp_server(
     host_address: str, port: int, *, reuse_address: bool = False, backlog: int = 128
 ) -> Ipv4TcpServer:
@@ -163,7 +174,9 @@ def make_ipv4_tcp_server(
         _ffi.REUSE_ADDRESS if reuse_address else 0,
     )
     if result < 0:
-        raise failure_error(result, f"listen on {host_address}:{port}")
+        in_use = _IN_USE if reuse_address else _IN_USE_OR_LINGERING
+        advice = {errno.EADDRINUSE: in_use, errno.EACCES: _EACCES}
+        raise failure_error(result, f"listen on {host_address}:{port}", advice=advice)
     return Ipv4TcpServer._adopt(made)
 
 
@@ -206,10 +219,7 @@ def _resolver_error(error: OSError, hostname: str, *, again: bool) -> SocketErro
     message = f"cannot resolve {hostname!r}: {error.strerror}"
     if sys.platform == "win32" and error.errno is not None:
         # The resolver's codes are Windows'; but errno has no names for them.
-        refused = system_error(SocketError, error.errno, message)
-        refused.errno = number
-        refused.args = (number, *refused.args[1:])
-        return refused
+        return SocketError(number, message, None, error.errno)
     return SocketError(number, message)
 
 
