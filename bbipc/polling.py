@@ -218,7 +218,8 @@ class Poller(HandleOwner):
         :returns: a pair for each socket that has events: the socket, and the part of its monitored events that holds.
             Events are reported by every wait for as long as they hold. At most 1024 sockets; the next waits report the
             others first. Empty when the time is up, after :meth:`wake`, and when another thread closed a monitored
-            socket.
+            socket. A socket that is closed while an earlier pair is handled is still in the list: see whether it is
+            :attr:`~Socket.closed`.
         :raises ValueError: for a timeout that is negative or NaN.
         """
         return self._wait("wait", timeout, _calls.wait_for_events)
@@ -233,7 +234,8 @@ class Poller(HandleOwner):
         :returns: a triple for each socket that has events: the socket, the part of its monitored events that held
             before the reading, and the bytes that were read. These are empty without ``DATA_AVAILABLE``, and where the
             read failed. Nothing is lost by that: the stream's next :meth:`~StreamSocket.read` raises the error. At most
-            1024 sockets, and empty when :meth:`wait_for_events` would return an empty list.
+            1024 sockets, and empty when :meth:`wait_for_events` would return an empty list. A socket that is closed
+            while an earlier triple is handled is still in the list.
         :raises ValueError: if ``max_bytes`` is not positive, and for a timeout that is negative or NaN.
         """
         size = index(max_bytes)
