@@ -30,6 +30,7 @@ import bbipc
 import systems
 from conftest import PATIENCE, WINDOWS
 from readiness import TELLS_ENDS_LATE
+from reference_tables import with_tables
 from systems import CLIENTS_OUTLIVE_EMFILE, CLOSE_RESETS, LINUX
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -297,6 +298,39 @@ def test_every_public_name_is_in_the_reference() -> None:
         text = page.read_text(encoding="utf-8")
         documented += re.findall(r"^\.\. auto[a-z]+:: bbipc\.(\w+)$", text, re.MULTILINE)
     assert sorted(documented) == sorted(bbipc.__all__)
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "reference").glob("*.md")), ids=identifier)
+def test_the_reference_can_be_read_without_sphinx(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text == with_tables(text), "write it anew: python tests/reference_tables.py"
+    plain = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    for name in re.findall(r"^\.\. auto[a-z]+:: bbipc\.([A-Za-z]\w+)$", text, re.MULTILINE):
+        assert re.search(rf"^\| (\*\*class\*\* )?`{name}\b[^|]*` \| \S[^|]*\. \|$", plain, re.MULTILINE), name
+
+
+def headings_of(page: Path) -> set[str]:
+    """The anchors that a source host, and Sphinx, make of a page's headings."""
+    text = re.sub(r"^(`{3,}).*?^\1$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_links_have_a_text_and_lead_somewhere_on_a_source_page(page: Path) -> None:
+    text = re.sub(r"^(`{3,}).*?^\1$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert "[](" not in text
+    assert "{py:" not in text
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = page if not file else page.parent / file
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in headings_of(linked), target
 
 
 def public_members(owner: type) -> list[str]:
