@@ -38,8 +38,7 @@ def _why_missing(path: str) -> str:
 
 def _why_not_loaded(path: str) -> str:
     """Why there is a library that does not load, and what to do."""
-    no_execution = getattr(os, "ST_NOEXEC", 0)  # not on Windows and macOS
-    if no_execution and os.statvfs(path).f_flag & no_execution:
+    if sys.platform != "win32" and os.statvfs(path).f_flag & getattr(os, "ST_NOEXEC", 0):  # macOS has no such name
         return (
             "It lies on a file system that is mounted with 'noexec', which forbids to run anything from there. Install"
             " bbipc elsewhere (a virtual environment in another directory), or mount without 'noexec'; a program that"
