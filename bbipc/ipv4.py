@@ -163,7 +163,7 @@ def make_ipv4_tcp_server(
         FreeBSD let one for every address and one for a single address listen side by side, if the later has this set.
     :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`; the system
         cuts it to its own limit, 128 on macOS and FreeBSD.
-    :raises ValueError: for an address that is no dotted quad, and numbers out of range.
+    :raises ValueError: for an address that is not a dotted quad, and numbers out of range.
     :raises SocketError: if the system refuses: ``EADDRINUSE`` for a port in use, ``EADDRNOTAVAIL`` for an address that
         is not this machine's, ``EACCES`` for a port that needs permission.
     """
@@ -196,7 +196,7 @@ def connect_to_ipv4_tcp_server(
     :param port: 0 to 65535.
     :param local_host_address: this end's address; ``None`` lets the system choose.
     :param local_port: this end's port; ``None`` lets the system choose.
-    :raises ValueError: for an address that is no dotted quad, and a port out of range.
+    :raises ValueError: for an address that is not a dotted quad, and a port out of range.
     :raises SocketError: if this end can't be set up: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EMFILE``.
     """
     local_host = 0 if local_host_address is None else _parse_host_address(local_host_address, "local_host_address")

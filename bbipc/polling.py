@@ -179,7 +179,7 @@ class Poller(HandleOwner):
             raise self._error(result, "monitor", socket)
 
     def unmonitor_socket(self, socket: Socket) -> None:
-        """Removes a socket. One that is gone already, or closed, is no error. (``unmonitor-socket``.)"""
+        """Removes a socket. One that is gone already, or closed, is not an error. (``unmonitor-socket``.)"""
         result = _calls.unmonitor_socket(self._handle, self._check(socket)._handle)
         if result < 0:
             raise self._error(result, "unmonitor", socket)
@@ -317,7 +317,7 @@ def make_poller(backend: str | None = None) -> Poller:
     :param backend: which of the system's ways of watching to use; ``None`` for the best: ``"epoll"`` on Linux,
         ``"kqueue"`` on macOS and FreeBSD, ``"iocp"`` on Windows. All but Windows also have ``"poll"``, whose cost grows
         with the sockets. The results are the same.
-    :raises ValueError: for a name that is none of bbipc's backends.
+    :raises ValueError: for a name that bbipc has no backend of.
     :raises UnsupportedOperationError: for a backend that this system lacks.
     :raises SocketError: if the system refuses: ``EMFILE``.
     """

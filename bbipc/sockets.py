@@ -332,7 +332,7 @@ class StreamSocket(Socket):
             raise self._error(result, "finish writing")
 
     def read_exactly(self, size: int, timeout: float | None = None) -> bytes:
-        """Reads so many bytes, and waits for them.
+        """Reads a number of bytes, and waits until all of them have come.
 
         :param size: how many bytes, 0 or more.
         :param timeout: seconds for all of them; ``None`` waits for ever, 0 not at all.
@@ -461,7 +461,7 @@ def write_many(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, int | 
     What a loop of :meth:`StreamSocket.write` does, but that one bad stream does not spoil the others::
 
         for place, written in bbipc.write_many(items):
-            stream, data = items[place]  # of which only so much was written, or nothing because of an error
+            stream, data = items[place]  # of which `written` bytes were written, or none because of an error
 
     :param items: pairs of a stream and its data, any contiguous buffer. A stream may come more than once: its data keep
         their order. Their type is that of what :meth:`Poller.receive` returns, where every stream is a ``Socket``.

@@ -165,7 +165,7 @@ bbipc_result bbipc_fileno(bbipc_handle socket);
 
 /* ---- IPv4 servers and streams ---- */
 
-/* Bind although an earlier connection of the port is in TIME_WAIT (SO_REUSEADDR). For a server that is started again. */
+/* Bind although an earlier connection of the port is in TIME_WAIT (SO_REUSEADDR): for a server that starts again. */
 #define BBIPC_REUSE_ADDRESS 0x1u
 
 /* Listens on host_address (0 for every address) and port (0 lets the system choose). [make-ipv4-tcp-server]
@@ -201,7 +201,7 @@ uint64_t bbipc_local_pathname_limit(void);
  * pathname: pathname_size bytes, without a NUL among them; it needs none at the end. On Windows it is UTF-8, and names a
  * pipe: a whole name, \\.\pipe\NAME, is taken as it is, and before anything else that prefix is put; / is taken for \.
  * Nothing is looked up on disk. Only the process's user, SYSTEM and Administrators can connect, from this machine.
- * backlog: as for IPv4; on Windows so many instances of the pipe, 1 to 1024, listen or wait. flags: BBIPC_DELETE_ON_CLOSE,
+ * backlog: as for IPv4; on Windows the number of instances of the pipe that listen or wait, 1 to 1024. flags: BBIPC_DELETE_ON_CLOSE,
  * which means nothing to pipes, or 0. Returns the server's handle. */
 bbipc_result bbipc_make_local_server(const void *pathname, uint64_t pathname_size, int32_t backlog, uint32_t flags,
                                      int32_t *system_code);

@@ -368,9 +368,7 @@ def test_tools_of_ld_preload_see_nothing_of_bbipc(directory: Path) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is missing: pip install gevent")
 def test_the_guides_program_with_gevent(directory: Path) -> None:
     (program,) = (
-        block.code
-        for block in blocks_of(DOCS / "guide" / "threads-fork-signals.md")
-        if block.caption == "with_gevent.py"
+        block.code for block in blocks_of(DOCS / "guide" / "event-loops.md") if block.caption == "with_gevent.py"
     )
     ended = run_program("import warnings; warnings.simplefilter('default')\n" + program, directory)
     others = [f"another greenlet: {number}" for number in range(3)]
