@@ -57,14 +57,15 @@ class SocketError(BbipcError, OSError):
 
     def __new__(cls, *args: Any) -> Self:
         """Makes the error that also is the built-in one, as ``OSError`` itself does."""
-        number = args[0] if len(args) > 1 else None
-        if sys.platform != "win32" or len(args) < 4 or args[3] is None:
-            return super().__new__(_with_built_in(cls, number), *args)
-        # OSError would make an errno of its own from winerror.
-        number = number or errno_of(args[3])
-        error = super().__new__(_with_built_in(cls, number), *args)
-        error.errno = number
-        error.args = (number, *error.args[1:])
+        number: Any = args[0] if len(args) > 1 else None
+        has_code = sys.platform == "win32" and len(args) > 3 and args[3] is not None
+        if has_code:
+            number = number or errno_of(args[3])
+        error: Self = super().__new__(_classes.get((cls, number)) or _with_built_in(cls, number), *args)
+        if has_code:
+            # OSError has made an errno of its own from winerror.
+            error.errno = number
+            error.args = (number, *error.args[1:])
         return error
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -87,6 +88,8 @@ SocketError._kind = SocketError
 
 #: The classes that are a kind of SocketError and a built-in error, by these two. They come with the first error.
 _with_built_ins: dict[tuple[type[SocketError], type[OSError]], type[SocketError]] = {}
+#: The same by the kind and the errno, for speed.
+_classes: dict[tuple[type[Any], object], type[Any]] = {}
 
 
 def _with_built_in(kind: type[SocketErrorT], number: object) -> type[SocketErrorT]:
@@ -96,7 +99,10 @@ def _with_built_in(kind: type[SocketErrorT], number: object) -> type[SocketError
         names = {name: getattr(plain, name) for name in ("__doc__", "__module__", "__qualname__")}
         made = type(plain.__name__, (plain, built_in), {**names, "_kind": plain})
         _with_built_ins.setdefault((plain, built_in), made)
-    return _with_built_ins.get((plain, built_in), plain)  # type: ignore[return-value]
+    chosen: type[Any] = _with_built_ins.get((plain, built_in), plain)
+    if number in errno.errorcode:
+        _classes[kind, number] = chosen
+    return chosen
 
 
 class SocketClosedError(SocketError):

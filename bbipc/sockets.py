@@ -217,7 +217,10 @@ class StreamSocket(Socket):
         return self._holds(_DATA_AVAILABLE)
 
     def ready_to_write(self) -> bool:
-        """Whether the remote end is there and a write would take at least one byte. (``ready-to-write-p``.)"""
+        """Whether the remote end is there and a write would take at least one byte. (``ready-to-write-p``.)
+
+        Not so once the remote end has finished sending, though it may still read: :meth:`write_space`.
+        """
         return self._holds(_READY_TO_WRITE)
 
     def remote_disconnected(self) -> bool:
