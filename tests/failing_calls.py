@@ -32,7 +32,7 @@ from bbipc import Events, StreamServer, StreamSocket, _ffi
 SHORT = 0.15
 
 #: Seconds. More than all waits of a scenario together; what takes longer hangs.
-LONG = 6.0
+LONG = 10.0
 
 #: Seconds of a processor that a scenario takes at the most, and that a wait which spins exceeds.
 BUSY = 0.1
@@ -190,12 +190,23 @@ def connecting(case: Case) -> Callable[[], None]:
         case.attempt("repr", lambda: repr((server, ours, theirs)))
         if case.transport == "tcp":
             case.attempt("local_port", lambda: (ours.local_port, theirs.remote_port))
+            _connect_from(case, address)
         case.expect("ready_to_write", ours.ready_to_write, True)
         case.expect("data_available", theirs.data_available, False)
         case.attempt("close", theirs.close)
         case.wait("poll_socket(ends)", lambda: bool(bbipc.poll_socket(ours, Events.END_OF_DATA, SHORT)), True)
 
     return run
+
+
+def _connect_from(case: Case, port: int) -> None:
+    def connect() -> StreamSocket:
+        return bbipc.connect_to_ipv4_tcp_server("127.0.0.1", port, local_host_address="127.0.0.1")
+
+    made = case.attempt("connect from an address", connect)
+    if made is not None:
+        case.keep(made)
+        case.wait("poll_socket", lambda: bool(bbipc.poll_socket(made, Events.DETERMINED, SHORT)), True)
 
 
 def streams(case: Case) -> Callable[[], None]:
@@ -332,8 +343,8 @@ def pollers(case: Case, backend: str) -> Callable[[], None]:
             return
         case.attempt("wake", poller.wake)
         began = time.monotonic()
-        case.wait("wait after wake", lambda: poller.wait_for_events(0.5), [])
-        if time.monotonic() - began > 0.45:
+        case.wait("wait after wake", lambda: poller.wait_for_events(2.0), [])
+        if time.monotonic() - began > 1.5:
             case.wrong.append("the wake-up is lost")
         case.attempt("unmonitor", lambda: poller.unmonitor_socket(server))
         if not case.succeeds("finish_writing", ours.finish_writing):
@@ -368,21 +379,21 @@ def poll_sockets(case: Case) -> Callable[[], None]:
 
 def _write_whole(stream: StreamSocket, data: bytes, failed: list[Exception]) -> None:
     done = 0
-    while done < len(data):
-        try:
-            stream.write_all(data[done:], 1.0)
-            done = len(data)
-        except (bbipc.TimeoutError, bbipc.EndOfStreamError) as error:
-            done += error.bytes_written
-            if isinstance(error, bbipc.EndOfStreamError):
-                failed.append(error)
-                return
-        except (bbipc.BbipcError, MemoryError) as error:
-            # How far it came is not told: the other end finds less, and none of it wrong.
-            failed.append(error)
-            with contextlib.suppress(bbipc.BbipcError):
-                stream.finish_writing()
-            return
+    while done < len(data) and not failed:
+        done += _write_some(stream, data[done:], failed)
+
+
+def _write_some(stream: StreamSocket, data: bytes, failed: list[Exception]) -> int:
+    try:
+        stream.write_all(data, 1.0)
+    except bbipc.TimeoutError as error:
+        return error.bytes_written
+    except (bbipc.BbipcError, MemoryError) as error:
+        # How far it came is not always told: the other end finds less, and none of it wrong.
+        failed.append(error)
+        with contextlib.suppress(bbipc.BbipcError):
+            stream.finish_writing()
+    return len(data)
 
 
 def bulk(case: Case) -> Callable[[], None]:
@@ -458,9 +469,9 @@ def threads(case: Case, wait: str) -> Callable[[], None]:
 
     def waits() -> None:
         if wait == "poll_socket":
-            case.attempt("poll_socket", lambda: bbipc.poll_socket(theirs, Events.DATA_AVAILABLE, 1.0), 2)
+            case.attempt("poll_socket", lambda: bbipc.poll_socket(theirs, Events.DATA_AVAILABLE, 3.0), 2)
         elif made:
-            case.attempt("wait", lambda: made[0].wait_for_events(1.0), 2)
+            case.attempt("wait", lambda: made[0].wait_for_events(3.0), 2)
 
     waiting = [_Sleeper(waits) for _ in range(2)]
     case.afterwards += [one.close for one in waiting]
@@ -479,7 +490,7 @@ def threads(case: Case, wait: str) -> Callable[[], None]:
                 break
             one.join(LONG)
             took = time.monotonic() - began
-            if one.is_alive() or (took > 0.9 and not case.raised and not case.ends):
+            if one.is_alive() or (took > 2.0 and not case.raised and not case.ends):
                 case.wrong.append(f"a wait goes on for {took:.1f} s after what ends it")
             case.attempt("read", theirs.read, 1)
 
@@ -498,6 +509,55 @@ def closing(case: Case) -> Callable[[], None]:
     return case.close_all
 
 
+def forking(case: Case) -> Callable[[], None]:
+    """A child uses what it inherits, closes its copies, and leaves its parent's alone."""
+    ours, theirs, server = pair(case)
+    poller = case.keep(bbipc.make_poller())
+    poller.monitor_socket(theirs, Events.DATA_AVAILABLE)
+    ours.write(b"!")
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+
+    def close_pipe() -> None:
+        for one in (reading, writing):
+            with contextlib.suppress(OSError):
+                os.close(one)
+
+    case.afterwards.append(close_pipe)
+
+    def child() -> None:
+        case.wait("poll_socket", lambda: bbipc.poll_socket(theirs, Events.DATA_AVAILABLE, SHORT), Events.DATA_AVAILABLE)
+        case.wait("poll_socket", lambda: bbipc.poll_socket(ours, Events.DATA_AVAILABLE, 0.01), Events())
+        with contextlib.suppress(bbipc.WrongProcessError):
+            poller.wait_for_events(0)
+            case.wrong.append("a child uses its parent's poller")
+        for one in (poller, theirs, ours, server):
+            case.attempt("close", one.close, 1)
+
+    def run() -> None:
+        process_id = os.fork()
+        if process_id == 0:
+            try:
+                child()
+            except BaseException as error:
+                case.wrong.append(repr(error))
+            finally:
+                os.writev(writing, [json.dumps([case.raised, case.wrong]).encode()])
+                os._exit(0)
+        # SIGCHLD is ignored, and so there is no status to wait for, but there is the end.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(process_id, 0)
+        room = bytearray(1 << 16)
+        raised, wrong = json.loads(room[: os.readv(reading, [room])])
+        case.raised += [f"{one}, in the child" for one in raised]
+        case.wrong += [f"in the child: {one}" for one in wrong]
+        found = [(theirs, Events.DATA_AVAILABLE)]
+        case.wait("poller", lambda: poller.wait_for_events(SHORT), found)
+        case.expect("read", theirs.read, b"!", *([b""] if case.error == "EAGAIN" else ()))
+
+    return run
+
+
 SCENARIOS: dict[str, Callable[[Case], Callable[[], None]]] = {
     "connecting": connecting,
     "streams": streams,
@@ -512,6 +572,7 @@ SCENARIOS: dict[str, Callable[[Case], Callable[[], None]]] = {
     "thread_epoll": lambda case: threads(case, "epoll"),
     "thread_poll": lambda case: threads(case, "poll"),
     "closing": closing,
+    "forking": forking,
 }
 
 

@@ -73,6 +73,7 @@ NOT_OURS = {
     *("clone", "clone3", "exit", "exit_group", "rseq", "set_robust_list", "sigaltstack", "mprotect", "brk", "futex"),
     *("getpid", "getppid", "gettid", "prctl", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "restart_syscall"),
     *("recvmsg", "sendmsg", "pread64", "lseek", "readlink", "getdents64", "getrandom"),
+    *("readv", "writev", "wait4"),
     *("clock_gettime", "clock_nanosleep"),
 }
 
@@ -94,7 +95,7 @@ RUNS_AT_A_TIME = 3
 SCENARIOS = {
     "local": [
         *("connecting", "streams", "unread_end", "severed", "refused", "poller_epoll", "poller_poll", "poll_sockets"),
-        *("bulk", "closing", "thread_poll_socket", "thread_epoll", "thread_poll"),
+        *("bulk", "closing", "forking", "thread_poll_socket", "thread_epoll", "thread_poll"),
     ],
     "tcp": [
         *("connecting", "streams", "unread_end", "severed", "refused", "poller_epoll", "poller_poll", "poll_sockets"),
@@ -266,6 +267,7 @@ def run_all(tracing: Tracing, scenario: str, transport: str, *, thorough: bool) 
             wrong += [f"an error of another kind: {code}" for code in codes_of(told) - usual - {fault.error}]
         return [f"{fault}: {what} (raised: {told['raised'][:3]})" for what in wrong]
 
+    print(f"{scenario} over {transport}: {len(faults)} runs, in each of which a call fails")
     with ThreadPoolExecutor(RUNS_AT_A_TIME) as pool:
         return [what for wrong in pool.map(one, faults) for what in wrong]
 

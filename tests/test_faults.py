@@ -276,9 +276,7 @@ def _act_while_a_wait_needs_the_gil(wait: Callable[[], object], act: Callable[[]
 
 
 @linux_only
-@pytest.mark.skipif(
-    platform.machine() not in WAITING_CALLS, reason="the calls of this processor are not listed"
-)
+@pytest.mark.skipif(platform.machine() not in WAITING_CALLS, reason="the calls of this processor are not listed")
 def test_a_threads_wait_ends_whose_socket_is_closed_between_its_pieces(transport: Transport, backend: str) -> None:
     for _ in range(10):
         ours, _ = transport.pair()
@@ -289,9 +287,7 @@ def test_a_threads_wait_ends_whose_socket_is_closed_between_its_pieces(transport
 
 
 @linux_only
-@pytest.mark.skipif(
-    platform.machine() not in WAITING_CALLS, reason="the calls of this processor are not listed"
-)
+@pytest.mark.skipif(platform.machine() not in WAITING_CALLS, reason="the calls of this processor are not listed")
 def test_a_threads_wait_for_room_ends_whose_stream_is_finished_between_its_pieces(transport: Transport) -> None:
     for _ in range(10):
         ours, _ = transport.pair()
