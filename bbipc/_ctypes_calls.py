@@ -388,10 +388,10 @@ wake = _ffi.wake
 
 
 def connection_error(handle: int) -> tuple[int, int]:
-    """The result, and the system's code where that is 1."""
+    """The result, and the system's code where that is 1 or 2."""
     code = c_int32()
     result: int = _ffi.connection_error(handle, byref(code))
-    return result, code.value
+    return (result if result >= 0 else _pack(result, code.value)), code.value
 
 
 def ipv4_address(handle: int, remote: bool) -> tuple[int, int, int]:
@@ -407,11 +407,19 @@ def ipv4_address(handle: int, remote: bool) -> tuple[int, int, int]:
 # ---- Waiting ----
 
 
-def poll_socket(handle: int, events: int, timeout_ns: int) -> int:
-    code = c_int32()
-    call = _ffi.poll_socket_waiting if timeout_ns else _ffi.poll_socket
-    result: int = call(handle, events, timeout_ns, byref(code))
+def _placed(result: int, timeout_ns: int, place: c_uint32, code: c_int32) -> int:
+    """The result of a piece of a wait: with the wait's place, where it goes on behind this piece."""
+    goes_on = timeout_ns != 0 if result == 0 else result == _ffi.ERROR_INTERRUPTED
+    if goes_on:
+        return _pack(result, place.value)
     return result if result >= 0 else _pack(result, code.value)
+
+
+def poll_socket(handle: int, events: int, timeout_ns: int, place: int) -> int:
+    at, code = c_uint32(place), c_int32()
+    call = _ffi.poll_socket_waiting if timeout_ns else _ffi.poll_socket
+    result: int = call(handle, events, timeout_ns, byref(at), byref(code))
+    return _placed(result, timeout_ns, at, code)
 
 
 def _address(numbers: array[int]) -> int:
@@ -430,9 +438,9 @@ class SocketList:
         self._events = array("I", events)
         self._happened = array("I", bytes(4 * len(events)))
 
-    def poll(self, timeout_ns: int) -> tuple[int, int | None]:
+    def poll(self, timeout_ns: int, place: int) -> tuple[int, int | None]:
         """The result, and the index of the socket that a failure lies with."""
-        code = c_int32()
+        at, code = c_uint32(place), c_int32()
         failed_index = c_uint64(len(self._handles))
         call = _ffi.poll_sockets_waiting if timeout_ns or len(self._handles) > _POLLED_MAX else _ffi.poll_sockets
         result: int = call(
@@ -441,13 +449,12 @@ class SocketList:
             _address(self._happened),
             len(self._handles),
             timeout_ns,
+            byref(at),
             byref(failed_index),
             byref(code),
         )
-        if result >= 0:
-            return result, None
-        at = failed_index.value
-        return _pack(result, code.value), (at if at < len(self._handles) else None)
+        failed = failed_index.value
+        return _placed(result, timeout_ns, at, code), (failed if failed < len(self._handles) else None)
 
     def happened(self) -> list[int]:
         return self._happened.tolist()
@@ -464,11 +471,11 @@ class _Reports:
         # An array that never grows never moves.
         self._addresses = _address(self._handles), _address(self._events)
 
-    def wait(self, poller: int, timeout_ns: int) -> int:
-        code = c_int32()
+    def wait(self, poller: int, timeout_ns: int, place: int) -> int:
+        at, code = c_uint32(place), c_int32()
         call = _ffi.wait_for_events_waiting if timeout_ns else _ffi.wait_for_events
-        result: int = call(poller, *self._addresses, _REPORTS_MAX, timeout_ns, byref(code))
-        return result if result >= 0 else _pack(result, code.value)
+        result: int = call(poller, *self._addresses, _REPORTS_MAX, timeout_ns, byref(at), byref(code))
+        return _placed(result, timeout_ns, at, code)
 
     def pairs(self, count: int) -> zip[tuple[int, int]]:
         """The handles and the events of the first so many."""
@@ -480,14 +487,14 @@ _spare_reports: list[_Reports] = []
 
 
 def wait_for_events(
-    poller: int, sockets: dict[int, Socket], sets: Mapping[int, Events], timeout_ns: int
+    poller: int, sockets: dict[int, Socket], sets: Mapping[int, Events], timeout_ns: int, place: int
 ) -> list[tuple[Socket, Events]] | int:
     """What a wait reports, by the sockets of the handles and the sets of the numbers; or a failure."""
     try:
         reports = _spare_reports.pop()
     except IndexError:
         reports = _Reports()
-    count = reports.wait(poller, timeout_ns)
+    count = reports.wait(poller, timeout_ns, place)
     pairs = [*reports.pairs(count)] if count > 0 else []
     _spare_reports.append(reports)
     if count < 0:
@@ -498,10 +505,10 @@ def wait_for_events(
 
 
 def receive(
-    poller: int, sockets: dict[int, Socket], sets: Mapping[int, Events], max_bytes: int, timeout_ns: int
+    poller: int, sockets: dict[int, Socket], sets: Mapping[int, Events], max_bytes: int, timeout_ns: int, place: int
 ) -> list[tuple[Socket, Events, bytes]] | int:
     """The same, and what is read from each stream that has data. A failed read is left for the next call to tell."""
-    reports = wait_for_events(poller, sockets, sets, timeout_ns)
+    reports = wait_for_events(poller, sockets, sets, timeout_ns, place)
     if isinstance(reports, int):
         return reports
     received: list[tuple[Socket, Events, bytes]] = []

@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+#: No error: a piece of a wait is over, and the code is the wait's place.
+TIME_IS_UP = 0
 ERROR_INVALID_ARGUMENT = -1
 ERROR_INVALID_HANDLE = -2
 ERROR_WRONG_KIND = -3
@@ -36,6 +38,9 @@ REUSE_ADDRESS = 0x1
 DELETE_ON_CLOSE = 0x1
 PEEK = 0x1
 FOREVER = -1
+
+#: What close returns for a local server whose file it could not delete.
+FILE_IS_LEFT = 1
 
 #: What connection_error returns for a connection that could not be established.
 CONNECTION_NOT_ESTABLISHED = 2
@@ -73,6 +78,7 @@ class SettledHandle(c_int64):
 _handle = c_int64
 _result = c_int64
 _code = POINTER(c_int32)
+_place = POINTER(c_uint32)
 
 # The library
 error_message = _declare(keeping, "error_message", c_char_p, _result)
@@ -117,13 +123,23 @@ finish_writing = _declare(keeping, "finish_writing", _result, _handle, _code)
 connection_error = _declare(keeping, "connection_error", _result, _handle, _code)
 
 # Polling
-poll_socket = _declare(keeping, "poll_socket", _result, _handle, c_uint32, c_int64, _code)
-poll_socket_waiting = _declare(releasing, "poll_socket", _result, _handle, c_uint32, c_int64, _code)
+poll_socket = _declare(keeping, "poll_socket", _result, _handle, c_uint32, c_int64, _place, _code)
+poll_socket_waiting = _declare(releasing, "poll_socket", _result, _handle, c_uint32, c_int64, _place, _code)
 poll_sockets = _declare(
-    keeping, "poll_sockets", _result, c_void_p, c_void_p, c_void_p, c_uint64, c_int64, POINTER(c_uint64), _code
+    keeping, "poll_sockets", _result, c_void_p, c_void_p, c_void_p, c_uint64, c_int64, _place, POINTER(c_uint64), _code
 )
 poll_sockets_waiting = _declare(
-    releasing, "poll_sockets", _result, c_void_p, c_void_p, c_void_p, c_uint64, c_int64, POINTER(c_uint64), _code
+    releasing,
+    "poll_sockets",
+    _result,
+    c_void_p,
+    c_void_p,
+    c_void_p,
+    c_uint64,
+    c_int64,
+    _place,
+    POINTER(c_uint64),
+    _code,
 )
 
 # Pollers
@@ -134,9 +150,11 @@ unmonitor_socket = _declare(keeping, "unmonitor_socket", _result, _handle, _hand
 monitored_events = _declare(keeping, "monitored_events", _result, _handle, _handle)
 set_monitored_events = _declare(keeping, "set_monitored_events", _result, _handle, _handle, c_uint32, _code)
 monitored_sockets = _declare(keeping, "monitored_sockets", _result, _handle, c_void_p, c_uint64)
-wait_for_events = _declare(keeping, "wait_for_events", _result, _handle, c_void_p, c_void_p, c_uint64, c_int64, _code)
+wait_for_events = _declare(
+    keeping, "wait_for_events", _result, _handle, c_void_p, c_void_p, c_uint64, c_int64, _place, _code
+)
 wait_for_events_waiting = _declare(
-    releasing, "wait_for_events", _result, _handle, c_void_p, c_void_p, c_uint64, c_int64, _code
+    releasing, "wait_for_events", _result, _handle, c_void_p, c_void_p, c_uint64, c_int64, _place, _code
 )
 wake = _declare(keeping, "wake", _result, _handle)
 

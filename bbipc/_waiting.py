@@ -6,7 +6,7 @@ import sys
 import time
 
 from . import _calls
-from ._ffi import ERROR_INTERRUPTED, ERROR_WOKEN, FOREVER
+from ._ffi import ERROR_INTERRUPTED, ERROR_WOKEN, FOREVER, TIME_IS_UP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,10 +82,15 @@ def _in_main_thread() -> bool:
     return _threading is None or _threading.get_ident() == _threading.main_thread().ident
 
 
-def wait(deadline: Deadline, call: Callable[..., Result], *arguments: Any) -> Result | int:
+#: Where a wait is before its first piece.
+BEGINNING = 0
+
+
+def wait(deadline: Deadline, call: Callable[..., Result], *arguments: Any, place: int | None = None) -> Result | int:
     """The result of a native wait, called with these arguments and a timeout. Empty when that is over, or it was woken.
 
-    It goes on after signals for the time that is left.
+    It goes on after signals for the time that is left. A call that takes a place gets it behind the timeout: so nothing
+    that ends the wait is missed between two pieces of it.
 
     Python runs a signal's handler in the main thread, when that is back from the native call. A signal interrupts the
     call, unless it came in the moment after Python has looked for signals last and before the system call began, or the
@@ -93,26 +98,31 @@ def wait(deadline: Deadline, call: Callable[..., Result], *arguments: Any) -> Re
     come while a program starts, then seldom. And soon again after an interruption: on Windows the library may hear of
     Ctrl-C a moment before Python does.
     """
+    more = () if place is None else (place,)
     # Most waits end here, before it is worth asking which thread this is.
     remaining_ns = timeout_ns = deadline.remaining_ns()
     if not 0 <= remaining_ns <= _FIRST_SLICE_NS:
         timeout_ns = _FIRST_SLICE_NS
-    result = call(*arguments, timeout_ns)
+    result = call(*arguments, timeout_ns, *more)
     slice_ns = 2 * _FIRST_SLICE_NS
     while True:
+        status = TIME_IS_UP
         if result:
             if result.__class__ is not int or result > 0:  # type: ignore[operator]
                 return result
             status = _calls.status_of(result)  # type: ignore[arg-type]
             if status == ERROR_WOKEN:
                 return 0
-            if status != ERROR_INTERRUPTED:
+            if status not in (ERROR_INTERRUPTED, TIME_IS_UP):
                 return result
+            if more:
+                more = (_calls.code_of(result),)  # type: ignore[arg-type]
+        if status == ERROR_INTERRUPTED:
             slice_ns = _FIRST_SLICE_NS
         elif timeout_ns == remaining_ns:
-            return result
+            return 0 if result.__class__ is int else result
         remaining_ns = timeout_ns = deadline.remaining_ns()
         if not 0 <= remaining_ns <= slice_ns and _in_main_thread():
             timeout_ns = slice_ns
             slice_ns = min(2 * slice_ns, _LAST_SLICE_NS)
-        result = call(*arguments, timeout_ns)
+        result = call(*arguments, timeout_ns, *more)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 
 from . import _calls, _ffi
 from .errors import NoLocalServerError, SocketError, errno_of, failure_error, socket_error, system_error
@@ -109,6 +110,14 @@ class LocalServer(_LocalSocket, StreamServer):
         stream = super().accept_connection()
         assert isinstance(stream, LocalStream)
         return stream
+
+    def _tell_left_file(self) -> None:
+        warnings.warn(
+            f"the system refuses to delete the socket file {self._local_pathname!r}, so it is left: delete it before a"
+            " server listens there again",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     def _accepted(self, made: _ffi.NewHandle) -> LocalStream:
         stream = LocalStream._adopt(made)

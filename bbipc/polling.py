@@ -7,7 +7,7 @@ from operator import index
 
 from . import _calls, _ffi
 from ._owner import HandleOwner
-from ._waiting import NEVER, Deadline, wait
+from ._waiting import BEGINNING, NEVER, Deadline, wait
 from .errors import (
     AlreadyMonitoredError,
     NotMonitoredError,
@@ -37,7 +37,7 @@ def poll_socket(socket: Socket, events: Events, timeout: float | None = None) ->
     if not isinstance(socket, Socket):
         raise TypeError(f"poll_socket() needs a Socket, not {type(socket).__name__}")
     asked = socket._check_events(events)
-    result = wait(Deadline(timeout), _calls.poll_socket, socket._handle, asked)
+    result = wait(Deadline(timeout), _calls.poll_socket, socket._handle, asked, place=BEGINNING)
     if result < 0:
         raise failure_error(result, "wait", socket)
     return SETS[result]
@@ -81,12 +81,12 @@ def poll_sockets(
     )
     failed: int | None = None
 
-    def call(timeout_ns: int) -> int:
+    def call(timeout_ns: int, place: int) -> int:
         nonlocal failed
-        result, failed = request.poll(timeout_ns)
+        result, failed = request.poll(timeout_ns, place)
         return result
 
-    result = wait(Deadline(timeout), call)
+    result = wait(Deadline(timeout), call, place=BEGINNING)
     if result < 0:
         if failed is None:
             raise failure_error(result, "wait")
@@ -124,7 +124,13 @@ class Poller(HandleOwner):
         poller._backend = backend
         poller._sockets = {}
         poller._own(made)
-        open_pollers[poller._handle] = weakref.ref(poller)
+        handle = poller._handle
+
+        def forget(_reference: weakref.ref[Poller]) -> None:
+            # Also of a poller whose close() was interrupted.
+            open_pollers.pop(handle, None)
+
+        open_pollers[handle] = weakref.ref(poller, forget)
         return poller
 
     def close(self) -> None:
@@ -221,7 +227,11 @@ class Poller(HandleOwner):
             socket.
         :raises ValueError: for a timeout that is negative or NaN.
         """
-        return self._wait("wait", timeout, _calls.wait_for_events)
+        return self._wait_for_events_on(BEGINNING, timeout)
+
+    def _wait_for_events_on(self, place: int, timeout: float | None) -> list[tuple[Socket, Events]]:
+        """Goes on with a wait_for_events that has come to this place."""
+        return self._wait("wait", place, timeout, _calls.wait_for_events)
 
     def receive(self, timeout: float | None = None, max_bytes: int = 65536) -> list[tuple[Socket, Events, bytes]]:
         """Waits like :meth:`wait_for_events`, and reads from every stream that is reported with ``DATA_AVAILABLE``.
@@ -239,13 +249,19 @@ class Poller(HandleOwner):
         size = index(max_bytes)
         if size <= 0:
             raise ValueError(f"max_bytes must be positive: {size}")
-        return self._wait("receive", timeout, _calls.receive, size)
+        return self._receive_on(BEGINNING, timeout, size)
+
+    def _receive_on(
+        self, place: int, timeout: float | None, max_bytes: int = 65536
+    ) -> list[tuple[Socket, Events, bytes]]:
+        """Goes on with a receive that has come to this place."""
+        return self._wait("receive", place, timeout, _calls.receive, max_bytes)
 
     def _wait(
-        self, action: str, timeout: float | None, call: Callable[..., list[Report] | int], *more: int
+        self, action: str, place: int, timeout: float | None, call: Callable[..., list[Report] | int], *more: int
     ) -> list[Report]:
         deadline = NEVER if timeout is None else Deadline(timeout)
-        result = wait(deadline, call, self._handle, self._sockets, SETS, *more)
+        result = wait(deadline, call, self._handle, self._sockets, SETS, *more, place=place)
         if isinstance(result, list):
             return result
         if result:

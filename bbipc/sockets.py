@@ -7,7 +7,7 @@ from operator import index
 
 from . import _calls, _ffi
 from ._owner import HandleOwner
-from ._waiting import Deadline, wait
+from ._waiting import BEGINNING, Deadline, wait
 from .errors import (
     EndOfStreamError,
     SocketError,
@@ -87,11 +87,16 @@ class Socket(HandleOwner):
         """
         self._closed = True
         # Also if it was closed before: that may have been interrupted. The library knows, and refuses.
-        _calls.close(self._handle)
+        result = _calls.close(self._handle)
         for reference in list(open_pollers.values()):
             poller = reference()
             if poller is not None:
                 poller._forget(self)
+        if result == _ffi.FILE_IS_LEFT:
+            self._tell_left_file()
+
+    def _tell_left_file(self) -> None:
+        raise NotImplementedError
 
     @property
     def closed(self) -> bool:
@@ -153,7 +158,7 @@ class Socket(HandleOwner):
         return int(events)
 
     def _holds(self, event: int) -> bool:
-        result = _calls.poll_socket(self._handle, event, 0)
+        result = _calls.poll_socket(self._handle, event, 0, BEGINNING)
         if result < 0:
             raise self._error(result, "tell the events")
         return result != 0
@@ -382,9 +387,12 @@ class StreamSocket(Socket):
         self._check_open("write")
         self._write_until(data, 0, deadline)
 
-    def _write_on(self, data: Buffer, result: int, timeout: float | None) -> None:
-        """Goes on with a write_all that began with this result."""
-        self._write_until(data, result, Deadline(timeout))
+    def _write_on(self, data: memoryview, result: int, timeout: float | None) -> None:
+        """Goes on with a write_all that began with this result. The data is a view of its own, which this releases."""
+        try:
+            self._write_until(data, result, Deadline(timeout))
+        finally:
+            _calls.let_go(data)
 
     def _write_until(self, data: Buffer, result: int, deadline: Deadline) -> None:
         # So that it keeps its size meanwhile.

@@ -34,8 +34,9 @@
  *   Nothing blocks except bbipc_poll_socket, bbipc_poll_sockets, bbipc_wait_for_events, bbipc_read_exactly and
  *   bbipc_write_all, for as long as their timeout_ns says. When a signal handler has run in the waiting thread, on
  *   Windows when Ctrl-C or Ctrl-Break was pressed (in every waiting thread, a moment before the program's own handlers
- *   run), they return BBIPC_ERROR_INTERRUPTED; call again with the time that is left. No function raises SIGPIPE. On
- *   Windows bbipc_finish_writes waits too, and nothing interrupts it.
+ *   run), they return BBIPC_ERROR_INTERRUPTED; call again with the time that is left, and with the same place. With a
+ *   timeout_ns of 0 they never do. No function raises SIGPIPE. On Windows bbipc_finish_writes waits too, and nothing
+ *   interrupts it.
  *
  * Fork
  *
@@ -150,7 +151,8 @@ bbipc_result bbipc_finish_writes(int64_t timeout_ns);
 /* Closes a server, a stream or a poller. [close-socket, close-poller]
  *
  * A closed socket leaves every poller. A local server's pathname is deleted if the server was made with
- * BBIPC_DELETE_ON_CLOSE, by the process that made it, and only if it is still the one that this server made. */
+ * BBIPC_DELETE_ON_CLOSE, by the process that made it, and only if it is still the one that this server made. Returns 0, or 1
+ * for a server that is closed and whose pathname is left, because the system refuses to say what it is or to delete it. */
 bbipc_result bbipc_close(bbipc_handle handle);
 
 /* The socket's file descriptor; on Windows a TCP socket's SOCKET, and BBIPC_ERROR_UNSUPPORTED for pipes. It stays the
@@ -252,16 +254,20 @@ bbipc_result bbipc_connection_error(bbipc_handle stream, int32_t *system_code);
 #define BBIPC_FOREVER (-1) /* the timeout_ns that does not end */
 
 /* Waits until one of the events holds, or the time is up. [poll-socket, and every predicate with timeout_ns 0]
- * timeout_ns: 0 not to wait, BBIPC_FOREVER, or more. Returns the part of the events that holds, 0 if none does, and
- * BBIPC_ERROR_WOKEN when another thread has called bbipc_finish_writing on the socket meanwhile. */
-bbipc_result bbipc_poll_socket(bbipc_handle socket, uint32_t events, int64_t timeout_ns, int32_t *system_code);
+ * timeout_ns: 0 not to wait, BBIPC_FOREVER, or more. place: for a wait in pieces, such as one that goes on after
+ * BBIPC_ERROR_INTERRUPTED: a variable of the caller's, 0 before the first piece, and left alone until the wait is over. So what
+ * ends the wait is not missed when it happens between two pieces. NULL is for a wait in one piece. Returns the part of the
+ * events that holds, 0 if none does, and BBIPC_ERROR_WOKEN when another thread has called bbipc_finish_writing on the socket
+ * since the wait began (not with a timeout_ns of 0). */
+bbipc_result bbipc_poll_socket(bbipc_handle socket, uint32_t events, int64_t timeout_ns, uint32_t *place,
+                               int32_t *system_code);
 
 /* The same for any number of sockets. [poll-sockets]
  * events[i] is what is asked of sockets[i], happened[i] the part of it that holds. count: the length of the three
  * arrays. Returns the number of sockets with an event. On an error that lies with one socket, its index is stored in
  * *failed_index, unless that is NULL. */
 bbipc_result bbipc_poll_sockets(const bbipc_handle *sockets, const uint32_t *events, uint32_t *happened, uint64_t count,
-                                int64_t timeout_ns, uint64_t *failed_index, int32_t *system_code);
+                                int64_t timeout_ns, uint32_t *place, uint64_t *failed_index, int32_t *system_code);
 
 /* ---- Pollers ---- */
 
@@ -301,10 +307,11 @@ bbipc_result bbipc_monitored_sockets(bbipc_handle poller, bbipc_handle *sockets,
 /* Waits until a monitored socket has one of its events, or the time is up. [wait-for-events]
  * Stores the sockets and what holds of each, at most `capacity` (1 or more) of them, and returns their number. When more
  * are ready, the next calls report the others first. The cost grows with what is reported, not with what is monitored
- * (with BBIPC_BACKEND_POLL it grows with what is monitored). Returns 0 when the time is up, BBIPC_ERROR_WOKEN after
- * bbipc_wake and when another thread has closed a monitored socket, unless there are events to report. */
+ * (with BBIPC_BACKEND_POLL it grows with what is monitored). place: as for bbipc_poll_socket. Returns 0 when the time is up,
+ * BBIPC_ERROR_WOKEN after bbipc_wake and when another thread has closed a monitored socket since the wait began, unless there
+ * are events to report. */
 bbipc_result bbipc_wait_for_events(bbipc_handle poller, bbipc_handle *sockets, uint32_t *events, uint64_t capacity,
-                                   int64_t timeout_ns, int32_t *system_code);
+                                   int64_t timeout_ns, uint32_t *place, int32_t *system_code);
 
 /* Ends a wait of the poller: the one that is under way, or else the next. */
 bbipc_result bbipc_wake(bbipc_handle poller);
@@ -316,7 +323,7 @@ bbipc_result bbipc_wake(bbipc_handle poller);
  * are called with the GIL held, or from an attached thread. */
 
 /* The names of the functions and objects of CPython that the library needs, with a blank between them. They are of the
- * stable ABI, but for _PyBytes_Resize; PyObject_GetBuffer and PyBuffer_Release are since 3.11. */
+ * stable ABI, but for _PyBytes_Resize; those of buffers are since 3.11. */
 const char *bbipc_cpython_needs(void);
 
 /* Takes the address of each of these, in this order: `count` must be the number of the names. */

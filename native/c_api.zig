@@ -3,6 +3,7 @@
 const std = @import("std");
 const events = @import("events.zig");
 const handles = @import("handles.zig");
+const places = @import("places.zig");
 const platform = @import("platform.zig");
 const pollers = @import("poller.zig");
 const polling = @import("poll_sockets.zig");
@@ -88,8 +89,8 @@ pub export fn bbipc_finish_writes(timeout_ns: i64) callconv(.c) Result {
 }
 
 pub export fn bbipc_close(handle: Handle) callconv(.c) Result {
-    table.close(handle) catch |err| return status.fromError(err);
-    return 0;
+    const is_clean = table.close(handle) catch |err| return status.fromError(err);
+    return @intFromBool(!is_clean);
 }
 
 pub export fn bbipc_fileno(socket: Handle) callconv(.c) Result {
@@ -288,12 +289,13 @@ fn storeAddress(address: platform.tcp.Address, host: ?*u32, port: ?*u16) void {
 // ---- Reading and writing ----
 
 /// The pinned stream. While the connection's outcome is not known, it is asked for.
-fn pinStream(stream: Handle) status.Error!*handles.Slot {
+fn pinStream(stream: Handle, failure: *status.Failure) status.Error!*handles.Slot {
     const slot = try table.pinKind(stream, .stream);
+    errdefer slot.unpin();
     if (!slot.object.stream.connection.known.load().determined) {
         table.lock.lock();
         defer table.lock.unlock();
-        _ = pollers.eventsOf(slot, null, events.determined);
+        _ = try pollers.eventsOf(slot, null, events.determined, failure);
     }
     return slot;
 }
@@ -318,12 +320,12 @@ fn read(
     flags: u32,
     failure: *status.Failure,
 ) status.Error!Result {
-    const slot = try pinStream(stream);
+    const slot = try pinStream(stream, failure);
     defer slot.unpin();
     if (flags & ~@as(u32, peek_flag) != 0) return error.InvalidArgument;
     const part = try partOf(buffer, start, end);
     if (part.len == 0) return 0;
-    return @intCast(try slot.object.stream.read(part, flags & peek_flag != 0, failure));
+    return @intCast(try transfer.read(slot, part, flags & peek_flag != 0, failure));
 }
 
 pub export fn bbipc_write(
@@ -344,7 +346,7 @@ fn write(
     end: u64,
     failure: *status.Failure,
 ) status.Error!Result {
-    const slot = try pinStream(stream);
+    const slot = try pinStream(stream, failure);
     defer slot.unpin();
     const part = try partOf(data, start, end);
     if (part.len == 0) return 0;
@@ -371,7 +373,7 @@ fn readExactly(
     timeout_ns: i64,
     failure: *status.Failure,
 ) status.Error!Result {
-    const slot = try pinStream(stream);
+    const slot = try pinStream(stream, failure);
     defer slot.unpin();
     try checkTimeout(timeout_ns);
     const part = try partOf(buffer, start, end);
@@ -386,7 +388,7 @@ pub fn readWhenThere(stream: Handle, buffer: []u8, timeout_ns: i64, system_code:
 }
 
 fn waitAndRead(stream: Handle, buffer: []u8, timeout_ns: i64, failure: *status.Failure) status.Error!Result {
-    const slot = try pinStream(stream);
+    const slot = try pinStream(stream, failure);
     defer slot.unpin();
     return @intCast(try transfer.readExactly(slot, buffer, .by_waiting, .after(timeout_ns), failure));
 }
@@ -411,7 +413,7 @@ fn writeAll(
     timeout_ns: i64,
     failure: *status.Failure,
 ) status.Error!Result {
-    const slot = try pinStream(stream);
+    const slot = try pinStream(stream, failure);
     defer slot.unpin();
     try checkTimeout(timeout_ns);
     const part = try partOf(data, start, end);
@@ -438,7 +440,7 @@ pub export fn bbipc_finish_writing(stream: Handle, system_code: ?*i32) callconv(
 }
 
 fn finishWriting(stream: Handle, failure: *status.Failure) status.Error!Result {
-    const slot = try pinStream(stream);
+    const slot = try pinStream(stream, failure);
     defer slot.unpin();
     try slot.object.stream.finishWriting(failure);
     table.lock.lock();
@@ -448,13 +450,23 @@ fn finishWriting(stream: Handle, failure: *status.Failure) status.Error!Result {
 }
 
 pub export fn bbipc_connection_error(stream: Handle, system_code: ?*i32) callconv(.c) Result {
-    const slot = pinStream(stream) catch |err| return status.fromError(err);
+    var failure: status.Failure = .{};
+    const outcome = connectionError(stream, &failure);
+    // A reason that is no failure of this call has its code too.
+    if (failure.system_code != 0) {
+        if (system_code) |out| out.* = failure.system_code;
+    }
+    return finishPlain(outcome);
+}
+
+fn connectionError(stream: Handle, failure: *status.Failure) status.Error!Result {
+    const slot = try pinStream(stream, failure);
     defer slot.unpin();
     table.lock.lock();
     defer table.lock.unlock();
-    const code = slot.object.stream.connectionError();
+    const code = try slot.object.stream.connectionError(failure);
     if (code == 0) return 0;
-    if (system_code) |out| out.* = code;
+    failure.system_code = code;
     return if (slot.object.stream.connection.known.load().failed) 2 else 1;
 }
 
@@ -466,15 +478,27 @@ fn checkTimeout(timeout_ns: i64) status.Error!void {
     if (timeout_ns < forever) return error.InvalidArgument;
 }
 
-pub export fn bbipc_poll_socket(socket: Handle, asked: u32, timeout_ns: i64, system_code: ?*i32) callconv(.c) Result {
+pub export fn bbipc_poll_socket(
+    socket: Handle,
+    asked: u32,
+    timeout_ns: i64,
+    place: ?*u32,
+    system_code: ?*i32,
+) callconv(.c) Result {
     var failure: status.Failure = .{};
-    return finish(pollSocket(socket, asked, timeout_ns, &failure), &failure, system_code);
+    return finish(pollSocket(socket, asked, timeout_ns, place, &failure), &failure, system_code);
 }
 
-fn pollSocket(socket: Handle, asked: u32, timeout_ns: i64, failure: *status.Failure) status.Error!Result {
+fn pollSocket(socket: Handle, asked: u32, timeout_ns: i64, place: ?*u32, failure: *status.Failure) status.Error!Result {
     try checkTimeout(timeout_ns);
     var happened: u32 = 0;
-    _ = try polling.pollSockets(.{ .sockets = &.{socket}, .asked = &.{asked}, .happened = (&happened)[0..1] }, .after(timeout_ns), failure);
+    var own_place: u32 = places.none;
+    _ = try polling.pollSockets(.{
+        .sockets = &.{socket},
+        .asked = &.{asked},
+        .happened = (&happened)[0..1],
+        .place = place orelse &own_place,
+    }, .after(timeout_ns), failure);
     return happened;
 }
 
@@ -484,11 +508,12 @@ pub export fn bbipc_poll_sockets(
     happened: ?[*]u32,
     count: u64,
     timeout_ns: i64,
+    place: ?*u32,
     failed_index: ?*u64,
     system_code: ?*i32,
 ) callconv(.c) Result {
     var failure: status.Failure = .{};
-    const outcome = pollSockets(sockets, asked, happened, count, timeout_ns, &failure);
+    const outcome = pollSockets(sockets, asked, happened, count, timeout_ns, place, &failure);
     if (failure.index) |index| {
         if (failed_index) |out| out.* = index;
     }
@@ -501,16 +526,19 @@ fn pollSockets(
     happened: ?[*]u32,
     count: u64,
     timeout_ns: i64,
+    place: ?*u32,
     failure: *status.Failure,
 ) status.Error!Result {
     try checkTimeout(timeout_ns);
     if (count > std.math.maxInt(i32)) return error.InvalidArgument;
     if (count > 0 and (sockets == null or asked == null or happened == null)) return error.InvalidArgument;
     const size: usize = @intCast(count);
-    const request: polling.Request = if (size == 0) .{ .sockets = &.{}, .asked = &.{}, .happened = &.{} } else .{
-        .sockets = sockets.?[0..size],
-        .asked = asked.?[0..size],
-        .happened = happened.?[0..size],
+    var own_place: u32 = places.none;
+    const request: polling.Request = .{
+        .sockets = if (size == 0) &.{} else sockets.?[0..size],
+        .asked = if (size == 0) &.{} else asked.?[0..size],
+        .happened = if (size == 0) &.{} else happened.?[0..size],
+        .place = place orelse &own_place,
     };
     return @intCast(try polling.pollSockets(request, .after(timeout_ns), failure));
 }
@@ -647,10 +675,11 @@ pub export fn bbipc_wait_for_events(
     happened: ?[*]u32,
     capacity: u64,
     timeout_ns: i64,
+    place: ?*u32,
     system_code: ?*i32,
 ) callconv(.c) Result {
     var failure: status.Failure = .{};
-    return finish(waitForEvents(poller, sockets, happened, capacity, timeout_ns, &failure), &failure, system_code);
+    return finish(waitForEvents(poller, sockets, happened, capacity, timeout_ns, place, &failure), &failure, system_code);
 }
 
 fn waitForEvents(
@@ -659,6 +688,7 @@ fn waitForEvents(
     happened: ?[*]u32,
     capacity: u64,
     timeout_ns: i64,
+    place: ?*u32,
     failure: *status.Failure,
 ) status.Error!Result {
     const slot = try table.pinKind(poller, .poller);
@@ -670,7 +700,8 @@ fn waitForEvents(
         .events = happened orelse return error.InvalidArgument,
         .capacity = @intCast(@min(capacity, std.math.maxInt(u32))),
     };
-    try slot.object.poller.wait(&results, timeout_ns, failure);
+    var own_place: u32 = places.none;
+    try slot.object.poller.wait(&results, timeout_ns, place orelse &own_place, failure);
     return @intCast(results.count);
 }
 

@@ -16,6 +16,11 @@ pub const Deadline = union(enum) {
     }
 
     /// Null is for ever.
+    pub fn afterNs(timeout_ns: ?u64) Deadline {
+        return after(@intCast(@min(timeout_ns orelse return .never, std.math.maxInt(i64))));
+    }
+
+    /// Null is for ever.
     pub fn remainingNs(deadline: Deadline) ?u64 {
         return switch (deadline) {
             .never => null,
@@ -25,7 +30,7 @@ pub const Deadline = union(enum) {
     }
 };
 
-/// How long to sleep before asking again where no kernel tells (see events.Plan.recheck): soon at first, then seldom.
+/// How long to sleep before asking again where no kernel tells (see events.Plan.Asks): soon at first, then seldom.
 pub const Backoff = struct {
     interval_ns: u64 = first_ns,
 

@@ -60,7 +60,8 @@ pub fn ofStream(known: Known, moment: Moment) u32 {
     if (moment.data) result |= data_available;
     if (!gone and !known.finished and moment.space) result |= ready_to_write;
     if (gone) result |= remote_disconnected;
-    if (gone and !moment.data) result |= end_of_data;
+    // Certain only then: that nothing can be read now may have other reasons.
+    if (known.drained) result |= end_of_data;
     if (!known.severed and !known.finished and moment.space) result |= write_space;
     if (known.severed) result |= connection_severed;
     return result;
@@ -106,63 +107,79 @@ pub const Report = struct {
     repeats: bool = true,
 };
 
-/// How the asked-for events of a stream are learnt. At most one of the three applies.
-pub const Plan = union(enum) {
-    /// One of them holds already, whatever the selector would say: ask the stream itself at every wait.
-    standing,
-    /// The selector will tell.
-    armed: Interest,
-    /// One of them has no signal in any kernel: the last unread byte of a remote end that has gone being read, possibly
-    /// by another process. Ask the stream now and then.
-    recheck,
-    /// None of them can ever hold again. A selector would report the dead connection for ever, so it isn't asked.
-    parked,
+/// How the asked-for events of a socket are learnt.
+pub const Plan = struct {
+    asks: Asks = .never,
+    /// What the selector watches it for; null if it is not to watch it at all.
+    watches: ?Interest = null,
+
+    /// How often the socket itself is asked.
+    pub const Asks = enum {
+        never,
+        /// One of the events has no signal in any kernel: the last unread byte of a remote end that has gone being read by
+        /// another process.
+        now_and_then,
+        /// One of them holds already, whatever the selector would say: at every wait.
+        always,
+    };
+
+    /// None of them can ever hold again. A selector would report the dead connection for ever.
+    pub const parked: Plan = .{};
 
     pub fn ofStream(asked: u32, known: Known) Plan {
         std.debug.assert(asked & ~of_streams == 0);
         if (asked == 0) return .parked;
-        if (!known.determined) return .{ .armed = .{
+        if (!known.determined) return .{ .watches = .{
             .readable = asked & data_available != 0,
             .writable = asked & (determined | connection_succeeded | ready_to_write | write_space) != 0,
             .ended = true,
             .severed = true,
         } };
+        if (asked & certain(known) != 0) return .{ .asks = .always };
 
-        const gone = known.gone();
-        var holds = determined;
-        holds |= if (gone) connection_failed | remote_disconnected else connection_succeeded;
-        if (known.drained) holds |= end_of_data;
-        if (known.severed) holds |= connection_severed;
-        if (asked & holds != 0) return .standing;
-
-        var possible = asked;
-        if (gone) possible &= ~ready_to_write;
-        if (known.severed) possible &= ~write_space;
-        if (known.finished) possible &= ~(ready_to_write | write_space);
-        if (known.drained) possible &= ~data_available;
-        if (gone) possible &= ~connection_succeeded;
-
+        const possible = possibleOf(asked, known);
         const readable = possible & data_available != 0;
-        if (gone and possible & end_of_data != 0 and !readable) return .recheck;
-        const writable = possible & (ready_to_write | write_space) != 0;
-        // Whoever reports data or readiness to write must know of the end, or would report it wrongly.
-        var end_matters = possible & ~(determined | connection_succeeded | write_space | connection_severed) != 0;
-        // After our own end, the remote one's severs the connection.
-        if (known.finished and possible & connection_severed != 0) end_matters = true;
+        // Who watches for bytes is told when the last of them has been read: the selector would report the end for ever.
+        const drains = known.gone() and possible & end_of_data != 0 and !readable;
         const interest: Interest = .{
             .readable = readable,
-            .writable = writable,
-            .ended = end_matters and !known.ended,
+            .writable = possible & (ready_to_write | write_space) != 0,
+            .ended = endMatters(possible, known) and !known.ended,
             .severed = possible & connection_severed != 0,
         };
         // A severed connection is reported unasked and for ever: only unread data makes that worth hearing.
-        const armed = if (known.severed) readable else !interest.isEmpty();
-        return if (armed) .{ .armed = interest } else .parked;
+        const watched = if (known.severed) readable else !interest.isEmpty();
+        return .{ .asks = if (drains) .now_and_then else .never, .watches = if (watched) interest else null };
+    }
+
+    /// The events that hold for good.
+    fn certain(known: Known) u32 {
+        var holds = determined;
+        holds |= if (known.gone()) connection_failed | remote_disconnected else connection_succeeded;
+        if (known.drained) holds |= end_of_data;
+        if (known.severed) holds |= connection_severed;
+        return holds;
+    }
+
+    fn possibleOf(asked: u32, known: Known) u32 {
+        var possible = asked;
+        if (known.gone()) possible &= ~(ready_to_write | connection_succeeded);
+        if (known.severed) possible &= ~write_space;
+        if (known.finished) possible &= ~(ready_to_write | write_space);
+        if (known.drained) possible &= ~data_available;
+        return possible;
+    }
+
+    fn endMatters(possible: u32, known: Known) bool {
+        // Whoever reports data or readiness to write must know of the end, or would report it wrongly.
+        if (possible & ~(determined | connection_succeeded | write_space | connection_severed) != 0) return true;
+        // After our own end, the remote one's severs the connection.
+        return known.finished and possible & connection_severed != 0;
     }
 
     pub fn ofServer(asked: u32) Plan {
         std.debug.assert(asked & ~of_servers == 0);
-        return if (asked == 0) .parked else .{ .armed = .{ .readable = true } };
+        return if (asked == 0) .parked else .{ .watches = .{ .readable = true } };
     }
 };
 
@@ -179,7 +196,9 @@ test "the table of events, in every reachable state" {
     const Case = struct { known: Known, moment: Moment, expected: u32 };
     const established: Known = .established;
     const half_closed: Known = .{ .determined = true, .ended = true };
+    const half_closed_drained: Known = .{ .determined = true, .ended = true, .drained = true };
     const severed: Known = .{ .determined = true, .ended = true, .severed = true };
+    const severed_drained: Known = .{ .determined = true, .ended = true, .severed = true, .drained = true };
     const finished: Known = .{ .determined = true, .finished = true };
     const cases = [_]Case{
         .{ .known = established, .moment = .{ .data = false, .space = false }, .expected = stands },
@@ -198,10 +217,16 @@ test "the table of events, in every reachable state" {
         .{
             .known = half_closed,
             .moment = .{ .data = false, .space = true },
+            .expected = gone | write_space,
+        },
+        .{
+            .known = half_closed_drained,
+            .moment = .{ .data = false, .space = true },
             .expected = gone | end_of_data | write_space,
         },
         .{ .known = severed, .moment = .{ .data = true, .space = true }, .expected = dead | data_available },
-        .{ .known = severed, .moment = .{ .data = false, .space = true }, .expected = dead | end_of_data },
+        .{ .known = severed, .moment = .{ .data = false, .space = true }, .expected = dead },
+        .{ .known = severed_drained, .moment = .{ .data = false, .space = true }, .expected = dead | end_of_data },
         .{ .known = .refused, .moment = .{ .data = false, .space = true }, .expected = dead | end_of_data },
     };
     for (cases) |case| try testing.expectEqual(case.expected, ofStream(case.known, case.moment));
@@ -229,22 +254,16 @@ test "a plan never sleeps through an event that holds, and never spins on one th
                 if (data and (known.drained or !known.determined)) continue;
                 if (space and !known.determined) continue;
                 const happened = asked & ofStream(known, .{ .data = data, .space = space });
-                switch (plan) {
-                    .standing => {},
-                    // The selector fires for what is asked of it, and for a severed connection in any case.
-                    .armed => |interest| {
-                        const end_seen = known.ended and (interest.readable or interest.ended);
-                        const fires = (interest.readable and data) or (interest.writable and space) or
-                            end_seen or known.severed;
-                        if (happened != 0) try testing.expect(fires);
-                    },
-                    // Rechecking asks the stream: nothing is missed. But it is only for an end that no kernel tells.
-                    .recheck => {
-                        try testing.expect(asked & end_of_data != 0 and asked & data_available == 0);
-                        try testing.expect(known.gone() and !known.drained);
-                    },
-                    .parked => try testing.expectEqual(0, happened),
-                }
+                if (plan.asks == .always) continue;
+                // The selector fires for what is asked of it, and for a severed connection in any case.
+                const fires = if (plan.watches) |interest| (interest.readable and data) or (interest.writable and space) or
+                    (known.ended and (interest.readable or interest.ended)) or known.severed else false;
+                if (happened != 0) try testing.expect(fires);
+                if (plan.watches != null and known.severed) try testing.expect(asked & data_available != 0);
+                // Only for an end that no kernel tells.
+                if (plan.asks == .never) continue;
+                try testing.expect(asked & end_of_data != 0 and asked & data_available == 0);
+                try testing.expect(known.gone() and !known.drained);
             };
         }
     }

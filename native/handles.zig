@@ -97,7 +97,10 @@ pub const Table = struct {
     open_count: std.atomic.Value(u32) = .init(0),
     /// The threads in poll_sockets, of the process that is named.
     poll_waiters: waiters.Waiters = .{},
-    poll_waiters_process: i32 = 0,
+    poll_waiters_process: ?sys.Process = null,
+    /// How many objects are being made or unmade. A fork waits until there are none: in the child, nobody would own their
+    /// descriptors.
+    unsettled_count: u32 = 0,
     /// The thread that is about to fork, and how many handlers of it have come: they may be registered more than once,
     /// by two copies of the Python package for example.
     forking_thread: std.atomic.Value(sys.ThreadId) = .init(0),
@@ -160,6 +163,12 @@ pub const Table = struct {
     pub fn reserve(self: *Table) status.Error!*Slot {
         self.lock.lock();
         defer self.lock.unlock();
+        const slot = try self.takeFree();
+        self.unsettled_count += 1;
+        return slot;
+    }
+
+    fn takeFree(self: *Table) status.Error!*Slot {
         if (self.free_first) |slot| {
             self.free_first = slot.next_free;
             if (slot.next_free == null) self.free_last = null;
@@ -178,10 +187,13 @@ pub const Table = struct {
 
     pub fn publish(self: *Table, slot: *Slot, object: Object) Handle {
         std.debug.assert(slot.object == .none and slot.isClosed());
+        self.lock.lock();
+        defer self.lock.unlock();
         slot.object = object;
         _ = self.open_count.fetchAdd(1, .monotonic);
         const handle = slot.handle();
         slot.use.store(0, .release);
+        self.unsettled_count -= 1;
         return handle;
     }
 
@@ -189,6 +201,7 @@ pub const Table = struct {
         self.lock.lock();
         defer self.lock.unlock();
         self.release(slot);
+        self.unsettled_count -= 1;
     }
 
     fn release(self: *Table, slot: *Slot) void {
@@ -198,7 +211,8 @@ pub const Table = struct {
         self.free_last = slot;
     }
 
-    pub fn close(self: *Table, handle: Handle) status.Error!void {
+    /// False if a local server's file is left, because the system refused to delete it.
+    pub fn close(self: *Table, handle: Handle) status.Error!bool {
         const slot = try self.pin(handle);
         defer slot.unpin();
         {
@@ -216,11 +230,14 @@ pub const Table = struct {
             _ = slot.use.fetchOr(Slot.closed_bit, .acq_rel);
             _ = self.open_count.fetchSub(1, .monotonic);
         }
-        if (slot.object == .server) slot.object.server.prepareClose();
+        return if (slot.object == .server) slot.object.server.prepareClose() else true;
     }
 
     /// The last pin of a closed slot has gone.
     fn finish(self: *Table, slot: *Slot) void {
+        self.lock.lock();
+        self.unsettled_count += 1;
+        self.lock.unlock();
         switch (slot.object) {
             .none => unreachable,
             .poller => |one| one.destroy(),
@@ -229,6 +246,7 @@ pub const Table = struct {
         }
         self.lock.lock();
         defer self.lock.unlock();
+        self.unsettled_count -= 1;
         std.debug.assert(slot.registrations.first == null);
         std.debug.assert(slot.waiting == 0);
         slot.object = .none;
@@ -241,11 +259,10 @@ pub const Table = struct {
 
     /// With the lock held: the threads that wait in poll_sockets.
     pub fn pollWaiters(self: *Table) *waiters.Waiters {
-        const process_id = sys.processId();
-        if (self.poll_waiters_process != process_id) {
+        if (!self.hasOwnPollWaiters()) {
             // Inherited by a child whose program did not call after_fork_in_child.
             self.poll_waiters = .{};
-            self.poll_waiters_process = process_id;
+            self.poll_waiters_process = .current();
         }
         return &self.poll_waiters;
     }
@@ -254,7 +271,12 @@ pub const Table = struct {
     pub fn notifyPollWaiters(self: *Table, slot: *const Slot) void {
         if (slot.waiting == 0) return;
         // In a child they are the parent's threads, and the waker is the parent's too.
-        if (self.poll_waiters_process == sys.processId()) self.poll_waiters.notifyAll(.again);
+        if (self.hasOwnPollWaiters()) self.poll_waiters.notifyAll(.again);
+    }
+
+    fn hasOwnPollWaiters(self: *const Table) bool {
+        const process = self.poll_waiters_process orelse return false;
+        return process.isCurrent();
     }
 
     /// Somebody pressed Ctrl-C: all waits end.
@@ -273,10 +295,21 @@ pub const Table = struct {
     pub fn beforeFork(self: *Table) void {
         const thread = sys.threadId();
         if (self.forking_thread.load(.monotonic) != thread) {
-            self.lock.lock();
+            self.lockSettled();
+            sys.lockAllocator();
             self.forking_thread.store(thread, .monotonic);
         }
         self.forking_depth += 1;
+    }
+
+    /// Takes the lock when no object is being made or unmade: none takes long, for none of these system calls blocks.
+    fn lockSettled(self: *Table) void {
+        while (true) {
+            self.lock.lock();
+            if (self.unsettled_count == 0) return;
+            self.lock.unlock();
+            sys.yield();
+        }
     }
 
     /// Whether this is the last handler of a fork. Without a first, there is nothing to do.
@@ -289,23 +322,28 @@ pub const Table = struct {
     }
 
     pub fn afterForkInParent(self: *Table) void {
-        if (self.forkEnds()) self.lock.unlock();
+        if (!self.forkEnds()) return;
+        sys.unlockAllocator();
+        self.lock.unlock();
     }
 
     pub fn afterForkInChild(self: *Table) void {
         // Without fork(), who calls this is no child, and the other threads are here.
         if (!sys.forks) return self.afterForkInParent();
         if (!self.forkEnds()) return;
+        sys.unlockAllocator();
+        sys.Process.afterFork();
         platform.poll.Sleeper.forget();
         self.poll_waiters = .{};
         self.lock.resetAfterFork();
         for (0..self.slots_count) |index| {
             const slot = self.slotAt(@intCast(index)).?;
             slot.waiting = 0;
-            const pins = slot.use.load(.monotonic) & Slot.pins_mask;
-            if (pins == 0) continue;
+            const use = slot.use.load(.monotonic);
             // Pinned by threads that are not here.
-            for (0..pins) |_| slot.unpin();
+            for (0..use & Slot.pins_mask) |_| slot.unpin();
+            // One of them has gone with the last pin of what is closed, and was about to finish it.
+            if (use == Slot.closed_bit and slot.object != .none) self.finish(slot);
         }
     }
 };

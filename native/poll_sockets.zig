@@ -5,6 +5,7 @@ const platform = @import("platform.zig");
 const events = @import("events.zig");
 const handles = @import("handles.zig");
 const poller = @import("poller.zig");
+const places = @import("places.zig");
 const status = @import("status.zig");
 const waiters = @import("waiters.zig");
 const deadlines = @import("deadline.zig");
@@ -13,6 +14,8 @@ pub const Request = struct {
     sockets: []const handles.Handle,
     asked: []const u32,
     happened: []u32,
+    /// Keeps the wait's place between its pieces: see `finishedCount`.
+    place: *u32,
 };
 
 /// So many sockets are waited for without allocating.
@@ -42,6 +45,15 @@ pub fn pollSockets(request: Request, deadline: deadlines.Deadline, failure: *sta
     return wait.run(deadline);
 }
 
+/// How many of the streams have finished writing: what a wait's place counts.
+pub fn finishedCount(slots: []const *handles.Slot) u64 {
+    var count: u64 = 0;
+    for (slots) |slot| {
+        if (slot.object == .stream and slot.object.stream.connection.known.load().finished) count += 1;
+    }
+    return count;
+}
+
 const Wait = struct {
     slots: []*handles.Slot,
     /// One for each slot, and one for the waker.
@@ -55,9 +67,6 @@ const Wait = struct {
     stuck: bool = false,
     /// Every socket was asked in this turn, whatever its plan.
     asked_all: bool = false,
-    /// How many of the streams had finished writing when the wait began.
-    finished_before: ?usize = null,
-
     fn run(self: *Wait, deadline: deadlines.Deadline) status.Error!usize {
         if (deadline != .now) platform.sys.prepareToWait();
         const lock = &handles.table.lock;
@@ -71,6 +80,7 @@ const Wait = struct {
                 lock.lock();
                 defer lock.unlock();
                 found = try self.prepare();
+                finished = finished or self.finishedMeanwhile();
                 if (found == 0 and deadline != .now and !finished) {
                     sleeper = try .take(self.failure);
                     waiter = .{ .waker = sleeper.?.waker };
@@ -97,14 +107,13 @@ const Wait = struct {
             }
             try self.checkOpen();
             if (reports) |_| {
-                found += self.collect();
-            } else |err| switch (err) {
-                // More entries than the limit of descriptors (RLIMIT_NOFILE): the same socket can be listed many times.
-                error.TooMany => self.stuck = true,
-                else => |other| if (found == 0) return other,
+                found += try self.collect();
+            } else |err| {
+                if (found == 0) return err;
             }
             if (found > 0) return found;
             if (interrupted) return error.Interrupted;
+            if (deadline == .now and !self.stuck) return 0;
             if (finished) return error.Woken;
             // What holds since then is looked for once more.
             finished = self.finishedMeanwhile();
@@ -112,48 +121,44 @@ const Wait = struct {
         }
     }
 
-    /// Whether a thread has called finish_writing. No event tells, but one that waits here for room waits in vain.
+    /// Whether a thread has called finish_writing since the wait's place was taken. No event tells, but one that waits here for
+    /// room waits in vain.
     fn finishedMeanwhile(self: *Wait) bool {
-        var count: usize = 0;
-        for (self.slots) |slot| {
-            if (slot.object == .stream and slot.object.stream.connection.known.load().finished) count += 1;
-        }
-        const before = self.finished_before orelse count;
-        self.finished_before = before;
-        return count > before;
+        const now = places.after(finishedCount(self.slots));
+        if (self.request.place.* == places.none) self.request.place.* = now;
+        return self.request.place.* != now;
     }
 
     /// Asks the sockets that the kernel would tell nothing new of, and makes the kernel's list of the others.
     fn prepare(self: *Wait) status.Error!usize {
         try self.checkOpen();
-        if (self.finished_before == null) _ = self.finishedMeanwhile();
         self.rechecks = self.stuck;
         var found: usize = 0;
         for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len]) |slot, asked, *happened, *entry| {
             var plan = poller.planOf(slot, asked);
             happened.* = 0;
-            if (plan == .standing or plan == .recheck or self.stuck) {
-                happened.* = poller.eventsOf(slot, null, asked);
+            if (plan.asks != .never or self.stuck) {
+                happened.* = try poller.eventsOf(slot, null, asked, self.failure);
                 found += @intFromBool(happened.* != 0);
                 // To ask it may have told that it holds no longer.
                 plan = poller.planOf(slot, asked);
             }
-            if (plan == .standing or plan == .recheck) self.rechecks = true;
-            const armed = plan == .armed and !self.stuck and happened.* == 0;
-            entry.* = platform.poll.entryOf(poller.watchedOf(slot), if (armed) plan.armed else null);
+            if (plan.asks != .never) self.rechecks = true;
+            const left_to_kernel = !self.stuck and happened.* == 0;
+            entry.* = platform.poll.entryOf(poller.watchedOf(slot), if (left_to_kernel) plan.watches else null);
         }
         self.asked_all = self.stuck;
         self.stuck = false;
         return found;
     }
 
-    fn collect(self: *Wait) usize {
+    fn collect(self: *Wait) status.Error!usize {
         var found: usize = 0;
         for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len]) |slot, asked, *happened, entry| {
             const conditions = platform.poll.conditionsOf(entry);
             if (conditions.isEmpty()) continue;
             const before = poller.planOf(slot, asked);
-            happened.* = poller.eventsOf(slot, conditions, asked);
+            happened.* = try poller.eventsOf(slot, conditions, asked, self.failure);
             found += @intFromBool(happened.* != 0);
             if (happened.* == 0 and std.meta.eql(before, poller.planOf(slot, asked))) self.stuck = true;
         }

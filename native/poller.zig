@@ -1,10 +1,9 @@
 //! What every poller does, whatever its selector: which sockets it has, which of them the selector watches, and what a
 //! wait returns.
 //!
-//! A monitored socket is a registration. At any time it is in one of four states, chosen by events.Plan: armed (the
-//! selector watches it), standing (an asked-for event holds and no selector would tell: looked at by every wait),
-//! recheck (looked at now and then), parked (nothing can happen). So the cost of a wait follows what it reports, and a
-//! connection that is dead and of no interest costs nothing.
+//! A monitored socket is a registration. events.Plan says whether the selector watches it, and how often the socket itself is
+//! asked: by every wait, because an event holds that no selector would tell of; now and then; or never. So the cost of a
+//! wait follows what it reports, and a connection that is dead and of no interest costs nothing.
 //!
 //! All functions but `wait` and `destroy` are called with the library's lock held.
 
@@ -15,24 +14,28 @@ const handles = @import("handles.zig");
 const status = @import("status.zig");
 const waiters = @import("waiters.zig");
 const deadlines = @import("deadline.zig");
+const places = @import("places.zig");
 const unfilled = @import("unfilled.zig");
 const sys = platform.sys;
 
-const State = enum { standing, armed, recheck, parked };
+/// How many of the sockets that are asked now and then are asked by a wait before it sleeps, and whenever it has slept. The next
+/// looks ask the others.
+const looks_before_sleep_max = 4;
+const looks_after_sleep_max = 256;
 
 /// One socket in one poller.
 const Registration = struct {
     poller: *Poller,
     socket: *handles.Slot,
     asked: u32,
-    state: State = .parked,
-    /// What the selector watches for, while armed.
-    interest: events.Interest = .{},
+    asks: events.Plan.Asks = .never,
+    /// What the selector watches for; null if it doesn't. Less than the plan where the selector could not.
+    watches: ?events.Interest = null,
     key: platform.Selector.Key,
     /// Where it was reported last. Of a wait that is over, only the address is left.
     reported_in: ?*const Poller.Results = null,
     reported_at: usize = 0,
-    /// In the poller's list of its state.
+    /// In the poller's list of those that are asked as often.
     in_poller: std.DoublyLinkedList.Node = .{},
     /// In the socket's list.
     in_socket: std.DoublyLinkedList.Node = .{},
@@ -99,12 +102,17 @@ pub fn watchedOf(socket: *handles.Slot) sys.Descriptor {
 
 /// The socket's events that hold, by what a selector reported (null: ask the socket itself). A connection whose outcome
 /// becomes known by that is told to every poller that has it.
-pub fn eventsOf(socket: *handles.Slot, conditions: ?events.Conditions, asked: u32) u32 {
+pub fn eventsOf(
+    socket: *handles.Slot,
+    conditions: ?events.Conditions,
+    asked: u32,
+    failure: *status.Failure,
+) status.Error!u32 {
     switch (socket.object) {
-        .server => |*server| return if (conditions) |given| server.eventsOf(given, asked) else server.probe(asked),
+        .server => |*server| return if (conditions) |given| server.eventsOf(given, asked) else server.probe(asked, failure),
         .stream => |*stream| {
             const before = stream.connection.known.load();
-            const result = if (conditions) |given| stream.eventsOf(given, asked) else stream.probe(asked);
+            const result = if (conditions) |given| stream.eventsOf(given, asked) else try stream.probe(asked, failure);
             if (!before.determined and stream.connection.known.load().determined) becameKnown(socket);
             return result;
         },
@@ -128,20 +136,23 @@ pub fn becameKnown(socket: *handles.Slot) void {
 pub fn socketCloses(socket: *handles.Slot) void {
     while (socket.registrations.first) |node| {
         const registration: *Registration = .fromSocket(node);
-        registration.poller.notify(.end);
+        registration.poller.closings_count += 1;
+        registration.poller.notify(.again);
         registration.poller.remove(registration);
     }
 }
 
 pub const Poller = struct {
     handle: handles.Handle = 0,
-    process_id: i32,
+    process: sys.Process,
     backend: platform.Backend,
     selector: platform.Selector,
     waker: sys.Waker,
     waiters: waiters.Waiters = .{},
-    lists: std.EnumArray(State, std.DoublyLinkedList) = .initFill(.{}),
+    lists: std.EnumArray(events.Plan.Asks, std.DoublyLinkedList) = .initFill(.{}),
     count: u64 = 0,
+    /// How many of its sockets have been closed: each ends the waits that are under way, also between two pieces of one.
+    closings_count: u64 = 0,
     /// Who comes first in the next wait: what stands, or what the selector reports. In turns, so that neither keeps the
     /// other out when a wait has not room for both.
     standing_first: bool = true,
@@ -155,7 +166,7 @@ pub const Poller = struct {
         const waker: sys.Waker = try .open(failure);
         errdefer waker.close();
         poller.* = .{
-            .process_id = sys.processId(),
+            .process = .current(),
             .backend = backend,
             .selector = try .open(backend, waker, failure),
             .waker = waker,
@@ -177,7 +188,7 @@ pub const Poller = struct {
         while (lists.next()) |entry| {
             while (entry.value.first) |node| poller.remove(.fromPoller(node));
         }
-        poller.notify(.end);
+        poller.notify(.again);
     }
 
     pub fn interrupt(poller: *Poller) void {
@@ -190,7 +201,7 @@ pub const Poller = struct {
     }
 
     fn isForeign(poller: *const Poller) bool {
-        return poller.process_id != sys.processId();
+        return !poller.process.isCurrent();
     }
 
     fn check(poller: *const Poller) status.Error!void {
@@ -221,7 +232,7 @@ pub const Poller = struct {
                 .descriptor = watchedOf(socket),
             },
         };
-        poller.lists.getPtr(.parked).append(&registration.in_poller);
+        poller.lists.getPtr(.never).append(&registration.in_poller);
         socket.registrations.append(&registration.in_socket);
         poller.count += 1;
         errdefer poller.remove(registration);
@@ -279,74 +290,66 @@ pub const Poller = struct {
     }
 
     fn remove(poller: *Poller, registration: *Registration) void {
-        if (registration.state == .armed) poller.disarm(registration);
-        poller.lists.getPtr(registration.state).remove(&registration.in_poller);
+        poller.disarm(registration);
+        poller.lists.getPtr(registration.asks).remove(&registration.in_poller);
         registration.socket.registrations.remove(&registration.in_socket);
         poller.count -= 1;
         freeRegistration(registration);
     }
 
     fn disarm(poller: *Poller, registration: *Registration) void {
+        if (registration.watches == null) return;
+        registration.watches = null;
         // In a child the selector is the parent's own: to touch it would take the parent's sockets out.
         if (!poller.isForeign()) poller.selector.disarm(&registration.key);
     }
 
     /// Threads that wait already learn of a registration that has come or changed.
     fn changed(poller: *Poller, registration: *Registration) void {
-        switch (registration.state) {
-            .armed => if (poller.selector.changesNeedNotice()) poller.waiters.notifyAll(.again),
-            .standing, .recheck => poller.waiters.notifyAll(.again),
-            .parked => {},
-        }
+        const selector_tells = registration.watches == null or !poller.selector.changesNeedNotice();
+        if (registration.asks != .never or !selector_tells) poller.waiters.notifyAll(.again);
     }
 
-    /// Brings the registration into the state that the plan asks for. On an error it is where it was.
+    /// Does what the plan asks for. On an error the registration is as it was.
     fn apply(
         poller: *Poller,
         registration: *Registration,
         plan: events.Plan,
         failure: *status.Failure,
     ) status.Error!void {
-        const before = registration.state;
-        switch (plan) {
-            .armed => |interest| {
-                if (before != .armed) {
-                    try poller.selector.arm(&registration.key, interest, failure);
-                } else if (registration.interest != interest and !poller.selector.rearm(&registration.key, interest)) {
-                    // Somebody closed the descriptor behind our back. What it is now is nothing to watch.
-                    poller.disarm(registration);
-                    return poller.move(registration, .recheck);
-                }
-                registration.interest = interest;
-            },
-            .standing, .recheck, .parked => if (before == .armed) poller.disarm(registration),
-        }
-        poller.move(registration, switch (plan) {
-            .armed => .armed,
-            .standing => .standing,
-            .recheck => .recheck,
-            .parked => .parked,
-        });
+        if (plan.watches) |interest| {
+            if (registration.watches == null) {
+                try poller.selector.arm(&registration.key, interest, failure);
+            } else if (registration.watches != interest and !poller.selector.rearm(&registration.key, interest)) {
+                // Somebody closed the descriptor behind our back. What it is now is nothing to watch.
+                poller.disarm(registration);
+                return poller.ask(registration, .now_and_then);
+            }
+            registration.watches = interest;
+        } else poller.disarm(registration);
+        poller.ask(registration, plan.asks);
     }
 
-    fn move(poller: *Poller, registration: *Registration, state: State) void {
-        if (registration.state == state) return;
-        poller.lists.getPtr(registration.state).remove(&registration.in_poller);
-        registration.state = state;
-        poller.lists.getPtr(state).append(&registration.in_poller);
+    fn ask(poller: *Poller, registration: *Registration, asks: events.Plan.Asks) void {
+        if (registration.asks == asks) return;
+        poller.lists.getPtr(registration.asks).remove(&registration.in_poller);
+        registration.asks = asks;
+        const list = poller.lists.getPtr(asks);
+        // Not all of these are asked by each wait: the newest first.
+        if (asks == .now_and_then) list.prepend(&registration.in_poller) else list.append(&registration.in_poller);
     }
 
     /// Plans anew after something became known, and tells the threads that sleep by the old plan: what this one has heard may
     /// be all that they would have. False if that changed nothing.
     fn settle(poller: *Poller, registration: *Registration) bool {
-        const state = registration.state;
-        const interest = registration.interest;
+        const asks = registration.asks;
+        const watches = registration.watches;
         var failure: status.Failure = .{};
         poller.apply(registration, registration.plan(), &failure) catch {
             // The system has no memory to watch it (ENOMEM, ENOSPC): look at it now and then instead.
-            poller.move(registration, .recheck);
+            poller.ask(registration, .now_and_then);
         };
-        if (registration.state == state and registration.interest == interest) return false;
+        if (registration.asks == asks and std.meta.eql(registration.watches, watches)) return false;
         poller.changed(registration);
         return true;
     }
@@ -388,14 +391,15 @@ pub const Poller = struct {
     };
 
     /// Called without the lock, on a pinned poller. Each turn of the loop looks once at what stands and once at what the
-    /// selector reports, and blocks only when nothing stands.
+    /// selector reports, and blocks only when nothing stands. `place` keeps a wait's place between its pieces: 0 before the first.
     pub fn wait(
         poller: *Poller,
         results: *Results,
         timeout_ns: i64,
+        place: *u32,
         failure: *status.Failure,
     ) status.Error!void {
-        return unfilled.with(platform.Selector.Snapshot, waitWith, .{ poller, results, timeout_ns, failure });
+        return unfilled.with(platform.Selector.Snapshot, waitWith, .{ poller, results, timeout_ns, place, failure });
     }
 
     fn waitWith(
@@ -403,6 +407,7 @@ pub const Poller = struct {
         poller: *Poller,
         results: *Results,
         timeout_ns: i64,
+        place: *u32,
         failure: *status.Failure,
     ) status.Error!void {
         std.debug.assert(results.capacity > 0);
@@ -424,6 +429,7 @@ pub const Poller = struct {
             var woken = false;
             var blocks = false;
             var rechecks = false;
+            var asked: status.Error!void = {};
             results.earlier_count = results.count;
             {
                 lock.lock();
@@ -433,11 +439,12 @@ pub const Poller = struct {
                     standing_first = poller.standing_first;
                     poller.standing_first = !poller.standing_first;
                 }
-                if (standing_first.?) poller.collectStanding(results, first_turn);
-                woken = poller.takeWake();
-                rechecks = poller.lists.get(.recheck).first != null;
-                const stands = !standing_first.? and (rechecks or poller.lists.get(.standing).first != null);
+                if (standing_first.?) asked = poller.collectStanding(results, first_turn, failure);
+                woken = poller.takeWake() or poller.hasClosed(place);
+                rechecks = poller.lists.get(.now_and_then).first != null;
+                const stands = !standing_first.? and (rechecks or poller.lists.get(.always).first != null);
                 blocks = !woken and !stands and results.count == 0;
+                if (asked) |_| {} else |err| if (results.count == 0) return err;
                 try poller.selector.snapshot(shot);
                 if (blocks) poller.waiters.add(&waiter);
             }
@@ -453,18 +460,19 @@ pub const Poller = struct {
             defer lock.unlock();
             defer poller.endTurn(shot);
             const notice = if (blocks) poller.waiters.remove(&waiter) else .none;
-            if (notice == .end) woken = true;
             took_signal = notice == .none and shot.signalsTaken() > 0;
             if (poller.closing) return error.InvalidHandle;
+            if (poller.hasClosed(place)) woken = true;
             if (waited) |_| poller.collect(shot, results) else |err| {
                 if (results.count == 0) return if (woken) error.Woken else err;
             }
-            if (!standing_first.?) poller.collectStanding(results, first_turn);
+            if (!standing_first.?) asked = poller.collectStanding(results, first_turn, failure);
             first_turn = false;
             if (poller.takeWake()) woken = true;
             if (results.count == 0) {
                 if (woken) return error.Woken;
                 if (notice == .interrupt) return error.Interrupted;
+                try asked;
             }
             if (results.count > 0 or (blocks and deadline.remainingNs() == 0 and !shot.outdated())) {
                 // Had it slept and found something, more would only be more: the next wait's.
@@ -475,6 +483,13 @@ pub const Poller = struct {
             }
             standing_first = true;
         }
+    }
+
+    /// Whether one of the sockets was closed since the wait's place was taken. It is taken now if it was not before.
+    fn hasClosed(poller: *const Poller, place: *u32) bool {
+        const now = places.after(poller.closings_count);
+        if (place.* == places.none) place.* = now;
+        return place.* != now;
     }
 
     /// For the sake of other threads that wait: what this one has taken of the selector's reports and of the waker's
@@ -492,34 +507,58 @@ pub const Poller = struct {
         return true;
     }
 
-    /// Asks the sockets themselves that no selector would tell of.
-    fn collectStanding(poller: *Poller, results: *Results, revive: bool) void {
-        poller.collectList(.recheck, results, revive);
-        poller.collectList(.standing, results, false);
+    /// Asks the sockets themselves that no selector would tell of. When one can't be asked, the others are; then that is the
+    /// failure.
+    fn collectStanding(poller: *Poller, results: *Results, first_turn: bool, failure: *status.Failure) status.Error!void {
+        const looks_max: usize = if (first_turn) looks_before_sleep_max else looks_after_sleep_max;
+        const now_and_then = poller.collectList(.now_and_then, results, .{ .looks_max = looks_max, .revives = first_turn }, failure);
+        const always = poller.collectList(.always, results, .{ .looks_max = poller.count, .revives = false }, failure);
+        try now_and_then;
+        try always;
     }
 
-    /// Those that are reported go to the end, for the others' sake. With `revive`, those whose reports came to nothing are the
-    /// selector's again: once in each wait, so that they can't spin the processor.
-    fn collectList(poller: *Poller, state: State, results: *Results, revive: bool) void {
-        const list = poller.lists.getPtr(state);
+    const Looks = struct {
+        looks_max: u64,
+        /// Whether those whose reports came to nothing are the selector's again: once in each wait, so that they can't spin the
+        /// processor.
+        revives: bool,
+    };
+
+    /// Those that were asked go to the end, for the others' sake.
+    fn collectList(
+        poller: *Poller,
+        comptime asks: events.Plan.Asks,
+        results: *Results,
+        looks: Looks,
+        failure: *status.Failure,
+    ) status.Error!void {
+        const list = poller.lists.getPtr(asks);
         const last = list.last;
         var next = list.first;
+        var looks_count: u64 = 0;
+        var asked: status.Error!void = {};
         while (next) |node| {
-            if (results.room() == 0) return;
+            if (results.room() == 0 or looks_count == looks.looks_max) break;
             next = if (node == last) null else node.next;
             const registration: *Registration = .fromPoller(node);
             if (results.find(registration) != null) continue;
-            const happened = eventsOf(registration.socket, null, registration.asked);
-            if (happened == 0) {
-                if (state == .standing or (revive and registration.plan() == .armed)) _ = poller.settle(registration);
-                continue;
-            }
-            results.add(registration, happened);
-            if (registration.state == state) {
-                list.remove(node);
-                list.append(node);
-            }
+            looks_count += 1;
+            const happened = eventsOf(registration.socket, null, registration.asked, failure) catch |err| failed: {
+                asked = err;
+                break :failed 0;
+            };
+            if (happened != 0) results.add(registration, happened);
+            const plan = registration.plan();
+            const holds_now = asks == .now_and_then and plan.asks == .always;
+            const to_settle = if (happened == 0) asks == .always or looks.revives else false;
+            if (holds_now or to_settle) _ = poller.settle(registration);
+            // A question that fails is no reason to keep the others waiting.
+            const goes_to_end = asks == .now_and_then or happened != 0;
+            if (registration.asks != asks or !goes_to_end) continue;
+            list.remove(node);
+            list.append(node);
         }
+        return asked;
     }
 
     fn collect(poller: *Poller, shot: *platform.Selector.Snapshot, results: *Results) void {
@@ -529,9 +568,10 @@ pub const Poller = struct {
             const socket = handles.table.find(report.handle) orelse continue;
             const registration = poller.find(socket) orelse continue;
             // It may have moved since the selector was asked.
-            if (registration.state != .armed) continue;
-            const interest = registration.interest;
-            const happened = eventsOf(socket, report.conditions, registration.asked);
+            const interest = registration.watches orelse continue;
+            var failure: status.Failure = .{};
+            // One that can't be asked comes to nothing.
+            const happened = eventsOf(socket, report.conditions, registration.asked, &failure) catch 0;
             if (happened != 0) {
                 // Some selectors tell of each condition by itself.
                 if (results.find(registration)) |index| {
@@ -546,9 +586,9 @@ pub const Poller = struct {
             // The selector would report it for ever. Something that makes it of no more interest is known now; if not,
             // it is a state of the system that nobody foresaw, and must not spin the processor.
             if (poller.settle(registration) or !report.repeats) continue;
-            if (registration.state != .armed or registration.interest != interest) continue;
+            if (!std.meta.eql(registration.watches, @as(?events.Interest, interest))) continue;
             poller.disarm(registration);
-            poller.move(registration, .recheck);
+            poller.ask(registration, .now_and_then);
             poller.changed(registration);
         }
     }

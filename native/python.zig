@@ -2,7 +2,7 @@
 //!
 //! The library is linked with no Python. The package hands it the addresses of the functions of `Api`, the same from 3.9 on,
 //! with and without a GIL; so one library serves every version, at the cost of a C extension. They are CPython's stable ABI,
-//! but for `_PyBytes_Resize` (and the two of buffers before 3.11), which have never changed either. Objects are never looked
+//! but for `_PyBytes_Resize` (and those of buffers before 3.11), which have never changed either. Objects are never looked
 //! into: their layout is the version's own business.
 //!
 //! Each built-in function has a reference: the Python function that does the same by ctypes. Arguments of the usual types are
@@ -17,6 +17,7 @@ const std = @import("std");
 const c_api = @import("c_api.zig");
 const deadlines = @import("deadline.zig");
 const events = @import("events.zig");
+const places = @import("places.zig");
 const status = @import("status.zig");
 const unfilled = @import("unfilled.zig");
 
@@ -52,6 +53,23 @@ const Buffer = extern struct {
 
     const simple = 0;
     const writable = 1;
+
+    /// A memoryview of the same memory, which its user must release before this buffer is. Null with an exception set.
+    fn view(buffer: *const Buffer) ?*Object {
+        return api.PyMemoryView_FromBuffer(&.{
+            .memory = buffer.memory,
+            .owner = null,
+            .size = buffer.size,
+            .item_size = 1,
+            .is_read_only = 1,
+            .dimensions = 1,
+            .format = @constCast("B"),
+            .shape = null,
+            .strides = null,
+            .suboffsets = null,
+            .internal = null,
+        });
+    }
 
     fn release(buffer: *Buffer) void {
         api.PyBuffer_Release(buffer);
@@ -118,6 +136,7 @@ const Api = struct {
     PyLong_Type: *Object,
     PyMem_Free: *const fn (?*anyopaque) callconv(.c) void,
     PyMem_Malloc: *const fn (usize) callconv(.c) ?*anyopaque,
+    PyMemoryView_FromBuffer: *const fn (*const Buffer) callconv(.c) ?*Object,
     PyObject_Call: *const fn (*Object, *Object, ?*Object) callconv(.c) ?*Object,
     PyObject_CallObject: *const fn (*Object, *Object) callconv(.c) ?*Object,
     PyObject_GC_Track: *const fn (*Object) callconv(.c) void,
@@ -304,6 +323,13 @@ fn numbered(result: i64, code: i32) ?*Object {
 
 fn failureOf(result: i64, code: i32) i64 {
     return -((@as(i64, code) << 8) | -result);
+}
+
+/// The same for a piece of a wait. Where the wait goes on, after a signal or because the time of this piece is up, it carries the
+/// wait's place.
+fn placed(result: i64, timeout_ns: i64, place: u32, code: i32) ?*Object {
+    const goes_on = if (result == 0) timeout_ns != 0 else result == status.fromError(error.Interrupted);
+    return if (goes_on) api.PyLong_FromLongLong(failureOf(result, @intCast(place))) else numbered(result, code);
 }
 
 /// `call` of these arguments, with the GIL released.
@@ -534,14 +560,16 @@ const Room = struct {
 
 // ---- Waiting ----
 
-/// poll_socket(handle, events, timeout_ns)
+/// poll_socket(handle, events, timeout_ns, place)
 fn pollSocket(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
-    if (count != 3) return refer(reference, arguments, count);
+    if (count != 4) return refer(reference, arguments, count);
     const handle = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
     const asked = numberOf(u32, arguments[1]) orelse return refer(reference, arguments, count);
     const timeout_ns = numberOf(i64, arguments[2]) orelse return refer(reference, arguments, count);
+    var place = numberOf(u32, arguments[3]) orelse return refer(reference, arguments, count);
     var code: i32 = 0;
-    return numbered(releasedIf(timeout_ns != 0, c_api.bbipc_poll_socket, .{ handle, asked, timeout_ns, &code }), code);
+    const result = releasedIf(timeout_ns != 0, c_api.bbipc_poll_socket, .{ handle, asked, timeout_ns, &place, &code });
+    return placed(result, timeout_ns, place, code);
 }
 
 /// What one wait of a poller reports.
@@ -549,9 +577,9 @@ const Reports = struct {
     sockets: [reports_max]Handle,
     happened: [reports_max]u32,
 
-    fn wait(reports: *Reports, poller: Handle, timeout_ns: i64, code: *i32) i64 {
+    fn wait(reports: *Reports, poller: Handle, timeout_ns: i64, place: *u32, code: *i32) i64 {
         return releasedIf(timeout_ns != 0, c_api.bbipc_wait_for_events, .{
-            poller, &reports.sockets, &reports.happened, reports_max, timeout_ns, code,
+            poller, &reports.sockets, &reports.happened, reports_max, timeout_ns, place, code,
         });
     }
 
@@ -725,7 +753,7 @@ const Filling = struct {
     }
 };
 
-/// wait_for_events(poller, sockets, sets, timeout_ns) -> a list of the sockets with their events, or a failure
+/// wait_for_events(poller, sockets, sets, timeout_ns, place) -> a list of the sockets with their events, or a failure
 ///
 /// sockets and sets: see Reporter.
 fn waitForEvents(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
@@ -733,12 +761,13 @@ fn waitForEvents(reference: *Object, arguments: [*]const *Object, count: isize) 
 }
 
 fn waitForEventsWith(reports: *Reports, reference: *Object, arguments: [*]const *Object, count: isize) ?*Object {
-    if (count != 4) return refer(reference, arguments, count);
+    if (count != 5) return refer(reference, arguments, count);
     const poller = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
     const timeout_ns = numberOf(i64, arguments[3]) orelse return refer(reference, arguments, count);
+    var place = numberOf(u32, arguments[4]) orelse return refer(reference, arguments, count);
     var code: i32 = 0;
-    const found = reports.wait(poller, timeout_ns, &code);
-    if (found < 0) return numbered(found, code);
+    const found = reports.wait(poller, timeout_ns, &place, &code);
+    if (found < 0 or (found == 0 and timeout_ns != 0)) return placed(found, timeout_ns, place, code);
     return reports.list(found, arguments[1], arguments[2]);
 }
 
@@ -760,21 +789,22 @@ const Turns = struct {
     }
 };
 
-/// receive(poller, sockets, sets, max_bytes, timeout_ns) -> a list of the sockets with their events and what was read, or a
+/// receive(poller, sockets, sets, max_bytes, timeout_ns, place) -> a list of the sockets with their events and what was read, or a
 /// failure
 fn receive(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
     return unfilled.with(Reports, receiveWith, .{ reference, arguments, count });
 }
 
 fn receiveWith(reports: *Reports, reference: *Object, arguments: [*]const *Object, count: isize) ?*Object {
-    if (count != 5) return refer(reference, arguments, count);
+    if (count != 6) return refer(reference, arguments, count);
     const poller = numberOf(Handle, arguments[0]) orelse return refer(reference, arguments, count);
     const max_bytes = sizeOf(arguments[3]) orelse return refer(reference, arguments, count);
     const timeout_ns = numberOf(i64, arguments[4]) orelse return refer(reference, arguments, count);
+    var place = numberOf(u32, arguments[5]) orelse return refer(reference, arguments, count);
     if (max_bytes == 0 or max_bytes > read_max) return refer(reference, arguments, count);
     var code: i32 = 0;
-    const found = reports.wait(poller, timeout_ns, &code);
-    if (found < 0) return numbered(found, code);
+    const found = reports.wait(poller, timeout_ns, &place, &code);
+    if (found < 0 or (found == 0 and timeout_ns != 0)) return placed(found, timeout_ns, place, code);
     return reports.received(found, arguments[1], arguments[2], max_bytes);
 }
 
@@ -1172,7 +1202,10 @@ fn writeAllMethod(stream: *Object, given: anytype) Returned {
     var code: i32 = 0;
     const result = writeInTime(piece.handle, data, firstSliceNs(timeout_ns), &code);
     if (result == data.len) return none();
-    return goOn(stream, "_write_on", data_object, numbered(if (goesOn(result)) 0 else result, code), timeout, deadline);
+    // Not the object itself: asked for its bytes again, it may have others.
+    const view = piece.buffer.view() orelse return null;
+    defer api.Py_DecRef(view);
+    return goOn(stream, "_write_on", view, numbered(if (goesOn(result)) 0 else result, code), timeout, deadline);
 }
 
 // ---- Methods of pollers ----
@@ -1190,19 +1223,25 @@ fn receiveMethod(poller: *Object, given: anytype) Returned {
     return waited("receive", poller, given.get(.timeout), size, max_bytes);
 }
 
-/// A poller's wait, up to where the package would look for signals; then the package goes on. With a size, it also reads, and
-/// `max_bytes` is that as it was given.
+/// A poller's wait, up to where the package would look for signals; then the package goes on, by the method of that name with
+/// "_" in front and "_on" behind. With a size, it also reads, and `max_bytes` is that as it was given.
 fn waited(comptime name: [:0]const u8, poller: *Object, timeout: ?*Object, size: ?usize, max_bytes: ?*Object) Returned {
     const given = timeout orelse api._Py_NoneStruct;
     // A function of its own: the room for reports has gone from the stack, which may be small, when Python is called.
     switch (@call(.never_inline, unfilledWait, .{ poller, given, size })) {
         .done => |result| return result,
         .unusual => return error.Unusual,
-        .goes_on => |left_ns| {
-            const left = secondsOf(given, left_ns) orelse return null;
+        .goes_on => |rest| {
+            const left = secondsOf(given, rest.left_ns) orelse return null;
             defer api.Py_DecRef(left);
-            const all = [_]*Object{ left, max_bytes orelse left };
-            return referMethod("_python_" ++ name, poller, &all, if (max_bytes != null) 2 else 1, null);
+            const place = api.PyLong_FromLongLong(rest.place) orelse return null;
+            defer api.Py_DecRef(place);
+            const all = [_]*Object{ place, left, max_bytes orelse left };
+            const method_of_rest = api.PyObject_GetAttrString(poller, "_" ++ name ++ "_on") orelse return null;
+            defer api.Py_DecRef(method_of_rest);
+            const arguments = tupleOf(&all, if (max_bytes != null) 3 else 2) orelse return null;
+            defer api.Py_DecRef(arguments);
+            return api.PyObject_CallObject(method_of_rest, arguments);
         },
     }
 }
@@ -1216,8 +1255,8 @@ const Wait = union(enum) {
     done: ?*Object,
     /// Unusual arguments; or a failure, which the package finds again when it waits itself.
     unusual,
-    /// For the package, with what is left of the time, below zero for ever.
-    goes_on: i64,
+    /// For the package, with what is left of the time, below zero for ever, and the wait's place.
+    goes_on: struct { left_ns: i64, place: u32 },
 
     fn run(reports: *Reports, poller: *Object, timeout: *Object, size: ?usize) Wait {
         const timeout_ns = timeoutNsOf(timeout) catch return .unusual;
@@ -1225,7 +1264,8 @@ const Wait = union(enum) {
         const slice_ns = firstSliceNs(timeout_ns);
         const deadline: deadlines.Deadline = .after(timeout_ns);
         var code: i32 = 0;
-        const result = reports.wait(handle, slice_ns, &code);
+        var place: u32 = places.none;
+        const result = reports.wait(handle, slice_ns, &place, &code);
         if (result > 0) {
             const sockets = api.PyObject_GetAttr(poller, interned.get(._sockets)) orelse return .{ .done = null };
             defer api.Py_DecRef(sockets);
@@ -1237,7 +1277,10 @@ const Wait = union(enum) {
                 reports.list(result, sockets, sets) };
         }
         if (result == status.fromError(error.Interrupted) or (result == 0 and slice_ns != timeout_ns)) {
-            return .{ .goes_on = if (deadline.remainingNs()) |ns| @intCast(ns) else -1 };
+            return .{ .goes_on = .{
+                .left_ns = if (deadline.remainingNs()) |ns| @intCast(ns) else -1,
+                .place = place,
+            } };
         }
         if (result == 0 or result == status.fromError(error.Woken)) return .{ .done = api.PyList_New(0) };
         return .unusual;

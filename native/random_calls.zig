@@ -521,7 +521,7 @@ const Caller = struct {
             },
             .poll_socket => {
                 const asked = self.events();
-                const result = c.bbipc_poll_socket(self.socket(), asked, self.timeoutNs(), code);
+                const result = c.bbipc_poll_socket(self.socket(), asked, self.timeoutNs(), null, code);
                 if (result >= 0) self.expectEvents(asked, @intCast(result));
                 return result;
             },
@@ -613,6 +613,7 @@ const Caller = struct {
             if (self.oneIn(64)) null else &happened,
             count,
             self.timeoutNs(),
+            null,
             if (self.oneIn(4)) null else &index,
             code,
         );
@@ -637,6 +638,7 @@ const Caller = struct {
             if (self.oneIn(64)) null else &happened,
             capacity,
             self.timeoutNs(),
+            null,
             code,
         );
         if (result < 0) return result;

@@ -27,7 +27,9 @@ test {
     _ = @import("status.zig");
     _ = @import("events.zig");
     _ = @import("deadline.zig");
+    _ = @import("places.zig");
     _ = platform.sys;
+    _ = platform.sys.allocator;
     _ = @import("handles.zig");
     _ = @import("poller.zig");
     _ = @import("c_api_test.zig");

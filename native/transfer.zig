@@ -4,10 +4,33 @@
 const deadlines = @import("deadline.zig");
 const events = @import("events.zig");
 const handles = @import("handles.zig");
+const places = @import("places.zig");
+const pollers = @import("poller.zig");
 const polling = @import("poll_sockets.zig");
 const status = @import("status.zig");
 
 const Deadline = deadlines.Deadline;
+
+/// How much was read now, at least a byte unless nothing is there. No kernel tells who waits for the end that the last unread byte
+/// of a remote end that has gone has been read: this does.
+pub fn read(slot: *handles.Slot, buffer: []u8, peek: bool, failure: *status.Failure) status.Error!usize {
+    const known = &slot.object.stream.connection.known;
+    const before = known.load();
+    const outcome = slot.object.stream.read(buffer, peek, failure);
+    const now = known.load();
+    if (now != before or (now.ended and !now.drained and !peek)) tellEnd(slot);
+    return outcome;
+}
+
+fn tellEnd(slot: *handles.Slot) void {
+    const lock = &handles.table.lock;
+    lock.lock();
+    defer lock.unlock();
+    if (slot.waiting == 0 and slot.registrations.first == null) return;
+    const known = slot.object.stream.connection.known.load();
+    if (known.ended and !known.drained and slot.object.stream.hasUnread()) return;
+    pollers.becameKnown(slot);
+}
 
 /// How much was read when the buffer was full, or nothing more came in time. What fails after the first byte is left for the
 /// next call, so that no byte is lost.
@@ -24,7 +47,7 @@ pub fn readExactly(
     var reads = begins == .by_reading;
     while (true) {
         if (reads) {
-            const taken = stream.read(buffer[count..], false, failure) catch |err| return if (count > 0) count else err;
+            const taken = read(slot, buffer[count..], false, failure) catch |err| return if (count > 0) count else err;
             count += taken;
             if (count == buffer.len) return count;
             if (taken == 0) ended = ended or stream.connection.known.load().drained;
@@ -32,7 +55,8 @@ pub fn readExactly(
         }
         // After less than it asked for, to read again would only tell that nothing is there. The wait does.
         if (deadline == .now) return count;
-        const happened = waitFor(slot, events.data_available | events.end_of_data, deadline, failure) catch |err|
+        var place = places.none;
+        const happened = waitFor(slot, events.data_available | events.end_of_data, deadline, &place, failure) catch |err|
             return if (count > 0) count else err;
         if (happened == 0) return count;
         ended = happened & events.data_available == 0;
@@ -45,9 +69,11 @@ pub fn writeAll(slot: *handles.Slot, data: []const u8, deadline: Deadline, failu
     const stream = &slot.object.stream;
     var count: usize = 0;
     while (true) {
+        // Before the write: after a finish_writing in between, no room would be waited for in vain.
+        var place = places.after(polling.finishedCount(&.{slot}));
         count += stream.write(data[count..], failure) catch |err| return if (count > 0) count else err;
         if (count == data.len or deadline == .now) return count;
-        const happened = waitFor(slot, events.write_space | events.connection_severed, deadline, failure) catch |err|
+        const happened = waitFor(slot, events.write_space | events.connection_severed, deadline, &place, failure) catch |err|
             return if (count > 0) count else err;
         if (happened & events.write_space != 0) continue;
         if (happened == 0 or count > 0) return count;
@@ -55,12 +81,19 @@ pub fn writeAll(slot: *handles.Slot, data: []const u8, deadline: Deadline, failu
     }
 }
 
-fn waitFor(slot: *handles.Slot, asked: u32, deadline: Deadline, failure: *status.Failure) status.Error!u32 {
+fn waitFor(
+    slot: *handles.Slot,
+    asked: u32,
+    deadline: Deadline,
+    place: *u32,
+    failure: *status.Failure,
+) status.Error!u32 {
     var happened: u32 = 0;
     _ = try polling.pollSockets(.{
         .sockets = &.{slot.handle()},
         .asked = &.{asked},
         .happened = (&happened)[0..1],
+        .place = place,
     }, deadline, failure);
     return happened;
 }

@@ -10,8 +10,6 @@ pub const Notice = enum {
     again,
     /// Somebody pressed Ctrl-C: return, so that the caller can act on it.
     interrupt,
-    /// Return to the caller.
-    end,
 };
 
 /// One thread's wait. Lives on that thread's stack.

@@ -167,17 +167,17 @@ class Scene:
             while _ctypes_calls.read_into(one._handle, self._space, 0, None, False) > 0:
                 pass
         assert _ctypes_calls.write(self.remote._handle, unread, 0, None) == len(unread)
-        assert _ctypes_calls.poll_socket(self.stream._handle, int(DATA), 20_000_000_000) > 0
+        assert _ctypes_calls.poll_socket(self.stream._handle, int(DATA), 20_000_000_000, 0) > 0
         poller, handle = self.poller._handle, self.stream._handle
         _ctypes_calls.unmonitor_socket(poller, self.other._handle)
         _ctypes_calls.monitor_socket(poller, handle, int(DATA | ROOM))
         _ctypes_calls.set_monitored_events(poller, handle, int(DATA | ROOM))
         # Takes a wake that nobody waited for.
-        _ctypes_calls.wait_for_events(poller, {}, SETS, 0)
+        _ctypes_calls.wait_for_events(poller, {}, SETS, 0, 0)
         if woken:
             _ctypes_calls.wake(self.idle_poller._handle)
         else:
-            _ctypes_calls.wait_for_events(self.idle_poller._handle, {}, SETS, 0)
+            _ctypes_calls.wait_for_events(self.idle_poller._handle, {}, SETS, 0, 0)
 
     def unread(self) -> bytes:
         """What the calls have left to be read. As `begin`."""
@@ -195,7 +195,7 @@ class Scene:
                 assert isinstance(piece, bytes)
                 data += piece
                 # Much comes in several pieces over TCP.
-                if len(piece) < 4096 or _ctypes_calls.poll_socket(one._handle, int(DATA), 50_000_000) <= 0:
+                if len(piece) < 4096 or _ctypes_calls.poll_socket(one._handle, int(DATA), 50_000_000, 0) <= 0:
                     break
             found.append(data)
         return found
@@ -251,6 +251,8 @@ def method_in_python(name: str) -> Any:
 WRONG_HANDLES = ("1", None, b"1", 2**64 + 1, -(2**63) - 1, FailingIndex(), object(), [], 0, -1, 2**63 - 1)
 WRONG_EVENTS = ("16", None, -1, 2**32, 2**70, 1 << 31, FailingIndex())
 WRONG_TIMEOUTS = ("0", None, 2**70, FailingIndex())
+#: No wait has come to them, and some of them to none.
+PLACES_OF_WAITS = (7, -1, 2**32, "0", None, 1.0, FailingIndex())
 WRONG_PLACES = (-1, 9, 2**62, 2**63, -(2**63), -(2**70), "0", 1.0, b"", FailingIndex(), object())
 
 #: Timeouts of methods, in seconds. All calls with them end at once, if there is something to end them.
@@ -295,14 +297,14 @@ def good(scene: Scene) -> dict[str, tuple[Any, ...]]:
         "fileno": (stream,),
         "monitor_socket": (poller, scene.other._handle, int(DATA)),
         "monitored_events": (poller, stream),
-        "poll_socket": (stream, int(DATA | ROOM), 0),
+        "poll_socket": (stream, int(DATA | ROOM), 0, 0),
         "read": (stream, 8, False),
         "read_exactly": (stream, 8, 0),
         "read_into": (stream, bytearray(8), 0, None, False),
-        "receive": (poller, scene.sockets, SETS, 300, 0),
+        "receive": (poller, scene.sockets, SETS, 300, 0, 0),
         "set_monitored_events": (poller, stream, int(ROOM)),
         "unmonitor_socket": (poller, stream),
-        "wait_for_events": (poller, scene.sockets, SETS, 0),
+        "wait_for_events": (poller, scene.sockets, SETS, 0, 0),
         "wake": (poller,),
         "write": (stream, b"written!", 0, None),
         "write_all": (stream, b"written!", 0, 0),
@@ -344,17 +346,19 @@ def _of_pollers(scene: Scene) -> Iterator[Case]:
         yield from _each(name, all_good[name], 2, (*WRONG_EVENTS, int(Events.CONNECTION_AVAILABLE)))
     yield from _each("poll_socket", all_good["poll_socket"], 1, (*WRONG_EVENTS, int(Events.END_OF_DATA)))
     yield from _each("poll_socket", all_good["poll_socket"], 2, (*WRONG_TIMEOUTS, 1, -1))
-    yield Case("poll_socket", (scene.other._handle, int(DATA), 1000))
+    yield from _each("poll_socket", all_good["poll_socket"], 3, PLACES_OF_WAITS)
+    yield Case("poll_socket", (scene.other._handle, int(DATA), 1000, 0))
     for name, timeout_at in (("wait_for_events", 3), ("receive", 4)):
         arguments = all_good[name]
         yield from _each(name, arguments, timeout_at, (*WRONG_TIMEOUTS, 1, -1, 10_000_000))
+        yield from _each(name, arguments, timeout_at + 1, PLACES_OF_WAITS)
         # One that has left the poller, and one that is about to come.
         yield from _each(name, arguments, 1, ({}, {scene.stream._handle: scene.stream}))
         yield from _each(name, arguments, 2, ({}, FailingSets(), {int(DATA | ROOM): DATA | ROOM}))
     yield from _each("receive", all_good["receive"], 3, ("1", None, 1.0, FailingIndex()))
     for size in (1, 7, 8, 9, 65536, 65537, 1 << 20, (1 << 20) + 1):
         for unread in (UNREAD, MUCH[:8192], MUCH[:8193], MUCH):
-            yield Case("receive", (*all_good["receive"][:3], size, 0), unread=unread)
+            yield Case("receive", (*all_good["receive"][:3], size, 0, 0), unread=unread)
 
 
 def _reading(scene: Scene) -> Iterator[Case]:
@@ -788,8 +792,8 @@ def memory_cases(scene: Scene) -> list[Case]:
     cases += [
         Case("read", (stream._handle, 600, False), unread=bytes(600)),
         Case("read_exactly", (stream._handle, 600, -1), unread=bytes(600)),
-        Case("receive", (*all_good["receive"][:3], 65536, 0), unread=bytes(4000)),
-        Case("receive", (*all_good["receive"][:3], 65536, -1), unread=bytes(4000)),
+        Case("receive", (*all_good["receive"][:3], 65536, 0, 0), unread=bytes(4000)),
+        Case("receive", (*all_good["receive"][:3], 65536, -1, 0), unread=bytes(4000)),
         Case("write_many", ([(stream, b"first"), full, last, full, (scene.ended, b"x")], StreamSocket)),
     ]
     if METHODS_ARE_BUILT_IN:
@@ -942,7 +946,7 @@ class Crowd:
         for place, (one, remote) in enumerate(self._pairs):
             data = self._sent(place)
             assert _ctypes_calls.write(remote._handle, data, 0, None) == len(data)
-            assert _ctypes_calls.poll_socket(one._handle, int(DATA), 20_000_000_000) > 0
+            assert _ctypes_calls.poll_socket(one._handle, int(DATA), 20_000_000_000, 0) > 0
 
     def lost(self, result: list[Any]) -> list[int]:
         """How many bytes are neither in the result nor left to be read, for each stream that has lost some."""
@@ -966,7 +970,7 @@ def losing_receives(scene: Scene, functions: dict[str, Callable[..., Any]]) -> l
     and can neither be copied nor made smaller in its place.
     """
     crowd = Crowd(scene)
-    cases = [Case("receive", (crowd.poller._handle, crowd.sockets, SETS, size, 0)) for size in (300, 65536)]
+    cases = [Case("receive", (crowd.poller._handle, crowd.sockets, SETS, size, 0, 0)) for size in (300, 65536)]
     if METHODS_ARE_BUILT_IN:
         cases += [Case("Poller.receive", (crowd.poller, 0, 300)), Case("Poller.receive", (crowd.poller,))]
         cases += [Case("Poller.receive", (crowd.poller,), {"timeout": 0, "max_bytes": 65536})]

@@ -188,7 +188,7 @@ def test_a_failed_read_is_left_for_the_next_call_to_tell(transport: Transport) -
                 bbipc._calls.close(closed._handle)
                 return Events(number)
 
-        received = bbipc._calls.receive(poller._handle, poller._sockets, Sets(), 100, 0)
+        received = bbipc._calls.receive(poller._handle, poller._sockets, Sets(), 100, 0, 0)
         assert isinstance(received, list)
         assert {one: data for one, _, data in received} == {stream: b"x", closed: b""}
         with pytest.raises(bbipc.SocketClosedError):
@@ -213,7 +213,7 @@ def test_only_where_memory_ends_the_others_are_left(
         return read(handle, size, peek)
 
     monkeypatch.setattr(_ctypes_calls, "read", failing_read)
-    arguments = (poller._handle, poller._sockets, SETS, 10, 1_000_000)
+    arguments = (poller._handle, poller._sockets, SETS, 10, 1_000_000, 0)
     if raised is KeyError:
         with pytest.raises(KeyError):
             _ctypes_calls.receive(*arguments)
@@ -234,7 +234,7 @@ def test_a_stream_that_has_left_meanwhile_is_not_read(transport: Transport) -> N
         remote.write_all(b"x", PATIENCE)
         with_data(stream)
         sets = {int(DATA): DATA}
-        assert bbipc._calls.receive(poller._handle, {}, sets, 100, 0) == []
+        assert bbipc._calls.receive(poller._handle, {}, sets, 100, 0, 0) == []
         assert stream.read() == b"x"
 
 

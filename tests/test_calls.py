@@ -493,7 +493,7 @@ def test_the_layers_take_turns_with_one_connection(
             continue
         there = written - read
         if there:
-            assert _ctypes_calls.poll_socket(other._handle, int(Events.DATA_AVAILABLE), 20_000_000_000)
+            assert _ctypes_calls.poll_socket(other._handle, int(Events.DATA_AVAILABLE), 20_000_000_000, 0)
         peek = name in ("peek", "peek_into")
         if name in ("read", "peek"):
             data = call["read"](other._handle, size, peek)
@@ -652,7 +652,7 @@ def test_built_in_functions_in_many_threads(transport: Transport) -> None:
                     data = pattern.at(position, 1000)
                     assert functions["write"](one._handle, data, 0, 300) == 300
                     assert functions["write_many"]([(one, memoryview(data)[300:])], StreamSocket) == []
-                    reports = functions["wait_for_events"](poller._handle, poller._sockets, sets, 0)
+                    reports = functions["wait_for_events"](poller._handle, poller._sockets, sets, 0, 0)
                     assert all(socket in dict(pairs) and events == Events.WRITE_SPACE for socket, events in reports)
                     while read < position + 1000:
                         if turn % 2:

@@ -186,7 +186,7 @@ static uint32_t wait_for(bbipc_handle stream, uint32_t events, const char *addre
     bbipc_result happened;
 
     do {
-        happened = bbipc_poll_socket(stream, events, TIMEOUT_NS, &code);
+        happened = bbipc_poll_socket(stream, events, TIMEOUT_NS, NULL, &code);
     } while (happened == BBIPC_ERROR_INTERRUPTED); /* no signal has a handler here, so the time may begin again */
     return (uint32_t)check(happened, code, "wait for", address);
 }

@@ -96,7 +96,7 @@ const handle_calls = [_]HandleCall{
         fn run(handle: Handle, _: Handle) i64 {
             var happened: u32 = 0;
             const asked: u32 = 0;
-            return c.bbipc_poll_sockets(&handle, &asked, &happened, 1, 0, null, null);
+            return c.bbipc_poll_sockets(&handle, &asked, &happened, 1, 0, null, null, null);
         }
     }.run },
     .{ .name = "poller_backend", .takes = HandleCall.pollers, .run = struct {
@@ -333,7 +333,7 @@ test "events that the socket's kind can't have are refused" {
                 const asked = [_]u32{ data_available, events };
                 var happened: [2]u32 = undefined;
                 var index: u64 = 17;
-                const result = c.bbipc_poll_sockets(&sockets, &asked, &happened, 2, c.BBIPC_FOREVER, &index, null);
+                const result = c.bbipc_poll_sockets(&sockets, &asked, &happened, 2, c.BBIPC_FOREVER, null, &index, null);
                 try testing.expectEqual(refused, result);
                 try testing.expectEqual(1, index);
             }
@@ -383,21 +383,21 @@ test "arguments outside their range are refused, and nothing is done" {
             for ([_]i64{ -2, std.math.minInt(i64) }) |timeout_ns| {
                 try testing.expectEqual(refused, poll(pair.near, data_available, timeout_ns));
                 try testing.expectEqual(refused, waitFor(poller, timeout_ns));
-                const result = c.bbipc_poll_sockets(&sockets, &asked, &happened, 1, timeout_ns, null, null);
+                const result = c.bbipc_poll_sockets(&sockets, &asked, &happened, 1, timeout_ns, null, null, null);
                 try testing.expectEqual(refused, result);
             }
             const all = c.bbipc_poll_sockets;
-            try testing.expectEqual(refused, all(null, &asked, &happened, 1, 0, null, null));
-            try testing.expectEqual(refused, all(&sockets, null, &happened, 1, 0, null, null));
-            try testing.expectEqual(refused, all(&sockets, &asked, null, 1, 0, null, null));
+            try testing.expectEqual(refused, all(null, &asked, &happened, 1, 0, null, null, null));
+            try testing.expectEqual(refused, all(&sockets, null, &happened, 1, 0, null, null, null));
+            try testing.expectEqual(refused, all(&sockets, &asked, null, 1, 0, null, null, null));
             for ([_]u64{ 1 << 31, 1 << 61, huge }) |count| {
-                try testing.expectEqual(refused, all(&sockets, &asked, &happened, count, 0, null, null));
+                try testing.expectEqual(refused, all(&sockets, &asked, &happened, count, 0, null, null, null));
             }
             const wait = c.bbipc_wait_for_events;
-            try testing.expectEqual(refused, wait(poller, &sockets, &happened, 0, 0, null));
-            try testing.expectEqual(refused, wait(poller, null, &happened, 1, 0, null));
-            try testing.expectEqual(refused, wait(poller, &sockets, null, 1, 0, null));
-            try testing.expectEqual(0, wait(poller, &sockets, &happened, huge, 0, null));
+            try testing.expectEqual(refused, wait(poller, &sockets, &happened, 0, 0, null, null));
+            try testing.expectEqual(refused, wait(poller, null, &happened, 1, 0, null, null));
+            try testing.expectEqual(refused, wait(poller, &sockets, null, 1, 0, null, null));
+            try testing.expectEqual(0, wait(poller, &sockets, &happened, huge, 0, null, null));
             try testing.expectEqual(refused, c.bbipc_monitored_sockets(poller, null, 1));
             const unknown = [_]i32{ -1, 5, std.math.maxInt(i32), std.math.minInt(i32) };
             for (unknown ++ support.system.backends_lacking) |backend| {

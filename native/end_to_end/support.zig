@@ -107,7 +107,7 @@ pub const Subsets = struct {
 // ---- Calls, made easy to write ----
 
 pub fn poll(socket: Handle, events: u32, timeout_ns: i64) c.bbipc_result {
-    return c.bbipc_poll_socket(socket, events, timeout_ns, null);
+    return c.bbipc_poll_socket(socket, events, timeout_ns, null, null);
 }
 
 /// Waits for one event that must come.
@@ -180,7 +180,7 @@ pub fn drain(stream: Handle) !u64 {
 pub fn waitOnce(poller: Handle, socket: Handle, timeout_ns: i64) !u32 {
     var sockets: [4]Handle = undefined;
     var happened: [4]u32 = undefined;
-    const count = try succeed(c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, timeout_ns, null));
+    const count = try succeed(c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, timeout_ns, null, null));
     if (count == 0) return 0;
     try testing.expectEqual(1, count);
     try testing.expectEqual(socket, sockets[0]);
@@ -192,7 +192,7 @@ pub fn waitOnce(poller: Handle, socket: Handle, timeout_ns: i64) !u32 {
 pub fn waitFor(poller: Handle, timeout_ns: i64) i64 {
     var sockets: [4]Handle = undefined;
     var happened: [4]u32 = undefined;
-    const count = c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, timeout_ns, null);
+    const count = c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, timeout_ns, null, null);
     return if (count == 1) happened[0] else count;
 }
 

@@ -67,13 +67,13 @@ test "poll_sockets takes hundreds of sockets of every kind, and answers in their
                 events.* = connection_available;
             }
             const all = c.bbipc_poll_sockets;
-            try testing.expectEqual(0, all(&sockets, &asked, &happened, sockets.len, 0, null, null));
+            try testing.expectEqual(0, all(&sockets, &asked, &happened, sockets.len, 0, null, null, null));
             try testing.expectEqualSlices(u32, &@as([sockets.len]u32, @splat(0)), &happened);
 
             // One after the other, so that each index is the only one once.
             for (0..4 * pairs) |index| {
                 try testing.expectEqual(1, support.write(sockets[index ^ 1], "x"));
-                try testing.expectEqual(1, all(&sockets, &asked, &happened, sockets.len, patience_ns, null, null));
+                try testing.expectEqual(1, all(&sockets, &asked, &happened, sockets.len, patience_ns, null, null, null));
                 for (happened, 0..) |events, at| try expectEvents(if (at == index) data_available else 0, events);
                 try support.expectBytes(sockets[index], "x");
             }
@@ -82,7 +82,7 @@ test "poll_sockets takes hundreds of sockets of every kind, and answers in their
             _ = try stage.connect(servers[0]);
             _ = try local.connect(servers[1]);
             for (sockets, asked) |socket, event| try support.awaitEvent(socket, event);
-            const ready = all(&sockets, &asked, &happened, sockets.len, 0, null, null);
+            const ready = all(&sockets, &asked, &happened, sockets.len, 0, null, null, null);
             try testing.expectEqual(@as(i64, sockets.len), ready);
             try testing.expectEqualSlices(u32, &asked, &happened);
         }
@@ -96,11 +96,11 @@ test "poll_sockets takes the same socket twice, and none at all" {
             const sockets = [_]Handle{ pair.near, pair.near, pair.near };
             const asked = [_]u32{ write_space, data_available, determined };
             var happened: [3]u32 = undefined;
-            try testing.expectEqual(2, c.bbipc_poll_sockets(&sockets, &asked, &happened, 3, patience_ns, null, null));
+            try testing.expectEqual(2, c.bbipc_poll_sockets(&sockets, &asked, &happened, 3, patience_ns, null, null, null));
             try testing.expectEqualSlices(u32, &.{ write_space, 0, determined }, &happened);
             const timeout_ns = 10 * std.time.ns_per_ms;
             const start_ns = support.monotonicNs();
-            try testing.expectEqual(0, c.bbipc_poll_sockets(null, null, null, 0, timeout_ns, null, null));
+            try testing.expectEqual(0, c.bbipc_poll_sockets(null, null, null, 0, timeout_ns, null, null, null));
             try testing.expect(support.monotonicNs() - start_ns >= timeout_ns);
         }
     }.body);
@@ -115,7 +115,7 @@ test "a socket whose end is only now noticed is counted once" {
             try stage.awaitArrival(pair.near, data_available | c.BBIPC_REMOTE_DISCONNECTED);
             const asked: u32 = c.BBIPC_CONNECTION_SUCCEEDED | data_available;
             var happened: u32 = 0;
-            const count = c.bbipc_poll_sockets(&pair.near, &asked, &happened, 1, patience_ns, null, null);
+            const count = c.bbipc_poll_sockets(&pair.near, &asked, &happened, 1, patience_ns, null, null, null);
             try testing.expectEqual(1, count);
             try testing.expect(happened & data_available != 0);
         }
@@ -139,11 +139,11 @@ test "many sockets in one poller and in one wait: all are reported, none twice b
             for (backends) |backend| try expectAllReported(stage, backend, &near, &far);
             var happened: [pairs_count]u32 = undefined;
             const asked: [pairs_count]u32 = @splat(data_available);
-            const none = c.bbipc_poll_sockets(&near, &asked, &happened, near.len, 0, null, null);
+            const none = c.bbipc_poll_sockets(&near, &asked, &happened, near.len, 0, null, null, null);
             try testing.expectEqual(0, none);
             for (far) |stream| try testing.expectEqual(1, support.write(stream, "x"));
             for (near) |stream| try support.awaitEvent(stream, data_available);
-            const all = c.bbipc_poll_sockets(&near, &asked, &happened, near.len, patience_ns, null, null);
+            const all = c.bbipc_poll_sockets(&near, &asked, &happened, near.len, patience_ns, null, null, null);
             try testing.expectEqual(pairs_count, all);
             for (near) |stream| try support.expectBytes(stream, "x");
         }
@@ -154,7 +154,7 @@ test "many sockets in one poller and in one wait: all are reported, none twice b
             for (near) |stream| _ = try succeed(c.bbipc_monitor_socket(poller, stream, data_available, null));
             var sockets: [64]Handle = undefined;
             var happened: [64]u32 = undefined;
-            try testing.expectEqual(0, c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, 0, null));
+            try testing.expectEqual(0, c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, 0, null, null));
             for (far) |stream| try testing.expectEqual(1, support.write(stream, "x"));
             for (near) |stream| try support.awaitEvent(stream, data_available);
 
@@ -162,7 +162,7 @@ test "many sockets in one poller and in one wait: all are reported, none twice b
             var reported: std.AutoHashMapUnmanaged(Handle, void) = .empty;
             defer reported.deinit(testing.allocator);
             while (reported.count() < near.len) {
-                const result = c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, patience_ns, null);
+                const result = c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, patience_ns, null, null);
                 const count: usize = @intCast(try succeed(result));
                 try testing.expect(count > 0);
                 for (sockets[0..count], happened[0..count]) |socket, events| {
@@ -246,7 +246,7 @@ test "closing a socket ends the waits for it, and no others" {
             const sockets = [_]Handle{ first, second };
             const asked = [_]u32{ data_available, data_available };
             var happened: [2]u32 = undefined;
-            return c.bbipc_poll_sockets(&sockets, &asked, &happened, 2, patience_ns, failed_index, null);
+            return c.bbipc_poll_sockets(&sockets, &asked, &happened, 2, patience_ns, null, failed_index, null);
         }
 
         fn body(stage: *Stage) !void {
@@ -392,7 +392,7 @@ test "hundreds of ready sockets all get their turn, however few a wait takes" {
                 // Twice the fair number of waits, for the selector and the standing share them.
                 const waits_max = 2 * (count + capacity - 1) / capacity + 2;
                 for (0..waits_max) |_| {
-                    const result = c.bbipc_wait_for_events(poller, &sockets, &happened, capacity, patience_ns, null);
+                    const result = c.bbipc_wait_for_events(poller, &sockets, &happened, capacity, patience_ns, null, null);
                     const reported: usize = @intCast(try succeed(result));
                     try testing.expect(reported > 0 and reported <= capacity);
                     for (sockets[0..reported], happened[0..reported], 0..) |socket, events, position| {
@@ -421,7 +421,7 @@ test "two threads that wait with one poller each hear of a socket once a wait" {
             var happened: [capacity]u32 = undefined;
             var doubled: i64 = 0;
             for (0..20_000) |_| {
-                const result = c.bbipc_wait_for_events(poller, &sockets, &happened, capacity, 0, null);
+                const result = c.bbipc_wait_for_events(poller, &sockets, &happened, capacity, 0, null, null);
                 if (result < 0) return result;
                 const count: usize = @intCast(result);
                 for (sockets[0..count], 0..) |socket, index| {
@@ -614,7 +614,7 @@ test "a thread that hears of what concerns another goes on sleeping" {
         }
 
         fn pause(duration_ns: i64) !void {
-            try testing.expectEqual(0, c.bbipc_poll_sockets(null, null, null, 0, duration_ns, null, null));
+            try testing.expectEqual(0, c.bbipc_poll_sockets(null, null, null, 0, duration_ns, null, null, null));
         }
     }.body);
 }

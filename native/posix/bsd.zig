@@ -36,6 +36,11 @@ pub const POLL = c.POLL;
 
 pub const selector = kqueue;
 
+/// libc's, which knows of forks itself.
+pub const allocator = std.heap.c_allocator;
+pub fn lockAllocator() void {}
+pub fn unlockAllocator() void {}
+
 /// FreeBSD's poll.h has it (13.1 and later), Zig's POLL has not. On macOS it is ours: see `poll`.
 pub const POLLRDHUP = 0x4000;
 
@@ -92,11 +97,7 @@ pub fn streamSocket(family: u32) isize {
 
 /// macOS: gives a new socket what it could not be made with.
 fn prepared(fd: Descriptor) isize {
-    const nonblocking: u32 = @bitCast(c.O{ .NONBLOCK = true });
-    for ([_]isize{
-        closeOnExec(fd),
-        signed(c.fcntl(fd, c.F.SETFL, nonblocking)),
-    }) |result| {
+    for ([_]isize{ closeOnExec(fd), setStatusFlags(fd, nonblocking) }) |result| {
         if (result >= 0) continue;
         close(fd);
         return result;
@@ -104,6 +105,16 @@ fn prepared(fd: Descriptor) isize {
     // Refused only where the peer has gone already (EINVAL), and accepted sockets have it from their server.
     _ = setOption(fd, SOL.SOCKET, SO.NOSIGPIPE, 1);
     return fd;
+}
+
+pub const nonblocking: usize = @as(u32, @bitCast(c.O{ .NONBLOCK = true }));
+
+pub fn statusFlags(fd: Descriptor) isize {
+    return signed(c.fcntl(fd, c.F.GETFL));
+}
+
+pub fn setStatusFlags(fd: Descriptor, flags: usize) isize {
+    return signed(c.fcntl(fd, c.F.SETFL, @as(c_int, @intCast(flags))));
 }
 
 fn closeOnExec(fd: Descriptor) isize {
@@ -204,12 +215,16 @@ pub const FileIdentity = struct {
     }
 };
 
-/// Null where there is no such socket. macOS's bind follows a symbolic link that leads nowhere, and the link is not ours.
-pub fn fileIdentity(pathname: [*:0]const u8) ?FileIdentity {
+/// Only of sockets: macOS's bind follows a symbolic link that leads nowhere, and the link is not ours.
+pub fn fileIdentity(pathname: [*:0]const u8) sys.Found {
     var information: c.Stat = undefined;
-    if (c.fstatat(c.AT.FDCWD, pathname, &information, c.AT.SYMLINK_NOFOLLOW) < 0) return null;
-    if (!c.S.ISSOCK(information.mode)) return null;
-    return .{ .device = information.dev, .inode = information.ino };
+    const result = signed(c.fstatat(c.AT.FDCWD, pathname, &information, c.AT.SYMLINK_NOFOLLOW));
+    if (result < 0) return switch (sys.failureOf(result)) {
+        .NOENT, .NOTDIR => .nothing,
+        else => .unknown,
+    };
+    if (!c.S.ISSOCK(information.mode)) return .nothing;
+    return .{ .file = .{ .device = information.dev, .inode = information.ino } };
 }
 
 pub fn unlink(pathname: [*:0]const u8) isize {
@@ -323,8 +338,15 @@ pub fn threadId() ThreadId {
 /// FreeBSD's sys/thr.h. The same as pthread_getthreadid_np, which would need libthr besides libc.
 extern "c" fn thr_self(id: *c_long) c_int;
 
-pub fn processId() i32 {
-    return c.getpid();
+/// How many forks led here.
+var forks_count: std.atomic.Value(u32) = .init(1);
+
+pub fn countFork() void {
+    _ = forks_count.fetchAdd(1, .monotonic);
+}
+
+pub fn currentProcess() sys.Process {
+    return .{ .generation = forks_count.load(.monotonic), .number = c.getpid() };
 }
 
 pub fn yield() void {

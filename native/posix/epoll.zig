@@ -25,7 +25,7 @@ const events = @import("../events.zig");
 const status = @import("../status.zig");
 
 /// What one epoll_wait takes at the most. More wait for the next.
-const reports_per_wait_max = 512;
+const reports_per_wait_max = 1024;
 
 /// The numbers are those of bbipc.h.
 pub const Backend = enum(i32) {
@@ -108,11 +108,15 @@ pub const Snapshot = struct {
             std.math.maxInt(i32),
         )) else -1;
         const reports_count: u32 = @intCast(@min(reports_max, reports_per_wait_max));
-        const result: isize = @bitCast(linux.epoll_wait(shot.fd, &shot.reports, reports_count, timeout_ms));
+        const result = sys.repeatedAtOnce(timeout_ns, waitOnce, .{ shot, reports_count, timeout_ms });
         shot.cursor = 0;
         shot.count = 0;
         if (result < 0) return sys.waitRefused(result, failure);
         shot.count = @intCast(result);
+    }
+
+    fn waitOnce(shot: *Snapshot, reports_count: u32, timeout_ms: i32) isize {
+        return @bitCast(linux.epoll_wait(shot.fd, &shot.reports, reports_count, timeout_ms));
     }
 
     pub fn next(shot: *Snapshot) ?events.Report {

@@ -135,7 +135,7 @@ const waker_number = 0;
 /// selector watches its sockets with the very same kqueue.
 pub const Waker = struct {
     fd: sys.Descriptor,
-    process_id: i32,
+    process: sys.Process,
 
     /// A signal stays until it is taken down, and wakes everybody who waits for this waker.
     pub const lasts = true;
@@ -143,7 +143,7 @@ pub const Waker = struct {
     pub fn open(failure: *status.Failure) status.Error!Waker {
         const result = kernel.make();
         if (result < 0) return sys.refused(result, failure);
-        const waker: Waker = .{ .fd = @intCast(result), .process_id = sys.processId() };
+        const waker: Waker = .{ .fd = @intCast(result), .process = .current() };
         errdefer waker.close();
         const added = make(waker.fd, &.{change(waker_number, EVFILT.USER, EV.ADD, 0)});
         if (added < 0) return sys.refused(added, failure);
@@ -152,7 +152,7 @@ pub const Waker = struct {
 
     /// A forked child has none, and must not close what has its number.
     pub fn close(waker: Waker) void {
-        if (waker.process_id == sys.processId()) sys.close(waker.fd);
+        if (waker.process.isCurrent()) sys.close(waker.fd);
     }
 
     pub fn signal(waker: Waker) void {
@@ -233,7 +233,7 @@ pub const Snapshot = struct {
     ) status.Error!void {
         std.debug.assert(reports_max > 0);
         const room = @min(reports_max, reports_per_wait_max);
-        const result = kernel.call(shot.fd, &.{}, shot.reports[0..room], timeout_ns);
+        const result = sys.repeatedAtOnce(timeout_ns, kernel.call, .{ shot.fd, &.{}, shot.reports[0..room], timeout_ns });
         shot.cursor = 0;
         shot.count = 0;
         if (result < 0) return sys.waitRefused(result, failure);

@@ -5,6 +5,7 @@ const std = @import("std");
 const builtin = @import("builtin");
 const linux = std.os.linux;
 const sys = @import("sys.zig");
+const memory = @import("memory.zig");
 const status = @import("../status.zig");
 
 pub const Descriptor = linux.fd_t;
@@ -20,6 +21,10 @@ pub const pollfd = linux.pollfd;
 pub const POLL = linux.POLL;
 
 pub const selector = @import("epoll.zig");
+
+pub const allocator = memory.allocator;
+pub const lockAllocator = memory.acquire;
+pub const unlockAllocator = memory.release;
 
 /// poll.h has it, Zig's POLL has not.
 pub const POLLRDHUP = if (builtin.cpu.arch.isSPARC()) 0x800 else 0x2000;
@@ -130,6 +135,16 @@ pub fn getOption(fd: Descriptor, level: i32, option: u32, value: *c_int) isize {
     return socketCall("getsockopt", .{ fd, level, option, std.mem.asBytes(value), &size });
 }
 
+pub const nonblocking: usize = @as(u32, @bitCast(linux.O{ .NONBLOCK = true }));
+
+pub fn statusFlags(fd: Descriptor) isize {
+    return signed(linux.fcntl(fd, linux.F.GETFL, 0));
+}
+
+pub fn setStatusFlags(fd: Descriptor, flags: usize) isize {
+    return signed(linux.fcntl(fd, linux.F.SETFL, flags));
+}
+
 /// The kernel frees the number even where it reports an error (close(2)), so there is nothing to repeat.
 pub fn close(fd: Descriptor) void {
     _ = linux.close(fd);
@@ -138,8 +153,8 @@ pub fn close(fd: Descriptor) void {
 // ---- Files ----
 
 pub const FileIdentity = struct {
-    device_major: u32,
-    device_minor: u32,
+    /// As stat(2) has it.
+    device: u64,
     inode: u64,
 
     pub fn eql(a: FileIdentity, b: FileIdentity) bool {
@@ -147,16 +162,64 @@ pub const FileIdentity = struct {
     }
 };
 
-/// Null where there is no such file, or on kernels before statx (4.11).
-pub fn fileIdentity(pathname: [*:0]const u8) ?FileIdentity {
+/// A symbolic link is itself.
+pub fn fileIdentity(pathname: [*:0]const u8) sys.Found {
     var information: linux.Statx = undefined;
     const flags = linux.AT.SYMLINK_NOFOLLOW | linux.AT.STATX_DONT_SYNC;
-    if (signed(linux.statx(linux.AT.FDCWD, pathname, flags, .{ .INO = true }, &information)) < 0) return null;
-    return .{
-        .device_major = information.dev_major,
-        .device_minor = information.dev_minor,
+    const result = signed(linux.statx(linux.AT.FDCWD, pathname, flags, .{ .INO = true }, &information));
+    if (result >= 0) return .{ .file = .{
+        .device = numberOfDevice(information.dev_major, information.dev_minor),
         .inode = information.ino,
+    } };
+    if (isAbsence(result)) return .nothing;
+    // Kernels before 4.11 don't have it, and the sandboxes of some programs forbid it.
+    return olderFileIdentity(pathname);
+}
+
+fn isAbsence(result: isize) bool {
+    return result == sys.resultOf(.NOENT) or result == sys.resultOf(.NOTDIR);
+}
+
+/// The kernel's new_encode_dev.
+fn numberOfDevice(major: u32, minor: u32) u64 {
+    return (minor & 0xff) | (@as(u64, major) << 8) | (@as(u64, minor & ~@as(u32, 0xff)) << 12);
+}
+
+/// Where its number and its device's are in what the older call tells: in the kernel's <asm/stat.h>, stat where words have 64
+/// bits, else stat64.
+const older_stat = struct {
+    const number: linux.SYS = if (@hasField(linux.SYS, "newfstatat")) .newfstatat else .fstatat64;
+    const device_at = 0;
+    const inode_at = if (@sizeOf(usize) == 8) 8 else switch (builtin.cpu.arch) {
+        .x86 => 88,
+        .arm => 96,
+        else => @compileError("look it up"),
     };
+    /// More than it has on any processor.
+    const size = 256;
+};
+
+fn olderFileIdentity(pathname: [*:0]const u8) sys.Found {
+    var information: [older_stat.size]u8 align(8) = undefined;
+    const directory: usize = @bitCast(@as(isize, linux.AT.FDCWD));
+    const result = signed(linux.syscall4(
+        older_stat.number,
+        directory,
+        @intFromPtr(pathname),
+        @intFromPtr(&information),
+        linux.AT.SYMLINK_NOFOLLOW,
+    ));
+    if (result < 0) return if (isAbsence(result)) .nothing else .unknown;
+    return .{ .file = .{
+        .device = std.mem.readInt(u64, information[older_stat.device_at..][0..8], builtin.cpu.arch.endian()),
+        .inode = std.mem.readInt(u64, information[older_stat.inode_at..][0..8], builtin.cpu.arch.endian()),
+    } };
+}
+
+test "the older call tells the same of a file" {
+    for ([_][*:0]const u8{ "/", "/proc", "/dev/null", "/proc/self/exe", "/nowhere", "/dev/null/nowhere" }) |pathname| {
+        try std.testing.expectEqual(fileIdentity(pathname), olderFileIdentity(pathname));
+    }
 }
 
 pub fn unlink(pathname: [*:0]const u8) isize {
@@ -272,36 +335,54 @@ pub fn threadId() ThreadId {
     return linux.gettid();
 }
 
-/// The process's number, asked for once: every use of a poller compares it.
-pub fn processId() i32 {
-    const memory = known_process.memory.load(.acquire) orelse return known_process.first();
-    const known = memory.load(.monotonic);
-    if (known != 0) return known;
-    const id = linux.getpid();
-    memory.store(id, .monotonic);
-    return id;
+/// How many forks led here, as far as anybody has noticed.
+var forks_count: std.atomic.Value(u32) = .init(1);
+
+pub fn countFork() void {
+    _ = forks_count.fetchAdd(1, .monotonic);
 }
 
-/// Memory that is zero again in a child made by fork(), whoever made it: also where no handler of ours runs.
-const known_process = struct {
-    const Memory = std.atomic.Value(i32);
+pub fn currentProcess() sys.Process {
+    const generation = wiped_memory.get() orelse
+        return .{ .generation = forks_count.load(.monotonic), .number = linux.getpid() };
+    const known = generation.load(.monotonic);
+    return .{ .generation = if (known != 0) known else firstLook(generation), .number = 0 };
+}
 
-    var memory: std.atomic.Value(?*Memory) = .init(null);
-    var is_lacking: std.atomic.Value(bool) = .init(false);
+fn firstLook(generation: *wiped_memory.Word) u32 {
+    const next = forks_count.fetchAdd(1, .monotonic) + 1;
+    return generation.cmpxchgStrong(0, next, .monotonic, .monotonic) orelse next;
+}
 
-    fn first() i32 {
-        if (!is_lacking.load(.monotonic)) {
-            if (make()) |made| {
-                if (memory.cmpxchgStrong(null, made, .acq_rel, .acquire) != null) free(made);
-            } else is_lacking.store(true, .monotonic);
-        }
-        return linux.getpid();
+/// A word that is 0 again in a child made by fork(), whoever made it: also where no handler of ours runs.
+const wiped_memory = struct {
+    const Word = std.atomic.Value(u32);
+
+    const undecided = 0;
+    const lacking = 1;
+    /// Its address, or one of these. Once decided, it stays.
+    var address: std.atomic.Value(usize) = .init(undecided);
+
+    fn get() ?*Word {
+        const known = address.load(.acquire);
+        const decided = if (known == undecided) decide() else known;
+        return if (decided == lacking) null else @ptrFromInt(decided);
     }
 
-    fn make() ?*Memory {
-        const mapped: isize = signed(linux.mmap(null, pageSize(), .{ .READ = true, .WRITE = true }, .{ .TYPE = .PRIVATE, .ANONYMOUS = true }, -1, 0));
-        if (mapped < 0) return null;
-        const page: *Memory = @ptrFromInt(@as(usize, @intCast(mapped)));
+    fn decide() usize {
+        @branchHint(.cold);
+        const made = make();
+        const mine = if (made) |word| @intFromPtr(word) else lacking;
+        const theirs = address.cmpxchgStrong(undecided, mine, .acq_rel, .acquire) orelse return mine;
+        if (made) |word| free(word);
+        return theirs;
+    }
+
+    fn make() ?*Word {
+        const flags: linux.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true };
+        const mapped = signed(linux.mmap(null, pageSize(), .{ .READ = true, .WRITE = true }, flags, -1, 0));
+        if (mapped < 0 and mapped > -4096) return null;
+        const page: *Word = @ptrFromInt(@as(usize, @bitCast(mapped)));
         const wipe_on_fork = 18; // MADV_WIPEONFORK, Linux 4.14
         // qemu-user takes any advice, and most of it does nothing there.
         if (advise(page, 0x7fff_ffff) < 0 and advise(page, wipe_on_fork) == 0) return page;
@@ -309,11 +390,11 @@ const known_process = struct {
         return null;
     }
 
-    fn advise(page: *Memory, advice: u32) isize {
+    fn advise(page: *Word, advice: u32) isize {
         return signed(linux.madvise(@ptrCast(page), pageSize(), advice));
     }
 
-    fn free(page: *Memory) void {
+    fn free(page: *Word) void {
         _ = linux.munmap(@ptrCast(page), pageSize());
     }
 };

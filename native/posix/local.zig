@@ -27,50 +27,81 @@ const Name = struct {
 
 /// The file that a server made, to be deleted when it closes.
 pub const Pathname = struct {
-    /// Null if it is not to be deleted, or can't be told from others.
-    identity: ?sys.FileIdentity,
-    process_id: i32,
+    /// Null if it is not to be deleted.
+    made: ?sys.Found,
+    process: sys.Process,
     /// Absolute, for the program may change its directory. Closed by a NUL.
     buffer: [path_max]u8,
+    length: usize,
 
     const path_max = 4096;
 
-    fn make(pathname: []const u8, delete_on_close: bool) status.Error!*Pathname {
-        const self = try std.heap.page_allocator.create(Pathname);
-        errdefer self.free();
-        self.identity = null;
-        self.process_id = sys.processId();
-        if (!delete_on_close) return self;
-
-        var length: usize = 0;
+    fn make(pathname: []const u8) status.Error!*Pathname {
+        const self = try sys.allocator.create(Pathname);
+        self.made = null;
+        self.process = .current();
+        self.length = 0;
         if (pathname[0] != '/') {
             const directory = sys.workingDirectory(self.buffer[0 .. path_max - pathname_max - 2]) orelse "";
-            length = directory.len;
+            self.length = directory.len;
             // Unreachable working directories leave the relative name.
-            if (length > 0) {
-                self.buffer[length] = '/';
-                length += 1;
+            if (self.length > 0) {
+                self.buffer[self.length] = '/';
+                self.length += 1;
             }
         }
-        @memcpy(self.buffer[length..][0..pathname.len], pathname);
-        self.buffer[length + pathname.len] = 0;
+        @memcpy(self.buffer[self.length..][0..pathname.len], pathname);
+        self.length += pathname.len;
+        self.buffer[self.length] = 0;
         return self;
     }
 
     pub fn free(self: *Pathname) void {
-        std.heap.page_allocator.destroy(self);
+        sys.allocator.destroy(self);
     }
 
     fn text(self: *const Pathname) [*:0]const u8 {
         return @ptrCast(&self.buffer);
     }
 
-    /// A forked child that closes its copy of the server leaves the parent's file alone.
-    pub fn deleteIfOurs(self: *Pathname) void {
-        const made = self.identity orelse return;
-        if (self.process_id != sys.processId()) return;
-        const there = sys.fileIdentity(self.text()) orelse return;
-        if (made.eql(there)) _ = sys.unlink(self.text());
+    /// Makes the file.
+    fn bind(self: *Pathname, descriptor: sys.Descriptor, pathname: []const u8, failure: *status.Failure) status.Error!void {
+        const name: Name = try .of(pathname);
+        // By the absolute name where there is room for it: another thread may change the directory meanwhile.
+        if (Name.of(self.buffer[0..self.length])) |whole| {
+            const bound = sys.bind(descriptor, &whole.address, whole.size);
+            if (bound >= 0) {
+                self.made = sys.fileIdentity(self.text());
+                return;
+            }
+            const e = sys.failureOf(bound);
+            if (e == .ADDRINUSE or pathname.len == self.length) return failure.system(sys.codeOf(e));
+            // Who may search this directory need not be allowed to search those above.
+        } else |_| {}
+        const before = sys.fileIdentity(self.text());
+        const bound = sys.bind(descriptor, &name.address, name.size);
+        if (bound < 0) return sys.refused(bound, failure);
+        // What was there before is another's: the file was made in another directory.
+        self.made = if (before == .nothing) sys.fileIdentity(self.text()) else .nothing;
+    }
+
+    /// False if the file is left, because the system refused to say what it is, or to delete it. A forked child that closes its copy
+    /// of the server leaves the parent's file alone.
+    pub fn deleteIfOurs(self: *Pathname) bool {
+        const made = self.made orelse return true;
+        if (!self.process.isCurrent()) return true;
+        const ours = switch (made) {
+            .file => |identity| identity,
+            .nothing => return true,
+            .unknown => return false,
+        };
+        switch (sys.fileIdentity(self.text())) {
+            .file => |there| if (!ours.eql(there)) return true,
+            .nothing => return true,
+            .unknown => return false,
+        }
+        const deleted = sys.unlink(self.text());
+        return deleted >= 0 or sys.failureOf(deleted) == .NOENT;
     }
 };
 
@@ -80,18 +111,17 @@ pub fn listen(
     delete_on_close: bool,
     failure: *status.Failure,
 ) status.Error!sockets.Server {
-    const name: Name = try .of(pathname);
-    const made: *Pathname = try .make(pathname, delete_on_close);
+    _ = try Name.of(pathname);
+    const made: *Pathname = try .make(pathname);
     errdefer made.free();
     const descriptor = try open(failure);
     errdefer sys.close(descriptor);
 
-    const bound = sys.bind(descriptor, &name.address, name.size);
-    if (bound < 0) return sys.refused(bound, failure);
-    if (delete_on_close) made.identity = sys.fileIdentity(made.text());
-    errdefer made.deleteIfOurs();
+    try made.bind(descriptor, pathname, failure);
+    errdefer _ = made.deleteIfOurs();
     const listening = sys.listen(descriptor, backlog);
     if (listening < 0) return sys.refused(listening, failure);
+    if (!delete_on_close) made.made = null;
     return .{ .descriptor = descriptor, .namespace = .{ .local = made } };
 }
 

@@ -7,6 +7,8 @@
 //! - POLLHUP, POLLERR and POLLNVAL are reported unasked and can't be masked; a negative descriptor is passed over. So
 //!   what is of no more interest is left out, or made negative.
 //! - POLLIN is also reported at the end of the stream; POLLRDHUP, always asked for with it, tells.
+//! - More entries than the process may have descriptors (RLIMIT_NOFILE) are refused, with EINVAL.
+//! - With a timeout of 0, a signal can end it too: EINTR.
 //! - The list of a wait is fixed once it has begun. Whoever changes the selector's list wakes the waiting threads.
 //! - The kernel looks descriptors up by number, each time it is woken. One that another thread closes, and that comes
 //!   to mean another file in this wait, could be reported: poll only looks, and the report's handle is then out of date
@@ -15,6 +17,7 @@
 const std = @import("std");
 const sys = @import("sys.zig");
 const posix = @import("posix.zig");
+const deadlines = @import("../deadline.zig");
 const events = @import("../events.zig");
 const status = @import("../status.zig");
 
@@ -43,9 +46,11 @@ pub fn conditionsOf(entry: sys.pollfd) events.Conditions {
 }
 
 /// What the kernel says of one socket now.
-pub fn conditionsNow(descriptor: sys.Descriptor) events.Conditions {
+pub fn conditionsNow(descriptor: sys.Descriptor, failure: *status.Failure) status.Error!events.Conditions {
     var entry = entryOf(descriptor, .{ .readable = true, .writable = true, .ended = true });
-    return if (sys.pollNow(&entry) <= 0) .{} else conditionsOf(entry);
+    const result = sys.pollNow(&entry);
+    if (result < 0) return sys.refused(result, failure);
+    return conditionsOf(entry);
 }
 
 /// What wakes the threads in poll_sockets: one for all of them. Its functions are called with the library's lock
@@ -54,17 +59,19 @@ pub const Sleeper = struct {
     waker: sys.Waker,
 
     var shared: ?Sleeper = null;
-    var process_id: i32 = 0;
+    var process: sys.Process = .none;
 
     pub fn take(failure: *status.Failure) status.Error!Sleeper {
         if (shared) |sleeper| {
-            if (process_id == sys.processId()) return sleeper;
+            if (process.isCurrent()) return sleeper;
             // Inherited by a child whose program did not call after_fork_in_child.
             forget();
         }
-        shared = .{ .waker = try .open(failure) };
-        process_id = sys.processId();
-        return shared.?;
+        // In a variable first: a failure in the middle of an assignment would leave half a sleeper.
+        const sleeper: Sleeper = .{ .waker = try .open(failure) };
+        shared = sleeper;
+        process = .current();
+        return sleeper;
     }
 
     pub fn giveBack(_: Sleeper) void {}
@@ -77,29 +84,56 @@ pub const Sleeper = struct {
 };
 
 /// Waits for the sockets of all entries but the last, which is for the sleeper's waker.
-pub fn wait(
-    sleeper: ?Sleeper,
-    entries: []Entry,
-    timeout_ns: ?u64,
-    failure: *status.Failure,
-) (status.Error || error{TooMany})!void {
+pub fn wait(sleeper: ?Sleeper, entries: []Entry, timeout_ns: ?u64, failure: *status.Failure) status.Error!void {
     const sockets_count = entries.len - 1;
     const watched = if (sleeper) |one| watched: {
         entries[sockets_count] = entryOf(one.waker.fd, .{ .readable = true });
         break :watched entries;
     } else entries[0..sockets_count];
-    _ = try waitForEntries(watched, timeout_ns, failure);
+    _ = try waitForEntries(watched, if (sleeper == null) null else sockets_count, timeout_ns, failure);
 }
 
-fn waitForEntries(
-    entries: []sys.pollfd,
-    timeout_ns: ?u64,
-    failure: *status.Failure,
-) (status.Error || error{TooMany})!usize {
-    const result = sys.poll(entries, timeout_ns);
-    if (result == sys.resultOf(.INVAL)) return error.TooMany;
+/// Returns how many are ready. `waker` is the place of what ends the wait.
+fn waitForEntries(entries: []sys.pollfd, waker: ?usize, timeout_ns: ?u64, failure: *status.Failure) status.Error!usize {
+    var result = sys.repeatedAtOnce(timeout_ns, sys.poll, .{ entries, timeout_ns });
+    if (result == sys.resultOf(.INVAL)) result = waitInParts(entries, waker, timeout_ns);
     if (result < 0) return sys.waitRefused(result, failure);
     return @intCast(result);
+}
+
+/// The same where the kernel takes no more entries than the process may have descriptors (RLIMIT_NOFILE), which can be fewer than
+/// it has, and a socket can be listed many times: it looks at parts of them, and between two looks waits for the waker alone.
+fn waitInParts(entries: []sys.pollfd, waker: ?usize, timeout_ns: ?u64) isize {
+    const deadline: deadlines.Deadline = .afterNs(timeout_ns);
+    var backoff: deadlines.Backoff = .{};
+    while (true) {
+        const ready = lookInParts(entries);
+        if (ready != 0 or deadline == .now) return ready;
+        const left_ns = deadline.remainingNs();
+        if (left_ns == 0) return 0;
+        const place = waker orelse return ready;
+        // The next look counts it.
+        const result = sys.poll(entries[place..][0..1], backoff.limit(left_ns));
+        if (result < 0) return result;
+    }
+}
+
+fn lookInParts(entries: []sys.pollfd) isize {
+    var ready: isize = 0;
+    var part_max = entries.len;
+    var done: usize = 0;
+    while (done < entries.len) {
+        const part = entries[done..][0..@min(part_max, entries.len - done)];
+        const result = sys.repeatedAtOnce(0, sys.poll, .{ part, 0 });
+        if (result == sys.resultOf(.INVAL) and part.len > 1) {
+            part_max = part.len / 2;
+            continue;
+        }
+        if (result < 0) return result;
+        ready += result;
+        done += part.len;
+    }
+    return ready;
 }
 
 pub const Poll = struct {
@@ -200,10 +234,8 @@ pub const Snapshot = struct {
         failure: *status.Failure,
     ) status.Error!void {
         std.debug.assert(reports_max > 0);
-        shot.ready_count = waitForEntries(shot.memory.entries.items, timeout_ns, failure) catch |err| switch (err) {
-            error.TooMany => return failure.system(sys.codeOf(.INVAL)),
-            else => |other| return other,
-        };
+        // The waker is the first.
+        shot.ready_count = try waitForEntries(shot.memory.entries.items, 0, timeout_ns, failure);
         shot.unseen = shot.memory.entries.items.len;
         shot.reports_max = reports_max;
     }

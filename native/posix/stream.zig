@@ -12,6 +12,9 @@ const status = @import("../status.zig");
 /// A client that came and went is passed over; this bounds how many in one call.
 const vanished_clients_max = 1024;
 
+/// How often a stream is looked into before it is not certain whether it has unread bytes.
+const looks_max = 4;
+
 pub const Server = struct {
     descriptor: sys.Descriptor,
     namespace: union(enum) {
@@ -20,9 +23,13 @@ pub const Server = struct {
     },
 
     pub fn accept(server: *Server, failure: *status.Failure) status.Error!Stream {
+        // accept has no MSG_DONTWAIT, and whoever shares the description can have switched O_NONBLOCK off.
+        const may_block = sys.ensureNonBlocking(server.descriptor) < 0;
         for (0..vanished_clients_max) |_| {
-            // accept has no MSG_DONTWAIT, and whoever shares the description can have switched O_NONBLOCK off.
-            if (!poll.conditionsNow(server.descriptor).readable) break;
+            if (may_block) {
+                const conditions = try poll.conditionsNow(server.descriptor, failure);
+                if (!conditions.readable) break;
+            }
             var address: tcp.Address = .unspecified;
             const result = switch (server.namespace) {
                 .ipv4 => address.accept(server.descriptor),
@@ -63,17 +70,17 @@ pub const Server = struct {
         return if (conditions.readable) asked & events.connection_available else 0;
     }
 
-    pub fn probe(server: *Server, asked: u32) u32 {
-        return server.eventsOf(poll.conditionsNow(server.descriptor), asked);
+    pub fn probe(server: *Server, asked: u32, failure: *status.Failure) status.Error!u32 {
+        return server.eventsOf(try poll.conditionsNow(server.descriptor, failure), asked);
     }
 
-    /// What close does at once. `deinit` waits until the last call that uses the server has returned.
-    pub fn prepareClose(server: *Server) void {
-        switch (server.namespace) {
-            .ipv4 => {},
+    /// What close does at once. `deinit` waits until the last call that uses the server has returned. False if it leaves a file.
+    pub fn prepareClose(server: *Server) bool {
+        return switch (server.namespace) {
+            .ipv4 => true,
             // Before the descriptor is closed: while it is open, its file's inode number belongs to nobody else.
             .local => |pathname| pathname.deleteIfOurs(),
-        }
+        };
     }
 
     pub fn deinit(server: *Server) void {
@@ -142,18 +149,19 @@ pub const Stream = struct {
         if (!known.determined) return failure.system(sys.codeOf(.NOTCONN));
         if (known.finished) return;
         // Linux lets a severed local connection be finished, but not one of TCP.
-        if (poll.conditionsNow(stream.descriptor).severed) return failure.system(sys.codeOf(.NOTCONN));
+        const conditions = try poll.conditionsNow(stream.descriptor, failure);
+        if (conditions.severed) return failure.system(sys.codeOf(.NOTCONN));
         const result = sys.shutdownWriting(stream.descriptor);
         if (result < 0) return sys.refused(result, failure);
         stream.connection.known.add(.{ .finished = true });
     }
 
     /// 0 if there is none (yet). Called with the library's lock held, as are the functions below.
-    pub fn connectionError(stream: *Stream) i32 {
-        _ = stream.probe(events.of_streams);
+    pub fn connectionError(stream: *Stream, failure: *status.Failure) status.Error!i32 {
+        _ = try stream.probe(events.of_streams, failure);
         const known = stream.connection.known.load();
         if (known.determined and known.severed and stream.connection.errorCode() == 0) {
-            stream.keepError(sys.takeSocketError(stream.descriptor));
+            stream.keepError(stream.takeError());
         }
         return stream.connection.errorCode();
     }
@@ -163,29 +171,37 @@ pub const Stream = struct {
         return Connection.eventsOf(stream, conditions, asked);
     }
 
-    /// Whether bytes of a remote end that has gone are still to be read. Not by FIONREAD, which stops at urgent data.
+    /// Whether bytes of a remote end that has gone are still to be read. Not by FIONREAD, which stops at urgent data. Where that
+    /// can't be found out now, it is false, and `drained` is not added.
     pub fn hasUnread(stream: *Stream) bool {
         var byte: [1]u8 = undefined;
-        const result = sys.receive(stream.descriptor, &byte, 1, true);
-        if (result > 0) return true;
-        if (result < 0) switch (sys.failureOf(result)) {
-            // The end has been reported, but this is not it: nothing is certain.
-            .AGAIN, .NOMEM, .NOBUFS => return false,
-            // The system tells it once.
-            else => |e| stream.keepError(sys.codeOf(e)),
-        };
-        stream.connection.known.add(.{ .drained = true });
+        for (0..looks_max) |_| {
+            const result = sys.receive(stream.descriptor, &byte, 1, true);
+            if (result > 0) return true;
+            if (result < 0) switch (sys.failureOf(result)) {
+                // The end has been reported, but this is not it: on macOS and FreeBSD another thread is reading.
+                .AGAIN => {
+                    sys.yield();
+                    continue;
+                },
+                .NOMEM, .NOBUFS => return false,
+                // The system tells it once.
+                else => |e| stream.keepError(sys.codeOf(e)),
+            };
+            stream.connection.known.add(.{ .drained = true });
+            return false;
+        }
         return false;
     }
 
     /// Which of the asked-for events hold now.
-    pub fn probe(stream: *Stream, asked: u32) u32 {
-        return stream.eventsOf(poll.conditionsNow(stream.descriptor), asked);
+    pub fn probe(stream: *Stream, asked: u32, failure: *status.Failure) status.Error!u32 {
+        return stream.eventsOf(try poll.conditionsNow(stream.descriptor, failure), asked);
     }
 
     /// A selector reported something while the stream was connecting: the attempt has ended.
     pub fn determine(stream: *Stream, conditions: events.Conditions) void {
-        const code = sys.takeSocketError(stream.descriptor);
+        const code = stream.takeError();
         if (code == 0 and !conditions.severed) return stream.connection.known.add(.established);
         // Established and severed before anybody looked? What arrived in between must not be lost. EPIPE says that somebody
         // has written to it: a child that shares it.
@@ -195,6 +211,19 @@ pub const Stream = struct {
         }
         // The code is 0 if another process that shares the socket took it.
         stream.connection.fail(if (code == 0) sys.codeOf(.CONNABORTED) else code);
+    }
+
+    /// What the system has to tell of the socket, once. 0 is nothing.
+    fn takeError(stream: *Stream) i32 {
+        if (sys.takeSocketError(stream.descriptor)) |code| return code;
+        // A sandbox may forbid to ask for it. A read is told the same.
+        var byte: [1]u8 = undefined;
+        const result = sys.receive(stream.descriptor, &byte, 1, true);
+        if (result >= 0) return 0;
+        return switch (sys.failureOf(result)) {
+            .AGAIN, .NOMEM, .NOBUFS => 0,
+            else => |e| sys.codeOf(e),
+        };
     }
 
     fn keepError(stream: *Stream, code: i32) void {

@@ -14,8 +14,11 @@ const kernel = switch (builtin.os.tag) {
     else => unreachable, // platform.zig knows better
 };
 
-/// What small objects are made with. On Linux the library has no libc to ask.
-pub const allocator = std.heap.page_allocator;
+/// What objects and arrays are made with, but those that are never freed.
+pub const allocator = kernel.allocator;
+/// fork() copies the allocator in order only between the two, which the library's fork handlers call.
+pub const lockAllocator = kernel.lockAllocator;
+pub const unlockAllocator = kernel.unlockAllocator;
 
 pub const Descriptor = kernel.Descriptor;
 pub const none: Descriptor = -1;
@@ -99,11 +102,18 @@ pub fn send(fd: Descriptor, data: [*]const u8, size: usize) isize {
 
 pub const shutdownWriting = kernel.shutdownWriting;
 
-/// SO_ERROR, which the system forgets once it has told it: the caller must keep it.
-pub fn takeSocketError(fd: Descriptor) i32 {
+/// SO_ERROR, which the system forgets once it has told it: the caller must keep it. Null if it can't be asked.
+pub fn takeSocketError(fd: Descriptor) ?i32 {
     var code: c_int = 0;
     const result = kernel.getOption(fd, SOL.SOCKET, SO.ERROR, &code);
-    return if (result < 0) codeOf(failureOf(result)) else code;
+    return if (result < 0) null else code;
+}
+
+/// Whoever shares the description, a child for example, can have switched O_NONBLOCK off.
+pub fn ensureNonBlocking(fd: Descriptor) isize {
+    const flags = kernel.statusFlags(fd);
+    if (flags < 0 or flags & kernel.nonblocking != 0) return flags;
+    return kernel.setStatusFlags(fd, @as(usize, @intCast(flags)) | kernel.nonblocking);
 }
 
 // ---- Files ----
@@ -112,6 +122,14 @@ pub fn takeSocketError(fd: Descriptor) i32 {
 pub const FileIdentity = kernel.FileIdentity;
 pub const fileIdentity = kernel.fileIdentity;
 pub const unlink = kernel.unlink;
+
+/// What a pathname names now.
+pub const Found = union(enum) {
+    file: FileIdentity,
+    nothing,
+    /// The system does not tell.
+    unknown,
+};
 
 /// The working directory's absolute name with its closing NUL, in the buffer. Null if it is too long or unreachable.
 pub const workingDirectory = kernel.workingDirectory;
@@ -127,14 +145,48 @@ pub const kevents = kernel.kevents;
 pub const poll = kernel.poll;
 
 /// The conditions of one descriptor now.
-pub const pollNow = kernel.pollNow;
+pub fn pollNow(entry: *pollfd) isize {
+    return repeatedAtOnce(0, kernel.pollNow, .{entry});
+}
+
+/// The result of a wait. One that only looks is repeated after a signal: it does not hold the signal's handler up.
+pub fn repeatedAtOnce(timeout_ns: ?u64, comptime call: anytype, arguments: anytype) isize {
+    while (true) {
+        const result: isize = @call(.auto, call, arguments);
+        if (timeout_ns != 0 or result >= 0 or failureOf(result) != .INTR) return result;
+    }
+}
 
 pub const monotonicNs = kernel.monotonicNs;
 
 /// No two threads of a process have the same at the same time, and none has 0.
 pub const ThreadId = kernel.ThreadId;
 pub const threadId = kernel.threadId;
-pub const processId = kernel.processId;
+
+/// Which process this is. Not by its number alone, which another process may have had or have: a later one, or one of another
+/// PID namespace (pid_namespaces(7)). Asked by every use of a poller.
+pub const Process = struct {
+    /// Of a process and all whom it has forked, no two have the same.
+    generation: u32,
+    /// 0 where the generation alone is certain.
+    number: i32,
+
+    /// No process.
+    pub const none: Process = .{ .generation = 0, .number = 0 };
+
+    pub fn current() Process {
+        return kernel.currentProcess();
+    }
+
+    pub fn isCurrent(process: Process) bool {
+        return std.meta.eql(process, current());
+    }
+
+    /// In a forked child, at once.
+    pub fn afterFork() void {
+        kernel.countFork();
+    }
+};
 
 /// Whether processes are made by fork().
 pub const forks = true;

@@ -78,7 +78,7 @@ pub fn wait(
     entries: []Entry,
     timeout_ns: ?u64,
     failure: *status.Failure,
-) (status.Error || error{TooMany})!void {
+) status.Error!void {
     const watched = entries[0 .. entries.len - 1];
     if (askAll(watched)) return;
     const ours = sleeper orelse return;

@@ -59,11 +59,14 @@ pub const Server = struct {
         return if (conditions.readable) asked & events.connection_available else 0;
     }
 
-    pub fn probe(server: *Server, asked: u32) u32 {
+    pub fn probe(server: *Server, asked: u32, _: *status.Failure) status.Error!u32 {
         return server.eventsOf(conditionsNow(server.watched()), asked);
     }
 
-    pub fn prepareClose(_: *Server) void {}
+    /// A pipe's name goes by itself.
+    pub fn prepareClose(_: *Server) bool {
+        return true;
+    }
 
     pub fn deinit(server: *Server) void {
         switch (server.transport) {
@@ -162,8 +165,8 @@ pub const Stream = struct {
     }
 
     /// 0 if there is none (yet). Called with the library's lock held, as are the functions below.
-    pub fn connectionError(stream: *Stream) i32 {
-        _ = stream.probe(events.of_streams);
+    pub fn connectionError(stream: *Stream, failure: *status.Failure) status.Error!i32 {
+        _ = try stream.probe(events.of_streams, failure);
         return stream.connection.errorCode();
     }
 
@@ -223,7 +226,7 @@ pub const Stream = struct {
     }
 
     /// Which of the asked-for events hold now.
-    pub fn probe(stream: *Stream, asked: u32) u32 {
+    pub fn probe(stream: *Stream, asked: u32, _: *status.Failure) status.Error!u32 {
         return stream.eventsOf(conditionsNow(stream.watched()), asked);
     }
 

@@ -351,9 +351,21 @@ pub fn threadId() ThreadId {
     return @bitCast(GetCurrentThreadId());
 }
 
-pub fn processId() i32 {
-    return @bitCast(GetCurrentProcessId());
-}
+/// Nothing is inherited that would have to know its process.
+pub const Process = struct {
+    pub fn current() Process {
+        return .{};
+    }
+
+    pub fn isCurrent(_: Process) bool {
+        return true;
+    }
+
+    pub fn afterFork() void {}
+};
+
+pub fn lockAllocator() void {}
+pub fn unlockAllocator() void {}
 
 pub fn abort(text: []const u8) noreturn {
     const standard_error: u32 = @bitCast(@as(i32, -12));
