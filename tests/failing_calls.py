@@ -444,14 +444,23 @@ class _Sleeper(threading.Thread):
         self._begin.set()
 
     def until_it_waits(self) -> None:
-        """Until it waits in another call than the lock's (futex), or has ended."""
-        futex = os.pread(self._calls, 100, 0).split()[0]
-        give_up_at = time.monotonic() + 1.0
-        self._begin.set()
-        while self.is_alive() and time.monotonic() < give_up_at:
-            with contextlib.suppress(OSError):
-                if os.pread(self._calls, 100, 0).split()[0] not in (futex, b"running"):
-                    return
+        """Until it stays in a call that is not the lock's (futex), or has ended."""
+        futex = self._call().split()[0]
+        self.begin()
+        before, looks = b"", 0
+        give_up_at = time.monotonic() + LONG / 2
+        while self.is_alive() and looks < 4 and time.monotonic() < give_up_at:
+            now = self._call()
+            stays = now == before and now.split()[0] not in (futex, b"running")
+            before, looks = now, looks + 1 if stays else 0
+            time.sleep(0.003)
+
+    def _call(self) -> bytes:
+        """The system call that it is in, with its arguments."""
+        try:
+            return os.pread(self._calls, 200, 0)
+        except OSError:
+            return b"ended"
 
     def close(self) -> None:
         """Of a thread that has nothing to wait for any more."""

@@ -310,9 +310,10 @@ def test_accept_connection_never_blocks_on_a_listener_that_was_made_blocking(dir
 
 
 @linux_only
-def test_a_changed_directory_lets_no_server_delete_anothers_file(directory: Path) -> None:
+@pytest.mark.parametrize("what", ["taken", "free"])
+def test_a_changed_directory_lets_no_server_delete_anothers_file(what: str, directory: Path) -> None:
     delays = delaying("chdir:delay_enter=300ms:when=1", "bind:delay_enter=300ms:when=2")
-    run_case("the_directory_changes", directory=directory, before=delays)
+    run_case("the_directory_changes", what, directory=directory, before=delays)
 
 
 @linux_only
@@ -413,7 +414,7 @@ def test_room_beside_an_end_is_told_as_early_as_room_alone(transport: Transport,
 
 @linux_only
 def test_clients_that_have_finished_cost_the_others_nothing(transport: Transport) -> None:
-    count = 300
+    count = 1000
 
     def microseconds(poller: Poller, ours: StreamSocket, theirs: StreamSocket) -> float:
         times = []
@@ -432,7 +433,8 @@ def test_clients_that_have_finished_cost_the_others_nothing(transport: Transport
             poller.monitor_socket(half_closed(transport)[0], Events.END_OF_DATA)
         assert poller.wait_for_events(0) == []
         beside = microseconds(poller, ours, theirs)
-    assert beside < 5 * alone, f"a message takes {beside:.0f} us beside {count} such clients, {alone:.0f} us without"
+    # Each wait asks a few of them.
+    assert beside < 20 * alone, f"a message takes {beside:.0f} us beside {count} such clients, {alone:.0f} us without"
 
 
 # ---- Interruptions ----
