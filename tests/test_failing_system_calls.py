@@ -24,9 +24,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from patience import QEMU
 from systems import LINUX, make_directory
 
-pytestmark = pytest.mark.skipif(not LINUX, reason="strace is a program for Linux")
+pytestmark = [
+    pytest.mark.skipif(not LINUX, reason="strace is a program for Linux"),
+    pytest.mark.skipif(QEMU, reason="strace would see the calls of qemu-user"),
+    pytest.mark.skipif(sys.maxsize < 2**32, reason="the calls of 32-bit processors have other names"),
+]
 
 #: What each system call may fail with, by its manual page and by what sandboxes answer (EPERM, ENOSYS).
 ERRORS = {
@@ -65,6 +70,7 @@ ERRORS = {
     "stat": "ENOENT EACCES EIO ENOMEM EPERM",
     "statx": "ENOENT EACCES EIO ENOMEM ENOSYS EPERM",
     "unlink": "EACCES EPERM EROFS ENOENT EBUSY EIO ENOMEM ENOSYS",
+    "unlinkat": "EACCES EPERM EROFS ENOENT EBUSY EIO ENOMEM ENOSYS",
     # To an eventfd that is read whenever there is something: EAGAIN would say that it wakes already.
     "write": "",
 }
