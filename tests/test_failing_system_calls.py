@@ -237,6 +237,8 @@ def faults_of(calls: dict[str, list[int]], thorough: bool) -> list[Fault]:
         if call in NOT_OURS:
             continue
         errors = ERRORS[call].split()
+        if not errors:
+            continue
         if thorough:
             faults += [Fault(call, error, str(number)) for error in errors for number in numbers[:MOST_OF_A_KIND]]
         else:
