@@ -422,6 +422,7 @@ class StreamSocket(Socket):
             return self._end_of_stream(len(partial), size, partial=partial)
         error = self._error(failure, "read")
         if not self._remote_went(error):
+            error.__dict__["partial"] = partial
             return error
         ended = self._end_of_stream(len(partial), size, partial=partial)
         ended.__cause__ = error
@@ -431,6 +432,7 @@ class StreamSocket(Socket):
         error = self._error(failure, "write")
         # EPIPE after our own finish_writing() is no news of the remote end.
         if not self._remote_went(error) or not self.remote_disconnected():
+            error.__dict__["bytes_written"] = count
             return error
         ended = self._end_of_stream(count, size, bytes_written=count)
         ended.__cause__ = error

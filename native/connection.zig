@@ -3,6 +3,7 @@
 
 const std = @import("std");
 const events = @import("events.zig");
+const status = @import("status.zig");
 
 /// Facts are added from several threads at once, never taken back.
 const AtomicKnown = struct {
@@ -57,11 +58,16 @@ pub const Connection = struct {
     /// The stream supplies `connection`; `determine(conditions)`, called when something was reported while it was connecting;
     /// and `hasUnread()`, which tells whether bytes of a remote end that has gone are still to be read, and adds `drained` if it
     /// is certain that there are none.
-    pub fn eventsOf(stream: anytype, conditions: events.Conditions, asked: u32) u32 {
+    pub fn eventsOf(
+        stream: anytype,
+        conditions: events.Conditions,
+        asked: u32,
+        failure: *status.Failure,
+    ) status.Error!u32 {
         const known = &stream.connection.known;
         if (!known.load().determined) {
             if (conditions.isEmpty()) return 0;
-            stream.determine(conditions);
+            try stream.determine(conditions, failure);
         }
         if (conditions.severed) {
             known.add(.{ .ended = true, .severed = true });
@@ -73,7 +79,7 @@ pub const Connection = struct {
             // Selectors report the end as readable too.
             data = false;
             if (!known.load().drained and asked & (events.data_available | events.end_of_data) != 0) {
-                data = stream.hasUnread();
+                data = try stream.hasUnread(failure);
             }
         }
         return asked & events.ofStream(known.load(), .{ .data = data, .space = conditions.writable });

@@ -134,11 +134,11 @@ const Wait = struct {
         try self.checkOpen();
         self.rechecks = self.stuck;
         var found: usize = 0;
-        for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len]) |slot, asked, *happened, *entry| {
+        for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len], 0..) |slot, asked, *happened, *entry, index| {
             var plan = poller.planOf(slot, asked);
             happened.* = 0;
             if (plan.asks != .never or self.stuck) {
-                happened.* = try poller.eventsOf(slot, null, asked, self.failure);
+                happened.* = poller.eventsOf(slot, null, asked, self.failure) catch |err| return self.fail(index, err);
                 found += @intFromBool(happened.* != 0);
                 // To ask it may have told that it holds no longer.
                 plan = poller.planOf(slot, asked);
@@ -154,22 +154,25 @@ const Wait = struct {
 
     fn collect(self: *Wait) status.Error!usize {
         var found: usize = 0;
-        for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len]) |slot, asked, *happened, entry| {
+        for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len], 0..) |slot, asked, *happened, entry, index| {
             const conditions = platform.poll.conditionsOf(entry);
             if (conditions.isEmpty()) continue;
             const before = poller.planOf(slot, asked);
-            happened.* = try poller.eventsOf(slot, conditions, asked, self.failure);
+            happened.* = poller.eventsOf(slot, conditions, asked, self.failure) catch |err| return self.fail(index, err);
             found += @intFromBool(happened.* != 0);
             if (happened.* == 0 and std.meta.eql(before, poller.planOf(slot, asked))) self.stuck = true;
         }
         return found;
     }
 
+    fn fail(self: *Wait, index: usize, err: status.Error) status.Error {
+        self.failure.index = index;
+        return err;
+    }
+
     fn checkOpen(self: *Wait) status.Error!void {
         for (self.slots, 0..) |slot, index| {
-            if (!slot.isClosed()) continue;
-            self.failure.index = index;
-            return error.InvalidHandle;
+            if (slot.isClosed()) return self.fail(index, error.InvalidHandle);
         }
     }
 };

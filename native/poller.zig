@@ -21,7 +21,9 @@ const sys = platform.sys;
 /// How many of the sockets that are asked now and then are asked by a wait before it sleeps, and whenever it has slept. The next
 /// looks ask the others.
 const looks_before_sleep_max = 4;
-const looks_after_sleep_max = 256;
+const looks_after_sleep_max = 64;
+/// As many waits that report something else don't ask them: a busy poller has better things to do.
+const waits_without_looks_max = 16;
 
 /// One socket in one poller.
 const Registration = struct {
@@ -112,7 +114,7 @@ pub fn eventsOf(
         .server => |*server| return if (conditions) |given| server.eventsOf(given, asked) else server.probe(asked, failure),
         .stream => |*stream| {
             const before = stream.connection.known.load();
-            const result = if (conditions) |given| stream.eventsOf(given, asked) else try stream.probe(asked, failure);
+            const result = if (conditions) |given| stream.eventsOf(given, asked, failure) else stream.probe(asked, failure);
             if (!before.determined and stream.connection.known.load().determined) becameKnown(socket);
             return result;
         },
@@ -156,6 +158,7 @@ pub const Poller = struct {
     /// Who comes first in the next wait: what stands, or what the selector reports. In turns, so that neither keeps the
     /// other out when a wait has not room for both.
     standing_first: bool = true,
+    waits_without_looks: u32 = 0,
     wake_requested: bool = false,
     closing: bool = false,
 
@@ -439,11 +442,12 @@ pub const Poller = struct {
                     standing_first = poller.standing_first;
                     poller.standing_first = !poller.standing_first;
                 }
-                if (standing_first.?) asked = poller.collectStanding(results, first_turn, failure);
+                if (standing_first.?) asked = poller.collectList(.always, results, poller.count, first_turn, failure);
                 woken = poller.takeWake() or poller.hasClosed(place);
                 rechecks = poller.lists.get(.now_and_then).first != null;
-                const stands = !standing_first.? and (rechecks or poller.lists.get(.always).first != null);
-                blocks = !woken and !stands and results.count == 0;
+                const stands = !standing_first.? and poller.lists.get(.always).first != null;
+                // The first turn asks those too, if it finds nothing else.
+                blocks = !woken and !stands and results.count == 0 and !(first_turn and rechecks);
                 if (asked) |_| {} else |err| if (results.count == 0) return err;
                 try poller.selector.snapshot(shot);
                 if (blocks) poller.waiters.add(&waiter);
@@ -466,7 +470,13 @@ pub const Poller = struct {
             if (waited) |_| poller.collect(shot, results) else |err| {
                 if (results.count == 0) return if (woken) error.Woken else err;
             }
-            if (!standing_first.?) asked = poller.collectStanding(results, first_turn, failure);
+            if (!standing_first.?) asked = poller.collectList(.always, results, poller.count, first_turn, failure);
+            if (poller.looksAreDue(results)) {
+                const looks_max: usize = if (first_turn) looks_before_sleep_max else looks_after_sleep_max;
+                poller.collectList(.now_and_then, results, looks_max, first_turn, failure) catch |err| {
+                    asked = err;
+                };
+            }
             first_turn = false;
             if (poller.takeWake()) woken = true;
             if (results.count == 0) {
@@ -507,29 +517,25 @@ pub const Poller = struct {
         return true;
     }
 
-    /// Asks the sockets themselves that no selector would tell of. When one can't be asked, the others are; then that is the
-    /// failure.
-    fn collectStanding(poller: *Poller, results: *Results, first_turn: bool, failure: *status.Failure) status.Error!void {
-        const looks_max: usize = if (first_turn) looks_before_sleep_max else looks_after_sleep_max;
-        const now_and_then = poller.collectList(.now_and_then, results, .{ .looks_max = looks_max, .revives = first_turn }, failure);
-        const always = poller.collectList(.always, results, .{ .looks_max = poller.count, .revives = false }, failure);
-        try now_and_then;
-        try always;
+    /// Whether those that are asked now and then are asked: when there is nothing else to report, and now and then besides.
+    fn looksAreDue(poller: *Poller, results: *const Results) bool {
+        if (results.count > 0 and poller.waits_without_looks < waits_without_looks_max) {
+            poller.waits_without_looks += 1;
+            return false;
+        }
+        poller.waits_without_looks = 0;
+        return true;
     }
 
-    const Looks = struct {
-        looks_max: u64,
-        /// Whether those whose reports came to nothing are the selector's again: once in each wait, so that they can't spin the
-        /// processor.
-        revives: bool,
-    };
-
-    /// Those that were asked go to the end, for the others' sake.
+    /// Asks the sockets themselves that no selector would tell of, at most that many. When one can't be asked, the others are;
+    /// then that is the failure. With `revives`, those whose reports came to nothing are the selector's again: once in each
+    /// wait, so that they can't spin the processor.
     fn collectList(
         poller: *Poller,
         comptime asks: events.Plan.Asks,
         results: *Results,
-        looks: Looks,
+        looks_max: u64,
+        revives: bool,
         failure: *status.Failure,
     ) status.Error!void {
         const list = poller.lists.getPtr(asks);
@@ -538,7 +544,7 @@ pub const Poller = struct {
         var looks_count: u64 = 0;
         var asked: status.Error!void = {};
         while (next) |node| {
-            if (results.room() == 0 or looks_count == looks.looks_max) break;
+            if (results.room() == 0 or looks_count == looks_max) break;
             next = if (node == last) null else node.next;
             const registration: *Registration = .fromPoller(node);
             if (results.find(registration) != null) continue;
@@ -548,17 +554,22 @@ pub const Poller = struct {
                 break :failed 0;
             };
             if (happened != 0) results.add(registration, happened);
-            const plan = registration.plan();
-            const holds_now = asks == .now_and_then and plan.asks == .always;
-            const to_settle = if (happened == 0) asks == .always or looks.revives else false;
-            if (holds_now or to_settle) _ = poller.settle(registration);
-            // A question that fails is no reason to keep the others waiting.
-            const goes_to_end = asks == .now_and_then or happened != 0;
-            if (registration.asks != asks or !goes_to_end) continue;
+            poller.settleAfterLook(registration, happened, revives);
+            // For the others' sake.
+            if (registration.asks != asks or (asks == .always and happened == 0)) continue;
             list.remove(node);
             list.append(node);
         }
         return asked;
+    }
+
+    fn settleAfterLook(poller: *Poller, registration: *Registration, happened: u32, revives: bool) void {
+        const to_settle = switch (registration.asks) {
+            .never => unreachable,
+            .always => happened == 0,
+            .now_and_then => registration.plan().asks == .always or (happened == 0 and revives),
+        };
+        if (to_settle) _ = poller.settle(registration);
     }
 
     fn collect(poller: *Poller, shot: *platform.Selector.Snapshot, results: *Results) void {

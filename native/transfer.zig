@@ -28,7 +28,11 @@ fn tellEnd(slot: *handles.Slot) void {
     defer lock.unlock();
     if (slot.waiting == 0 and slot.registrations.first == null) return;
     const known = slot.object.stream.connection.known.load();
-    if (known.ended and !known.drained and slot.object.stream.hasUnread()) return;
+    if (known.ended and !known.drained) {
+        var failure: status.Failure = .{};
+        // Where that can't be told, they are asked now and then.
+        if (slot.object.stream.hasUnread(&failure) catch return) return;
+    }
     pollers.becameKnown(slot);
 }
 

@@ -111,8 +111,8 @@ pub const Stream = struct {
         if (result > 0) return @intCast(result);
         if (result < 0) switch (sys.failureOf(result)) {
             .AGAIN => return 0,
-            .FAULT, .NOMEM, .NOBUFS, .BADF => |e| return failure.system(sys.codeOf(e)),
             else => |e| {
+                if (isOfCall(e)) return failure.system(sys.codeOf(e));
                 stream.keepError(sys.codeOf(e));
                 stream.connection.known.add(.{ .ended = true, .severed = true });
             },
@@ -121,6 +121,14 @@ pub const Stream = struct {
         stream.connection.known.add(.{ .ended = true, .drained = true });
         const code = stream.connection.errorCode();
         return if (code == 0) 0 else failure.system(code);
+    }
+
+    /// Whether an error is one of the call alone, by the kernel or by a sandbox, and says nothing of the connection.
+    fn isOfCall(e: sys.E) bool {
+        return switch (e) {
+            .FAULT, .NOMEM, .NOBUFS, .BADF, .NOTSOCK, .INVAL, .IO, .PERM, .ACCES, .NOSYS => true,
+            else => false,
+        };
     }
 
     pub fn write(stream: *Stream, data: []const u8, failure: *status.Failure) status.Error!usize {
@@ -167,13 +175,17 @@ pub const Stream = struct {
     }
 
     /// Which of the asked-for events hold, by what a selector reported of the stream.
-    pub fn eventsOf(stream: *Stream, conditions: events.Conditions, asked: u32) u32 {
-        return Connection.eventsOf(stream, conditions, asked);
+    pub fn eventsOf(
+        stream: *Stream,
+        conditions: events.Conditions,
+        asked: u32,
+        failure: *status.Failure,
+    ) status.Error!u32 {
+        return Connection.eventsOf(stream, conditions, asked, failure);
     }
 
-    /// Whether bytes of a remote end that has gone are still to be read. Not by FIONREAD, which stops at urgent data. Where that
-    /// can't be found out now, it is false, and `drained` is not added.
-    pub fn hasUnread(stream: *Stream) bool {
+    /// Whether bytes of a remote end that has gone are still to be read. Not by FIONREAD, which stops at urgent data.
+    pub fn hasUnread(stream: *Stream, failure: *status.Failure) status.Error!bool {
         var byte: [1]u8 = undefined;
         for (0..looks_max) |_| {
             const result = sys.receive(stream.descriptor, &byte, 1, true);
@@ -184,28 +196,33 @@ pub const Stream = struct {
                     sys.yield();
                     continue;
                 },
-                .NOMEM, .NOBUFS => return false,
-                // The system tells it once.
-                else => |e| stream.keepError(sys.codeOf(e)),
+                // Somebody closed the descriptor behind our back: nothing can be read any more.
+                .BADF, .NOTSOCK => {},
+                else => |e| {
+                    if (isOfCall(e)) return failure.system(sys.codeOf(e));
+                    // The system tells it once.
+                    stream.keepError(sys.codeOf(e));
+                },
             };
             stream.connection.known.add(.{ .drained = true });
             return false;
         }
+        // Neither is certain: `drained` is not added.
         return false;
     }
 
     /// Which of the asked-for events hold now.
     pub fn probe(stream: *Stream, asked: u32, failure: *status.Failure) status.Error!u32 {
-        return stream.eventsOf(try poll.conditionsNow(stream.descriptor, failure), asked);
+        return stream.eventsOf(try poll.conditionsNow(stream.descriptor, failure), asked, failure);
     }
 
     /// A selector reported something while the stream was connecting: the attempt has ended.
-    pub fn determine(stream: *Stream, conditions: events.Conditions) void {
+    pub fn determine(stream: *Stream, conditions: events.Conditions, failure: *status.Failure) status.Error!void {
         const code = stream.takeError();
         if (code == 0 and !conditions.severed) return stream.connection.known.add(.established);
         // Established and severed before anybody looked? What arrived in between must not be lost. EPIPE says that somebody
         // has written to it: a child that shares it.
-        if (code == sys.codeOf(.PIPE) or stream.hasUnread()) {
+        if (code == sys.codeOf(.PIPE) or try stream.hasUnread(failure)) {
             stream.keepError(code);
             return stream.connection.known.add(.{ .determined = true, .ended = true, .severed = true });
         }
@@ -220,10 +237,8 @@ pub const Stream = struct {
         var byte: [1]u8 = undefined;
         const result = sys.receive(stream.descriptor, &byte, 1, true);
         if (result >= 0) return 0;
-        return switch (sys.failureOf(result)) {
-            .AGAIN, .NOMEM, .NOBUFS => 0,
-            else => |e| sys.codeOf(e),
-        };
+        const e = sys.failureOf(result);
+        return if (e == .AGAIN or isOfCall(e)) 0 else sys.codeOf(e);
     }
 
     fn keepError(stream: *Stream, code: i32) void {

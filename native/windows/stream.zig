@@ -171,12 +171,17 @@ pub const Stream = struct {
     }
 
     /// Which of the asked-for events hold, by what a selector reported of the stream.
-    pub fn eventsOf(stream: *Stream, conditions: events.Conditions, asked: u32) u32 {
-        const result = Connection.eventsOf(stream, conditions, asked);
+    pub fn eventsOf(
+        stream: *Stream,
+        conditions: events.Conditions,
+        asked: u32,
+        failure: *status.Failure,
+    ) status.Error!u32 {
+        const result = try Connection.eventsOf(stream, conditions, asked, failure);
         if (conditions.severed and stream.connection.errorCode() == 0) switch (stream.transport) {
             // The socket itself knows the reason best. But Wine has none for a reset.
             .tcp => {
-                _ = stream.hasUnread();
+                _ = try stream.hasUnread(failure);
                 stream.connection.keepError(sys.code.wsa_econnreset);
             },
             // A write that was accepted, and that the remote end went without reading.
@@ -194,13 +199,13 @@ pub const Stream = struct {
         if (severed) stream.broke(sys.code.wsa_econnreset);
     }
 
-    pub fn hasUnread(stream: *Stream) bool {
+    pub fn hasUnread(stream: *Stream, failure: *status.Failure) status.Error!bool {
         var byte: [1]u8 = undefined;
         switch (stream.receive(&byte, true)) {
             .count => |count| if (count > 0) return true,
             // The end has been reported, but this is not it: nothing is certain.
             .nothing => return false,
-            .failed => |code| if (stream.isEnd(code)) stream.broke(code) else return false,
+            .failed => |code| if (stream.isEnd(code)) stream.broke(code) else return failure.system(code),
         }
         stream.connection.known.add(.{ .drained = true });
         return false;
@@ -226,17 +231,17 @@ pub const Stream = struct {
     }
 
     /// Which of the asked-for events hold now.
-    pub fn probe(stream: *Stream, asked: u32, _: *status.Failure) status.Error!u32 {
-        return stream.eventsOf(conditionsNow(stream.watched()), asked);
+    pub fn probe(stream: *Stream, asked: u32, failure: *status.Failure) status.Error!u32 {
+        return stream.eventsOf(conditionsNow(stream.watched()), asked, failure);
     }
 
     /// Something was reported while the stream was connecting, as only TCP streams are: the attempt has ended.
-    pub fn determine(stream: *Stream, conditions: events.Conditions) void {
+    pub fn determine(stream: *Stream, conditions: events.Conditions, failure: *status.Failure) status.Error!void {
         const code = stream.transport.tcp.socket.takeError();
         if (code == 0 and !conditions.severed) return stream.connection.establish();
         stream.connection.keepError(code);
         // Established and severed before anybody looked? What arrived in between must not be lost.
-        if (stream.hasUnread()) {
+        if (try stream.hasUnread(failure)) {
             return stream.connection.known.add(.{ .determined = true, .ended = true, .severed = true });
         }
         stream.connection.fail(if (code == 0) sys.code.wsa_econnaborted else code);
