@@ -308,7 +308,12 @@ def _collect(case: Case, poller: bbipc.Poller, stream: StreamSocket, size: int) 
         received = case.attempt("receive", lambda: poller.receive(SHORT))
         if received is None:
             return None
-        for one, _, data in received:
+        for one, happened, data in received:
+            if one is stream and happened.data_available and not data:
+                # The read has failed, and the next one says why.
+                data = case.attempt("read", stream.read)
+                if data is None:
+                    return None
             collected += data if one is stream else b""
         if len(collected) >= size:
             break
