@@ -357,6 +357,14 @@ class StreamSocket(Socket):
 
     def _read_until(self, size: int, result: bytes | int, deadline: Deadline) -> bytes:
         chunks: list[bytes] = []
+        try:
+            return self._read_chunks(size, result, deadline, chunks)
+        except MemoryError as error:
+            # There may be none to join them.
+            error.__dict__["chunks"] = chunks
+            raise
+
+    def _read_chunks(self, size: int, result: bytes | int, deadline: Deadline, chunks: list[bytes]) -> bytes:
         missing = size
         while True:
             if not isinstance(result, int):

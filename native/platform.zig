@@ -2,8 +2,8 @@
 //!
 //! What a platform supplies, under the same names on every system:
 //!
-//!   sys        Lock, Waker, Descriptor, ThreadId, allocator, monotonicNs, processId, threadId, forks, yield, pageSize,
-//!              prepareToWait, pendingOperations, finishWrites, abort
+//!   sys        Lock, Waker, Descriptor, ThreadId, Process, allocator, lockAllocator, unlockAllocator, monotonicNs, threadId,
+//!              forks, yield, pageSize, prepareToWait, pendingOperations, finishWrites, abort
 //!   tcp        listen, connect: IPv4 servers and streams
 //!   local      listen, connect, pathname_max, pathname_limit: local servers and streams
 //!   Server     accept, localAddress, prepareClose, deinit, fileno; watched: what selectors watch of it; eventsOf: what a

@@ -500,6 +500,80 @@ test "closing a poller ends its waits, closing a monitored socket ends them earl
     }.body);
 }
 
+test "a wait in pieces misses no socket that is closed between two of them" {
+    try eachTransport(struct {
+        fn body(stage: *Stage) !void {
+            for (backends) |backend| {
+                const poller = try stage.poller(backend);
+                const pair = try stage.pair();
+                _ = try succeed(c.bbipc_monitor_socket(poller, pair.near, data_available, null));
+                var place: u32 = 0;
+                try testing.expectEqual(0, waitPiece(poller, 1, &place));
+                stage.close(pair.near);
+                // Whoever waits from here on has nothing to do with it.
+                try testing.expectEqual(0, waitFor(poller, 1));
+                try testing.expectEqual(c.BBIPC_ERROR_WOKEN, waitPiece(poller, patience_ns, &place));
+                place = 0;
+                try testing.expectEqual(0, waitPiece(poller, 0, &place));
+                try testing.expectEqual(0, waitPiece(poller, 1, &place));
+            }
+        }
+
+        fn waitPiece(poller: Handle, timeout_ns: i64, place: *u32) c.bbipc_result {
+            var socket: Handle = 0;
+            var happened: u32 = 0;
+            return c.bbipc_wait_for_events(poller, &socket, &happened, 1, timeout_ns, place, null);
+        }
+    }.body);
+}
+
+test "a wait in pieces misses no finish_writing between two of them" {
+    try onTransport(.tcp, struct {
+        fn body(stage: *Stage) !void {
+            const pair = try stage.pair();
+            _ = try support.fill(pair.near);
+            var place: u32 = 0;
+            try testing.expectEqual(0, c.bbipc_poll_socket(pair.near, write_space, 1, &place, null));
+            try testing.expectEqual(0, c.bbipc_finish_writing(pair.near, null));
+            try testing.expectEqual(0, c.bbipc_poll_socket(pair.near, write_space, 0, &place, null));
+            const result = c.bbipc_poll_socket(pair.near, write_space, patience_ns, &place, null);
+            try testing.expectEqual(c.BBIPC_ERROR_WOKEN, result);
+            // One that begins now waits for what can't come any more, as long as it was told to.
+            place = 0;
+            try testing.expectEqual(0, c.bbipc_poll_socket(pair.near, write_space, 1, &place, null));
+        }
+    }.body);
+}
+
+test "whoever reads the last byte ends the waits for the end, at once" {
+    try eachTransport(struct {
+        fn body(stage: *Stage) !void {
+            const end_of_data: u32 = c.BBIPC_END_OF_DATA;
+            for (backends) |backend| {
+                const poller = try stage.poller(backend);
+                // More than are asked by each wait.
+                var pairs: [12]Stage.Pair = undefined;
+                for (&pairs) |*pair| {
+                    pair.* = try stage.pair();
+                    try Step.farWrites(stage, pair.*);
+                    stage.end(pair.far);
+                    try support.awaitEvent(pair.near, c.BBIPC_REMOTE_DISCONNECTED);
+                    _ = try succeed(c.bbipc_monitor_socket(poller, pair.near, end_of_data, null));
+                }
+                try testing.expectEqual(0, waitFor(poller, 1));
+                for (pairs) |pair| {
+                    var waiting: support.Call(waitFor) = undefined;
+                    try waiting.start(.{ poller, patience_ns });
+                    var buffer: [64]u8 = undefined;
+                    try testing.expect(support.read(pair.near, &buffer) > 0);
+                    try expectEvents(end_of_data, waiting.join());
+                    try testing.expectEqual(1, c.bbipc_unmonitor_socket(poller, pair.near));
+                }
+            }
+        }
+    }.body);
+}
+
 test "a wait that is under way hears of sockets that come, change and go" {
     try eachTransport(struct {
         fn body(stage: *Stage) !void {

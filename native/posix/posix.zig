@@ -82,7 +82,11 @@ pub const Selector = union(enum) {
     pub fn snapshot(selector: *Selector, shot: *Snapshot) status.Error!void {
         switch (selector.*) {
             .scalable => |*one| shot.begin(one.fd),
-            .poll => |*one| shot.* = .{ .poll = try one.snapshot() },
+            .poll => |*one| {
+                // In a variable first: a failure in the middle of an assignment would leave half a snapshot.
+                const made = try one.snapshot();
+                shot.* = .{ .poll = made };
+            },
         }
     }
 
