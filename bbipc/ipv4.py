@@ -7,13 +7,19 @@ import sys
 from operator import index
 
 from . import _calls, _ffi
-from .errors import SocketError, failure_error, system_error
+from .errors import SocketError, errno_of, failure_error, socket_error, system_error
 from .sockets import StreamServer, StreamSocket
 
 #: The address of this machine for itself. (The original's ``+ipv4-loopback+``.)
 IPV4_LOOPBACK = "127.0.0.1"
 #: Every address of this machine, for a server. (The original's ``+ipv4-any+``.)
 IPV4_ANY = "0.0.0.0"
+
+if sys.platform == "win32":
+    _IN_USE = (
+        "another socket has that port, or Windows keeps it back, for Hyper-V and WSL for example: 'netsh interface ipv4"
+        " show excludedportrange protocol=tcp' lists those; choose another port, or wait until it is free"
+    )
 
 _PORT_MAX = 65535
 _BACKLOG_MAX = 2**31 - 1
@@ -148,8 +154,9 @@ def make_ipv4_tcp_server(
     :param port: 0 to 65535; 0 lets the system choose, and :attr:`Ipv4TcpServer.port` tells.
     :param reuse_address: listen although connections of an earlier server linger (``SO_REUSEADDR``, ``socket(7)``). On
         Linux that server must have been made with it too. On Windows False keeps other programs from taking the port
-        (``SO_EXCLUSIVEADDRUSE``), also while such connections linger. Two servers never share a port; but macOS and
-        FreeBSD let one for every address and one for a single address listen side by side, if the later has this set.
+        (``SO_EXCLUSIVEADDRUSE``), also while such connections linger. Two servers never share an address and a port.
+        But macOS and FreeBSD let one for every address and one for a single address listen side by side, if the later
+        has this set; Windows does, for programs of the same user, if the earlier has.
     :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`; the system
         cuts it to its own limit, 128 on macOS and FreeBSD.
     :raises ValueError: for an address that is no dotted quad, and numbers out of range.
@@ -163,7 +170,10 @@ def make_ipv4_tcp_server(
         _ffi.REUSE_ADDRESS if reuse_address else 0,
     )
     if result < 0:
-        raise failure_error(result, f"listen on {host_address}:{port}")
+        action = f"listen on {host_address}:{port}"
+        if sys.platform == "win32" and errno_of(_calls.code_of(result)) == errno.EADDRINUSE:
+            raise socket_error(_calls.code_of(result), action, advice=_IN_USE)
+        raise failure_error(result, action)
     return Ipv4TcpServer._adopt(made)
 
 

@@ -219,6 +219,19 @@ pub const Table = struct {
         if (slot.object == .server) slot.object.server.prepareClose();
     }
 
+    /// Closes a stream, and gives up what the remote end has not got yet.
+    pub fn abort(self: *Table, handle: Handle) status.Error!void {
+        const slot = try self.pinKind(handle, .stream);
+        defer slot.unpin();
+        {
+            self.lock.lock();
+            defer self.lock.unlock();
+            if (slot.isClosed()) return error.InvalidHandle;
+            slot.object.stream.prepareAbort();
+        }
+        try self.close(handle);
+    }
+
     /// The last pin of a closed slot has gone.
     fn finish(self: *Table, slot: *Slot) void {
         switch (slot.object) {
