@@ -45,7 +45,7 @@ const buffer_size = 65536;
 /// Bytes per write at most: they are copied, for the caller's buffer must not be the system's after the call.
 const write_max = 65536;
 /// How long a closed pipe's write waits for its reader. A reader that takes the 128 KiB at 5 KiB a second has time enough.
-var unread_after_close_ns: u64 = 30 * std.time.ns_per_s;
+pub var unread_after_close_ns: u64 = 30 * std.time.ns_per_s;
 /// A server's instances at most, however large its backlog.
 const instances_max = 1024;
 
@@ -907,6 +907,22 @@ pub const Listener = struct {
         allocator.destroy(self);
     }
 };
+
+test "a name is in use where it is there, and else it is forbidden" {
+    const taken: i32 = sys.code.wsa_eaddrinuse;
+    const denied: i32 = sys.code.access_denied;
+    for ([_]struct { i32, bool, i32 }{
+        .{ denied, true, taken },
+        .{ denied, false, denied },
+        .{ sys.code.pipe_busy, true, taken },
+        .{ sys.code.pipe_busy, false, taken },
+        .{ sys.code.path_not_found, true, sys.code.path_not_found },
+    }) |case| try std.testing.expectEqual(case[2], Listener.refusalOfFirst(case[0], case[1]));
+    for ([_][:0]const u16{
+        std.unicode.utf8ToUtf16LeStringLiteral("\\\\?\\pipe\\bbipc-nobody"),
+        std.unicode.utf8ToUtf16LeStringLiteral("\\\\.\\pipe\\bbipc-nobody"),
+    }) |nobodys| try std.testing.expect(!Listener.nameExists(nobodys));
+}
 
 // ---- Clients ----
 
