@@ -161,7 +161,7 @@ const Reaper = struct {
         defer lock.unlock();
         var next_ns: ?u64 = if (self.looked_at_count == 0) null else self.look_at_ns;
         if (self.closing.first) |node| {
-            const pipe: *Pipe = @fieldParentPtr("in_closing", node);
+            const pipe: *Pipe = @alignCast(@fieldParentPtr("in_closing", node));
             next_ns = @min(next_ns orelse pipe.give_up_ns, pipe.give_up_ns);
         }
         return (next_ns orelse return null) -| sys.monotonicNs();
@@ -185,7 +185,7 @@ const Reaper = struct {
 
     fn giveUpOverdue(self: *Reaper) void {
         while (self.closing.first) |node| {
-            const pipe: *Pipe = @fieldParentPtr("in_closing", node);
+            const pipe: *Pipe = @alignCast(@fieldParentPtr("in_closing", node));
             if (sys.monotonicNs() < pipe.give_up_ns) return;
             self.expectNoEnd(pipe);
             pipe.giveUp();
@@ -197,7 +197,7 @@ const Reaper = struct {
         var next = self.looked_at.first;
         while (next) |node| {
             next = node.next;
-            const pipe: *Pipe = @fieldParentPtr("in_looked_at", node);
+            const pipe: *Pipe = @alignCast(@fieldParentPtr("in_looked_at", node));
             pipe.tellWatchers();
         }
     }
@@ -347,7 +347,7 @@ pub const Pipe = struct {
     }
 
     fn ofHint(operation: *Operation) *Pipe {
-        return @fieldParentPtr("hint", operation);
+        return @alignCast(@fieldParentPtr("hint", operation));
     }
 
     // ---- Bytes ----
