@@ -99,6 +99,11 @@ pub const Watch = struct {
         watch.poll.cancel(watch.helper.?.handle);
     }
 
+    /// Whether a server was just asked for this one, and its clients had gone: nothing is amiss then.
+    fn wasAboutVanished(watch: *const Watch) bool {
+        return watch.descriptor == .tcp_server and watch.descriptor.tcp_server.passed_over;
+    }
+
     /// The server that it watches has it no longer in its list.
     fn leaveWatchers(watch: *Watch) void {
         const list = watch.watchers orelse return;
@@ -429,8 +434,7 @@ pub const Selector = struct {
                 if (watch.wants(conditions)) {
                     watch.idle_packets = 0;
                 } else if (watch.cancelled or watch.idle_packets < idle_packets_max) {
-                    // A server has looked for itself: a client that has gone by now costs one packet.
-                    if (!watch.cancelled and watch.descriptor != .tcp_server) watch.idle_packets += 1;
+                    if (!watch.cancelled and !watch.wasAboutVanished()) watch.idle_packets += 1;
                     shot.in_vain_count += 1;
                     continue;
                 }

@@ -323,6 +323,8 @@ pub const Listener = struct {
     socket: Socket,
     // Under the library's lock.
     held: ?Client = null,
+    /// Whether the last look for a client found some that had gone.
+    passed_over: bool = false,
     /// Those that AFD is to tell.
     watchers: std.DoublyLinkedList = .{},
 
@@ -336,6 +338,7 @@ pub const Listener = struct {
     /// With the library's lock held.
     pub fn conditionsNow(self: *Listener) events.Conditions {
         if (self.held != null) return .{ .readable = true };
+        self.passed_over = false;
         const conditions = afd.conditionsNow(self.socket.base);
         if (!conditions.readable) return conditions;
         var failure: status.Failure = .{};
@@ -360,7 +363,7 @@ pub const Listener = struct {
         for (0..vanished_clients_max) |_| switch (try self.socket.acceptClient(failure)) {
             .client => |client| return client,
             .nothing => return null,
-            .vanished => {},
+            .vanished => self.passed_over = true,
         };
         return null;
     }
