@@ -184,6 +184,11 @@ _ADVICE = {
 if sys.platform == "win32":
     _ADVICE[errno.EACCES] = "this user may not: a server may be another user's, a port may be kept back by the system"
     _ADVICE[errno.EMFILE] = "this process has too many sockets; close some"
+    #: What the library says where it finds no socket of the system below those of layered providers.
+    _ADVICE[errno.EOPNOTSUPP] = (
+        "a program that sits between others and the network, a layered service provider, hides the system's socket;"
+        " 'netsh winsock show catalog' lists such"
+    )
 
     #: The errno of what OSError has none for, or one that says less. Winsock's codes are numbers of errno themselves.
     _ERRNO = {
