@@ -294,6 +294,30 @@ def test_server_starts_again_at_once(processes: Processes, free_address: str, na
     processes.serve(name, address)
 
 
+TOLD_TO_END_TWICE = """
+import signal, sys
+sys.path.insert(0, sys.argv[1])
+from programs import run
+
+def main():
+    try:
+        signal.raise_signal(int(sys.argv[2]))
+    finally:
+        signal.raise_signal(int(sys.argv[3]))
+        print("all in order")
+
+run(main)
+"""
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["Ctrl-C first", "Ctrl-C second"])
+def test_second_signal_does_not_keep_a_program_from_putting_all_in_order(processes: Processes, order: int) -> None:
+    """Ctrl-C in a terminal came to a copy's receiver, then the sender's SIGTERM: it left its file, and a warning."""
+    first, second = [signal.SIGINT, signal.SIGBREAK if sys.platform == "win32" else signal.SIGTERM][::order]
+    program = [sys.executable, "-c", TOLD_TO_END_TWICE, str(EXAMPLES), str(int(first)), str(int(second))]
+    assert ended(processes.start(program)) == (128 + first, "all in order\n", "")
+
+
 @pytest.mark.parametrize(("send", "status"), ENDING_SIGNALS)
 def test_client_ends_cleanly(processes: Processes, directory: Path, free_address: str, send: Send, status: int) -> None:
     with listening_socket(free_address) as listener:
@@ -858,6 +882,15 @@ def files_beside(destination: Path) -> list[str]:
     return sorted(os.listdir(destination.parent))
 
 
+def until_under_way(destination: Path) -> None:
+    """Waits until some of the file has arrived. A signal that comes while the receiver opens it makes Python warn."""
+
+    def has_contents() -> bool:
+        return any((destination.parent / name).stat().st_size for name in files_beside(destination))
+
+    eventually(has_contents, "the file is under way")
+
+
 FULL_BAR = r"\[#{40}\] 100% +(\d+\.\d) of \1 MB +\d+\.\d MB/s"
 PARTIAL_BAR = r"\[#*-+\] +\d+% .* MB/s"
 
@@ -1144,6 +1177,7 @@ def test_file_transfer_copy_ends_cleanly(
     make_endless(source)
     copying = processes.start(at_terminal("file_transfer.py", "copy", source, destination), stderr=terminal.theirs)
     terminal.wait_for(PARTIAL_BAR)
+    until_under_way(destination)
     receiver = receiver_of(copying)
     send(copying)
     assert copying.wait(PATIENCE) == status
@@ -1161,7 +1195,7 @@ def test_ctrl_c_in_a_terminal_ends_both_processes_of_a_copy(
     command = at_terminal("file_transfer.py", "copy", source, destination)
     copying = processes.start(command, stderr=terminal.theirs, **({} if WINDOWS else {"start_new_session": True}))
     terminal.wait_for(PARTIAL_BAR)
-    eventually(lambda: files_beside(destination), "the file is under way")
+    until_under_way(destination)
     # A terminal sends it to all of its foreground processes.
     if sys.platform == "win32":
         interrupt(copying)
