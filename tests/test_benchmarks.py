@@ -18,6 +18,7 @@ import pytest
 from systems import LINUX
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(not LINUX, reason="the benchmarks are for Linux: they bind processes to processors"),
     pytest.mark.skipif(
         platform.python_implementation() != "CPython", reason="the benchmarks measure the calling layer for CPython too"

@@ -230,6 +230,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prefix / "bin"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is not installed (Debian's package valgrind)")
 @pytest.mark.skipif(not FOR_VALGRIND, reason="made for Valgrind on Linux and x86-64")
 @pytest.mark.parametrize(
@@ -249,6 +250,7 @@ def test_valgrind_finds_no_error(programs: Path, tmp_path: Path, program: list[s
     assert "ERROR SUMMARY: 0 errors" in found.splitlines()[-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("threads", [1, 4])
 def test_random_calls(programs: Path, threads: int) -> None:
     command = [str(programs / "random-calls"), str(RANDOM_CALLS), "20261122", str(threads)]
