@@ -540,7 +540,7 @@ def native_tests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", ["bbipc-tests", "random-calls"])
 @pytest.mark.parametrize("target", LIBC_TARGETS, ids=lambda target: target.zig_target)
 class TestNativeTestsForOtherSystems:
-    """What they take from the system: `pytest -rP tests/test_wheel.py -k OtherSystems` lists it."""
+    """What they take from the system: `pytest -m other_systems -rP -n 0 -k OtherSystems` lists it."""
 
     def test_oldest_system_has_all_that_they_take_from_it(
         self, native_tests: dict[str, Path], target: Target, name: str
