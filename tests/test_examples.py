@@ -846,24 +846,30 @@ def terminal() -> Iterator[Terminal]:
 
 @pytest.fixture
 def source(directory: Path) -> Path:
-    """What is sent: more than the system takes at once."""
+    """What is sent: zeros, more of them than the system takes at once."""
     path = directory / "source"
-    path.write_bytes(block_of_data(50_000_000))
+    path.touch()
+    lengthen(path, 50_000_000)
     return path
 
 
 def make_endless(source: Path) -> None:
-    """Makes a file larger than can be sent while a test lasts. It takes no space."""
+    """Makes a file larger than can be sent while a test lasts."""
+    lengthen(source, 100_000_000_000)
+
+
+def lengthen(path: Path, size: int) -> None:
+    """Makes a file as long as this. It takes no space."""
     if sys.platform != "win32":
-        os.truncate(source, 100_000_000_000)
+        os.truncate(path, size)
         return
     kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
-    with source.open("r+b") as file:
+    with path.open("r+b") as file:
         handle = ctypes.c_void_p(msvcrt.get_osfhandle(file.fileno()))
         # FSCTL_SET_SPARSE. Otherwise it would be written full of zeros; Wine has only files that are sparse.
         done = kernel32.DeviceIoControl(handle, 0x900C4, None, 0, None, 0, ctypes.byref(ctypes.c_uint32()), None)
         assert done or WINE, ctypes.get_last_error()
-        assert kernel32.SetFilePointerEx(handle, ctypes.c_int64(100_000_000_000), None, 0), ctypes.get_last_error()
+        assert kernel32.SetFilePointerEx(handle, ctypes.c_int64(size), None, 0), ctypes.get_last_error()
         assert kernel32.SetEndOfFile(handle), ctypes.get_last_error()
 
 
