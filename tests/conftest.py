@@ -45,7 +45,8 @@ def divides_the_tests(config: pytest.Config) -> bool:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Gives each processor a worker. The tests of files that are named run in this process: their output is simpler."""
     if divides_the_tests(config):
-        config.option.numprocesses = len(os.sched_getaffinity(0))
+        # No more than shorten it; and a container may have fewer processors than it is shown.
+        config.option.numprocesses = min(len(os.sched_getaffinity(0)), 8)
         config.option.dist = "worksteal"
 
 
