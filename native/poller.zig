@@ -581,8 +581,12 @@ pub const Poller = struct {
             // It may have moved since the selector was asked.
             const interest = registration.watches orelse continue;
             var failure: status.Failure = .{};
-            // One that can't be asked comes to nothing.
-            const happened = eventsOf(socket, report.conditions, registration.asked, &failure) catch 0;
+            // One that can't be asked comes to nothing now, and is asked again.
+            var lost = false;
+            const happened = eventsOf(socket, report.conditions, registration.asked, &failure) catch failed: {
+                lost = !report.repeats;
+                break :failed 0;
+            };
             if (happened != 0) {
                 // Some selectors tell of each condition by itself.
                 if (results.find(registration)) |index| {
@@ -596,7 +600,7 @@ pub const Poller = struct {
             }
             // The selector would report it for ever. Something that makes it of no more interest is known now; if not,
             // it is a state of the system that nobody foresaw, and must not spin the processor.
-            if (poller.settle(registration) or !report.repeats) continue;
+            if (poller.settle(registration) or (!report.repeats and !lost)) continue;
             if (!std.meta.eql(registration.watches, @as(?events.Interest, interest))) continue;
             poller.disarm(registration);
             poller.ask(registration, .now_and_then);
