@@ -182,7 +182,6 @@ _ADVICE = {
 }
 
 if sys.platform == "win32":
-    _ADVICE[errno.EACCES] = "this user may not: a server may be another user's, a port may be kept back by the system"
     _ADVICE[errno.EMFILE] = "this process has too many sockets; close some"
 
     #: The errno of what OSError has none for, or one that says less. Winsock's codes are numbers of errno themselves.
