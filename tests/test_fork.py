@@ -600,6 +600,7 @@ def test_fork_while_garbage_is_collected(directory: Path) -> None:
     )
 
 
+@pytest.mark.timeout(300)
 def test_a_popen_with_preexec_fn_beside_busy_threads(transport: Transport) -> None:
     with Busy(transport):
         for _ in range(10):

@@ -829,7 +829,8 @@ class LocalModel(PollerModel):
 
 
 model_settings = settings(deadline=None, database=None, max_examples=200, stateful_step_count=60)
-TestAnySequenceOverTcp = TcpModel.TestCase
+# Each takes seconds of a processor, which are a minute on a busy machine.
+TestAnySequenceOverTcp = pytest.mark.timeout(300)(TcpModel.TestCase)
 TestAnySequenceOverTcp.settings = model_settings
-TestAnySequenceOverLocal = LocalModel.TestCase
+TestAnySequenceOverLocal = pytest.mark.timeout(300)(LocalModel.TestCase)
 TestAnySequenceOverLocal.settings = model_settings
