@@ -190,7 +190,7 @@ class Tracing:
             if data:
                 told: dict[str, Any] = json.loads(data)
                 return told
-        except TimeoutError:
+        except socket.timeout:
             # Python then says where all its threads are.
             os.kill(process_id, signal.SIGABRT)
             with contextlib.suppress(OSError):
