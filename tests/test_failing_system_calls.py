@@ -81,7 +81,7 @@ NOT_OURS = {
     *("getpid", "getppid", "gettid", "prctl", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "restart_syscall"),
     *("recvmsg", "sendmsg", "pread64", "lseek", "readlink", "getdents64", "getrandom"),
     *("readv", "writev", "wait4"),
-    *("clock_gettime", "clock_nanosleep"),
+    *("clock_gettime", "clock_nanosleep", "pselect6"),
 }
 
 #: Calls that Python makes for itself so often that its own failing would be all that is seen.
