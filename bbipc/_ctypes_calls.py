@@ -303,7 +303,7 @@ def write_all(handle: int, data: Buffer, start: int, timeout_ns: int) -> int:
     )
 
 
-def write_many(items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket]) -> list[tuple[int, int]]:
+def write_many(items: list[tuple[Socket, Buffer]], kind: type[StreamSocket]) -> list[tuple[int, int]]:
     """The places of the items that were not taken wholly, with what was taken of each, or its failure.
 
     A stream that did not take all of its data is given no more. Makes tuples of the items in the list.
@@ -317,7 +317,7 @@ def write_many(items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket
 
 
 def _write_pieces(
-    pieces: list[tuple[int, memoryview]], items: list[tuple[StreamSocket, Buffer]], kind: type[StreamSocket]
+    pieces: list[tuple[int, memoryview]], items: list[tuple[Socket, Buffer]], kind: type[StreamSocket]
 ) -> list[tuple[int, int]]:
     for position, item in enumerate(items):
         try:

@@ -15,6 +15,36 @@ _HOW_TO_REPAIR = (
     "Install the package again: 'python -m pip install --force-reinstall bbipc', or in a source tree"
     " 'python -m pip install -e .', which builds the library."
 )
+_HOW_TO_FREEZE = (
+    "This program was frozen without it. PyInstaller takes the library along by itself where it finds bbipc's hook, in"
+    " the installed package; else give it '--collect-binaries bbipc'. Tell any other such tool to put the file there."
+)
+
+
+def _why_missing(path: str) -> str:
+    """Why there is no library, and what to do."""
+    if getattr(sys, "frozen", False):
+        return _HOW_TO_FREEZE
+    archive = os.path.dirname(path)
+    while archive != os.path.dirname(archive) and not os.path.exists(archive):
+        archive = os.path.dirname(archive)
+    if os.path.isfile(archive):
+        return (
+            f"The package is inside of the archive {archive}, and systems load libraries from files only. Install bbipc"
+            " beside the archive, or make the archive by a tool that unpacks it before it runs, such as shiv or pex."
+        )
+    return _HOW_TO_REPAIR
+
+
+def _why_not_loaded(path: str) -> str:
+    """Why there is a library that does not load, and what to do."""
+    if sys.platform != "win32" and os.statvfs(path).f_flag & getattr(os, "ST_NOEXEC", 0):  # macOS has no such name
+        return (
+            "It lies on a file system that is mounted with 'noexec', which forbids to run anything from there. Install"
+            " bbipc elsewhere (a virtual environment in another directory), or mount without 'noexec'; a program that"
+            " unpacks itself there takes another directory if TMPDIR names one."
+        )
+    return f"It may be made for another system. {_HOW_TO_REPAIR}"
 
 
 def _load() -> tuple[ctypes.CDLL, ctypes.CDLL]:
@@ -22,18 +52,15 @@ def _load() -> tuple[ctypes.CDLL, ctypes.CDLL]:
     # Beside this file and nowhere else: a library that is searched for can be another's.
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), _FILE_NAMES.get(sys.platform, "libbbipc.so"))
     if not os.path.exists(path):
-        raise ImportError(f"bbipc's native library is missing: there is no {path}. {_HOW_TO_REPAIR}", path=path)
+        raise ImportError(f"bbipc's native library is missing: there is no {path}. {_why_missing(path)}", path=path)
     try:
         releasing = ctypes.CDLL(path)
         # PyPy has no PyDLL; there every call releases the GIL.
         keeping = getattr(ctypes, "PyDLL", ctypes.CDLL)(path)
         get_version = releasing.bbipc_version
     except (OSError, AttributeError) as error:
-        raise ImportError(
-            f"bbipc's native library {path} does not load: {error}. It may be made for another system."
-            f" {_HOW_TO_REPAIR}",
-            path=path,
-        ) from error
+        why = _why_not_loaded(path)
+        raise ImportError(f"bbipc's native library {path} does not load: {error}. {why}", path=path) from error
     get_version.argtypes = []
     get_version.restype = ctypes.c_char_p
     version = (get_version() or b"").decode("ascii", "replace")

@@ -12,7 +12,10 @@ from . import _calls, _ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from collections.abc import Mapping
+    from typing import Any, TypeVar
+
+    from typing_extensions import Self
 
     from .sockets import Socket
 
@@ -31,6 +34,12 @@ class SocketError(BbipcError, OSError):
 
     Like every ``OSError`` it has ``errno``, whose name is the same on every system, and on Windows ``winerror``, the
     system's own code; that is ``None`` for what bbipc itself refuses.
+
+    It is also the built-in error that Python has for its ``errno`` (PEP 3151): ``EPIPE`` is a ``BrokenPipeError`` too,
+    ``ECONNRESET`` a ``ConnectionResetError``, ``ECONNREFUSED`` a ``ConnectionRefusedError``, ``EACCES`` a
+    ``PermissionError``, ``ENOENT`` a ``FileNotFoundError``. ``EADDRINUSE``, for example, has none.
+
+    Pickled, or copied by ``copy.deepcopy``, it loses its ``socket`` and, like every exception, its ``__cause__``.
     """
 
     #: The reason, as in the module ``errno``.
@@ -38,12 +47,62 @@ class SocketError(BbipcError, OSError):
     #: The socket that it happened to; None if there was none yet.
     socket: Socket | None = None
 
+    #: The class itself, but for those that _with_built_in makes of it.
+    _kind: type[SocketError]
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "_kind" not in vars(cls):
+            cls._kind = cls
+
+    def __new__(cls, *args: Any) -> Self:
+        """Makes the error that also is the built-in one, as ``OSError`` itself does."""
+        number: Any = args[0] if len(args) > 1 else None
+        has_code = sys.platform == "win32" and len(args) > 3 and args[3] is not None
+        if has_code:
+            number = number or errno_of(args[3])
+        error: Self = super().__new__(_classes.get((cls, number)) or _with_built_in(cls, number), *args)
+        if has_code:
+            # OSError has made an errno of its own from winerror.
+            error.errno = number
+            error.args = (number, *error.args[1:])
+        return error
+
     def __reduce__(self) -> tuple[object, ...]:
         # To another process the error can go, from a worker for example; its socket can't.
-        if sys.platform == "win32":
-            # OSError would make an errno of its own from winerror.
-            return type(self), self.args, {"errno": self.errno, "args": self.args}
-        return type(self), self.args
+        return self._kind, self._arguments(), {name: value for name, value in vars(self).items() if name != "socket"}
+
+    def __copy__(self) -> SocketError:
+        again = self._kind(*self._arguments())
+        vars(again).update(vars(self))
+        return again
+
+    def _arguments(self) -> tuple[Any, ...]:
+        # OSError takes the names of files out of its args.
+        if self.filename is None or len(self.args) < 2:
+            return self.args
+        return *self.args[:2], self.filename, getattr(self, "winerror", None), self.filename2
+
+
+SocketError._kind = SocketError
+
+#: The classes that are a kind of SocketError and a built-in error, by these two. They come with the first error.
+_with_built_ins: dict[tuple[type[SocketError], type[OSError]], type[SocketError]] = {}
+#: The same by the kind and the errno, for speed.
+_classes: dict[tuple[type[Any], object], type[Any]] = {}
+
+
+def _with_built_in(kind: type[SocketErrorT], number: object) -> type[SocketErrorT]:
+    """The kind of error that also is the built-in one for an errno, as OSError itself becomes that."""
+    plain, built_in = kind._kind, type(OSError(number, ""))
+    if not issubclass(plain, built_in) and (plain, built_in) not in _with_built_ins:
+        names = {name: getattr(plain, name) for name in ("__doc__", "__module__", "__qualname__")}
+        made = type(plain.__name__, (plain, built_in), {**names, "_kind": plain})
+        _with_built_ins.setdefault((plain, built_in), made)
+    chosen: type[Any] = _with_built_ins.get((plain, built_in), plain)
+    if number in errno.errorcode:
+        _classes[kind, number] = chosen
+    return chosen
 
 
 class SocketClosedError(SocketError):
@@ -54,10 +113,14 @@ class NoConnectionAvailableError(SocketError, BlockingIOError):
     """No client waits to be accepted. (The original's ``no-connection-available-error``.)"""
 
 
-class NoLocalServerError(SocketError, FileNotFoundError):
+class NoLocalServerError(SocketError):
     """Nothing listens at the pathname. (The original's ``no-local-server-error``.)
 
-    On macOS and FreeBSD, where ``errno`` is ``ECONNREFUSED``, it may also be a server whose backlog is full.
+    Where nothing is at the pathname it is a ``FileNotFoundError`` (``ENOENT``; ``NotADirectoryError`` if a part before
+    the last is a file). Otherwise it is a ``ConnectionRefusedError`` (``ECONNREFUSED``), and the message says what is
+    there: a socket that nobody listens on, or something that is not a socket at all and must not be deleted.
+
+    On macOS and FreeBSD a ``ConnectionRefusedError`` may also be a server whose backlog is full.
     """
 
 
@@ -102,16 +165,14 @@ class UnsupportedOperationError(BbipcError, io.UnsupportedOperation):
     """This system, or this kind of socket, can't do it."""
 
 
-#: What a user can do about the system's refusals that most often meet them.
+#: What a user can do about the system's refusals that most often meet them. Who asked may know better: failure_error.
 _ADVICE = {
     errno.EADDRINUSE: "another socket has that address; choose another, or wait until it is free",
     errno.EADDRNOTAVAIL: "no network interface of this machine has that address, or no port of it is left",
-    errno.EACCES: "this user may not; ports below 1024 and foreign directories need permission",
+    errno.EACCES: "this user may not",
     errno.EAGAIN: "the server's backlog is full; try again when it has accepted somebody",
     errno.EMFILE: "this process has no descriptor left; close sockets, or raise the limit (ulimit -n)",
     errno.ENFILE: "the system has no descriptor left",
-    errno.ENOENT: "the directory does not exist",
-    errno.ENOTDIR: "a part of the pathname before the last is no directory",
     errno.ENOBUFS: "the system has no memory, or no port, left for it; close sockets",
     errno.ECONNREFUSED: "nobody listens there; start the server first",
     errno.ETIMEDOUT: "the remote end's machine does not answer",
@@ -174,15 +235,12 @@ else:
 def system_error(kind: type[SocketErrorT], code: int, message: str) -> SocketErrorT:
     """An error of this kind, for one of the system's codes."""
     if sys.platform == "win32":
-        error = kind(0, message, None, code)
-        error.errno = errno_of(code)
-        error.args = (error.errno, *error.args[1:])
-        return error
+        return kind(errno_of(code), message, None, code)
     return kind(code, message)
 
 
 def socket_error(code: int, action: str, socket: Socket | None = None, advice: str | None = None) -> SocketError:
-    """The error for one of the system's codes. The action completes «cannot ...»."""
+    """The error for one of the system's codes. The action completes "cannot ..."."""
     hint = advice or _ADVICE.get(errno_of(code))
     message = f"cannot {action}: {_words_of(code)}" + (f" ({hint})" if hint else "")
     error = system_error(SocketError, code, message)
@@ -206,11 +264,13 @@ def no_connection_error(server: Socket) -> NoConnectionAvailableError:
     return error
 
 
-def failure_error(failure: int, action: str, socket: Socket | None = None) -> Exception:
-    """The error for a failure of a native call."""
+def failure_error(
+    failure: int, action: str, socket: Socket | None = None, advice: Mapping[int, str] | None = None
+) -> Exception:
+    """The error for a failure of a native call; with advice for an errno, where there is better than the usual."""
     status, code = _calls.status_of(failure), _calls.code_of(failure)
     if status == _ffi.ERROR_SYSTEM:
-        return socket_error(code, action, socket)
+        return socket_error(code, action, socket, advice.get(errno_of(code)) if advice else None)
     if status == _ffi.ERROR_INVALID_HANDLE and socket is not None:
         return closed_error(action, socket)
     if status == _ffi.ERROR_OUT_OF_MEMORY:

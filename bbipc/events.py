@@ -103,7 +103,7 @@ class Events:
             return value
         number = index(value)
         if not 0 <= number <= _ALL:
-            raise ValueError(f"{number} is no set of events: it must be 0 to {_ALL}")
+            raise ValueError(f"{number} is not a set of events: it must be 0 to {_ALL}")
         return SETS[number]
 
     def __init_subclass__(cls) -> None:

@@ -7,7 +7,7 @@ import sys
 from operator import index
 
 from . import _calls, _ffi
-from .errors import SocketError, failure_error, system_error
+from .errors import SocketError, failure_error
 from .sockets import StreamServer, StreamSocket
 
 #: The address of this machine for itself. (The original's ``+ipv4-loopback+``.)
@@ -138,6 +138,17 @@ class Ipv4TcpStream(StreamSocket):
         return "{}:{} -> {}:{}".format(*self._address(remote=False), *self._address(remote=True))
 
 
+_EACCES = "this user may not; a port below 1024 needs permission, and a firewall or a sandbox can forbid any"
+if sys.platform == "win32":
+    _EACCES = "this user may not; the system can keep a port back"
+_IN_USE = "another socket has that address and port; choose another, or end the program that has it"
+#: Whether it is one or the other the system does not tell.
+_IN_USE_OR_LINGERING = (
+    "another socket has that address and port: choose another; or connections of a server that has ended linger there"
+    " (TIME_WAIT), for a minute or so: pass reuse_address=True, each time that this server is made"
+)
+
+
 def make_ipv4_tcp_server(
     host_address: str, port: int, *, reuse_address: bool = False, backlog: int = 128
 ) -> Ipv4TcpServer:
@@ -152,7 +163,7 @@ def make_ipv4_tcp_server(
         FreeBSD let one for every address and one for a single address listen side by side, if the later has this set.
     :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`; the system
         cuts it to its own limit, 128 on macOS and FreeBSD.
-    :raises ValueError: for an address that is no dotted quad, and numbers out of range.
+    :raises ValueError: for an address that is not a dotted quad, and numbers out of range.
     :raises SocketError: if the system refuses: ``EADDRINUSE`` for a port in use, ``EADDRNOTAVAIL`` for an address that
         is not this machine's, ``EACCES`` for a port that needs permission.
     """
@@ -163,7 +174,9 @@ def make_ipv4_tcp_server(
         _ffi.REUSE_ADDRESS if reuse_address else 0,
     )
     if result < 0:
-        raise failure_error(result, f"listen on {host_address}:{port}")
+        in_use = _IN_USE if reuse_address else _IN_USE_OR_LINGERING
+        advice = {errno.EADDRINUSE: in_use, errno.EACCES: _EACCES}
+        raise failure_error(result, f"listen on {host_address}:{port}", advice=advice)
     return Ipv4TcpServer._adopt(made)
 
 
@@ -183,7 +196,7 @@ def connect_to_ipv4_tcp_server(
     :param port: 0 to 65535.
     :param local_host_address: this end's address; ``None`` lets the system choose.
     :param local_port: this end's port; ``None`` lets the system choose.
-    :raises ValueError: for an address that is no dotted quad, and a port out of range.
+    :raises ValueError: for an address that is not a dotted quad, and a port out of range.
     :raises SocketError: if this end can't be set up: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EMFILE``.
     """
     local_host = 0 if local_host_address is None else _parse_host_address(local_host_address, "local_host_address")
@@ -206,10 +219,7 @@ def _resolver_error(error: OSError, hostname: str, *, again: bool) -> SocketErro
     message = f"cannot resolve {hostname!r}: {error.strerror}"
     if sys.platform == "win32" and error.errno is not None:
         # The resolver's codes are Windows'; but errno has no names for them.
-        refused = system_error(SocketError, error.errno, message)
-        refused.errno = number
-        refused.args = (number, *refused.args[1:])
-        return refused
+        return SocketError(number, message, None, error.errno)
     return SocketError(number, message)
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import warnings
 
 from . import _calls, _ffi
-from .errors import NoLocalServerError, SocketError, errno_of, failure_error, socket_error, system_error
+from .errors import NoLocalServerError, SocketError, errno_of, failure_error, system_error
 from .ipv4 import check_backlog
 from .sockets import StreamServer, StreamSocket
 
@@ -138,14 +139,67 @@ if sys.platform == "win32":
     _NO_SUCH = "there is no such pipe; start the server first"
     _REFUSED = "nobody listens there; start the server first"
     _IN_USE = "another server listens at that name, or a stream that one accepted is still open; choose another name"
+
+    def _advice_to_listen(_pathname: str | bytes) -> dict[int, str]:
+        """What a user can do about an errno of make_local_server."""
+        return {errno.EADDRINUSE: _IN_USE}
+
+    def _advice_to_connect(_pathname: str | bytes) -> dict[int, str]:
+        """What a user can do about an errno of connect_to_local_server."""
+        return {errno.ECONNREFUSED: _REFUSED, errno.ENOENT: _NO_SUCH}
+
 else:
     _NO_SUCH = "there is no such file; start the server first"
-    if sys.platform == "linux":
-        _REFUSED = "nobody listens there; start the server first"
-    else:
+    _REFUSED = "nobody listens there; start the server first"
+    if sys.platform != "linux":
         # macOS and FreeBSD say no more than this of a server without room.
         _REFUSED = "nobody listens there, or the server's backlog is full; start the server first, or try again soon"
-    _IN_USE = "the pathname exists: another server listens there, or one that ended badly left it; then delete it"
+    _IN_USE = (
+        "a socket file is there: another server listens on it, or one that ended badly left it; if nobody listens,"
+        " which connect_to_local_server() tells, then delete it"
+    )
+    _NOT_A_DIRECTORY = "a part of the pathname before the last is not a directory; check the pathname"
+
+    _KINDS = (
+        (stat.S_ISREG, "a regular file"),
+        (stat.S_ISDIR, "a directory"),
+        (stat.S_ISLNK, "a symbolic link"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISCHR, "a character device"),
+        (stat.S_ISBLK, "a block device"),
+    )
+
+    def _no_socket(pathname: str | bytes, *, follow_links: bool) -> str | None:
+        """What is at a pathname that is not a socket. None for a socket, for nothing, and where nobody can tell."""
+        try:
+            mode = os.stat(pathname, follow_symlinks=follow_links).st_mode
+        except OSError:
+            return None
+        return next((words for is_that, words in _KINDS if is_that(mode)), None)
+
+    def _advice_to_listen(pathname: str | bytes) -> dict[int, str]:
+        """What a user can do about an errno of make_local_server."""
+        # bind(2) follows no links.
+        kind = _no_socket(pathname, follow_links=False)
+        return {
+            errno.EADDRINUSE: f"{kind} is there, not a socket; choose another pathname" if kind else _IN_USE,
+            errno.EACCES: "this user may not make a file in that directory, or not search a directory before it",
+            errno.EPERM: "the file system there may be one that can't hold sockets; choose another directory",
+            errno.ENOENT: "the directory does not exist",
+            errno.ENOTDIR: _NOT_A_DIRECTORY,
+        }
+
+    def _advice_to_connect(pathname: str | bytes) -> dict[int, str]:
+        """What a user can do about an errno of connect_to_local_server."""
+        kind = _no_socket(pathname, follow_links=True)
+        leads_nowhere = "a symbolic link is there that leads nowhere; start the server first, or check the pathname"
+        return {
+            errno.ECONNREFUSED: f"{kind} is there, not a socket; check the pathname" if kind else _REFUSED,
+            errno.EACCES: "this user may not write to what is there, or not search a directory before it",
+            errno.ENOENT: leads_nowhere if os.path.islink(pathname) else _NO_SUCH,
+            errno.ENOTDIR: _NOT_A_DIRECTORY,
+            errno.EPROTOTYPE: "the socket there is not one of streams; check the pathname",
+        }
 
 
 def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close: bool = True) -> LocalServer:
@@ -165,33 +219,45 @@ def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close
     :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`. On Windows 1
         to 1024; less and more count as that.
     :param delete_on_close: :meth:`~Socket.close` deletes the file, if it is still the one that this server made. In a
-        forked child it never does. A pipe's name always goes by itself.
+        forked child it never does. A process that a signal ends, ``SIGTERM`` for example, closes nothing, so the file
+        stays and the next server is refused. A pipe's name always goes by itself.
     :raises ValueError: for a pathname that is empty or contains a NUL.
     :raises SocketError: if the system refuses: ``EADDRINUSE`` if the pathname exists, ``ENAMETOOLONG``, ``ENOENT`` if
-        its directory does not exist, ``EACCES``.
+        its directory does not exist, ``EACCES``. What exists stays as it is, and the message says what it is: a socket,
+        a regular file, a directory.
     """
     plain, encoded = _check_pathname(pathname)
     result, made = _calls.make_local_server(
         encoded, len(encoded), check_backlog(backlog), _ffi.DELETE_ON_CLOSE if delete_on_close else 0
     )
     if result < 0:
-        action = f"listen at {plain!r}"
-        code = _calls.code_of(result)
-        if errno_of(code) == errno.EADDRINUSE:
-            raise socket_error(code, action, advice=_IN_USE)
-        raise failure_error(result, action)
+        raise failure_error(result, f"listen at {plain!r}", advice=_advice_to_listen(plain))
     server = LocalServer._adopt(made)
     server._local_pathname = plain
     return server
+
+
+def _connecting_error(result: int, plain: str | bytes) -> Exception:
+    advice = _advice_to_connect(plain)
+    if _calls.status_of(result) != _ffi.ERROR_NO_LOCAL_SERVER:
+        return failure_error(result, f"connect to {plain!r}", advice=advice)
+    code = _calls.code_of(result)
+    if errno_of(code) == errno.ENOTSOCK:
+        # What macOS and FreeBSD say of a file that is not a socket.
+        code = errno.ECONNREFUSED
+    why = advice.get(errno_of(code), _NO_SUCH)
+    return system_error(NoLocalServerError, code, f"no server listens at {plain!r}: {why}")
 
 
 def connect_to_local_server(pathname: Pathname) -> LocalStream:
     """Connects to the server that listens at a pathname. (``connect-to-local-server``.)
 
     :param pathname: ``str``, ``bytes`` or path-like; it means what it means to :func:`make_local_server`.
-    :raises NoLocalServerError: where nothing listens: there is no such file, or a file that nobody listens on; no such
-        pipe on Windows. On macOS and FreeBSD also if the server's backlog is full, for they say the same then
-        (``ECONNREFUSED``).
+    :raises NoLocalServerError: where nothing listens. If nothing is there (on Windows: no such pipe), it is a
+        ``FileNotFoundError``, or a ``NotADirectoryError`` (``ENOTDIR``). Otherwise it is a ``ConnectionRefusedError``,
+        and the message says what is there: a socket file that a server left, or something that is not a socket. So it
+        is not by itself a reason to delete the file. On macOS and FreeBSD the server's backlog may be full, for they
+        say the same then.
     :raises ValueError: for a pathname that is empty or contains a NUL.
     :raises SocketError: if the system refuses: ``EAGAIN`` if the server's backlog is full, on Linux and Windows (try
         again), ``EACCES``, ``ENAMETOOLONG``. On Windows ``EAGAIN`` also for a server that is closed while streams that
@@ -200,11 +266,7 @@ def connect_to_local_server(pathname: Pathname) -> LocalStream:
     plain, encoded = _check_pathname(pathname)
     result, made = _calls.connect_to_local_server(encoded, len(encoded))
     if result < 0:
-        if _calls.status_of(result) == _ffi.ERROR_NO_LOCAL_SERVER:
-            code = _calls.code_of(result)
-            why = _REFUSED if errno_of(code) == errno.ECONNREFUSED else _NO_SUCH
-            raise system_error(NoLocalServerError, code, f"no server listens at {plain!r}: {why}")
-        raise failure_error(result, f"connect to {plain!r}")
+        raise _connecting_error(result, plain)
     stream = LocalStream._adopt(made)
     stream._local_pathname = plain
     return stream

@@ -185,7 +185,7 @@ class Poller(HandleOwner):
             raise self._error(result, "monitor", socket)
 
     def unmonitor_socket(self, socket: Socket) -> None:
-        """Removes a socket. One that is gone already, or closed, is no error. (``unmonitor-socket``.)"""
+        """Removes a socket. One that is gone already, or closed, is not an error. (``unmonitor-socket``.)"""
         result = _calls.unmonitor_socket(self._handle, self._check(socket)._handle)
         if result < 0:
             raise self._error(result, "unmonitor", socket)
@@ -224,7 +224,8 @@ class Poller(HandleOwner):
         :returns: a pair for each socket that has events: the socket, and the part of its monitored events that holds.
             Events are reported by every wait for as long as they hold. At most 1024 sockets; the next waits report the
             others first. Empty when the time is up, after :meth:`wake`, and when another thread closed a monitored
-            socket.
+            socket. A socket that is closed while an earlier pair is handled is still in the list: see whether it is
+            :attr:`~Socket.closed`.
         :raises ValueError: for a timeout that is negative or NaN.
         """
         return self._wait_for_events_on(BEGINNING, timeout)
@@ -243,7 +244,8 @@ class Poller(HandleOwner):
         :returns: a triple for each socket that has events: the socket, the part of its monitored events that held
             before the reading, and the bytes that were read. These are empty without ``DATA_AVAILABLE``, and where the
             read failed. Nothing is lost by that: the stream's next :meth:`~StreamSocket.read` raises the error. At most
-            1024 sockets, and empty when :meth:`wait_for_events` would return an empty list.
+            1024 sockets, and empty when :meth:`wait_for_events` would return an empty list. A socket that is closed
+            while an earlier triple is handled is still in the list.
         :raises ValueError: if ``max_bytes`` is not positive, and for a timeout that is negative or NaN.
         """
         size = index(max_bytes)
@@ -331,7 +333,7 @@ def make_poller(backend: str | None = None) -> Poller:
     :param backend: which of the system's ways of watching to use; ``None`` for the best: ``"epoll"`` on Linux,
         ``"kqueue"`` on macOS and FreeBSD, ``"iocp"`` on Windows. All but Windows also have ``"poll"``, whose cost grows
         with the sockets. The results are the same.
-    :raises ValueError: for a name that is none of bbipc's backends.
+    :raises ValueError: for a name that bbipc has no backend of.
     :raises UnsupportedOperationError: for a backend that this system lacks.
     :raises SocketError: if the system refuses: ``EMFILE``.
     """

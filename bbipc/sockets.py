@@ -82,8 +82,11 @@ class Socket(HandleOwner):
     def close(self) -> None:
         """Closes the socket, which also leaves every poller. Again, it does nothing. (``close-socket``.)
 
-        Other threads that wait on it stop waiting. What was written still travels to the remote end. Bytes that were
-        received and not read are lost, and the remote end may then see a reset (RFC 1122, 4.2.2.13).
+        Other threads that wait on it stop waiting. Bytes that were received and not read are lost. What was written
+        still travels to the remote end, with one exception: if bytes are unread when a TCP stream is closed, or arrive
+        afterwards, the system resets the connection (RFC 1122, 4.2.2.13), and throws away what it has not delivered
+        yet. To have all delivered, call :meth:`~StreamSocket.finish_writing`, read until
+        :meth:`~StreamSocket.end_of_data`, and close then. The guide shows it, on its page about streams.
         """
         self._closed = True
         # Also if it was closed before: that may have been interrupted. The library knows, and refuses.
@@ -219,7 +222,10 @@ class StreamSocket(Socket):
         return self._holds(_DATA_AVAILABLE)
 
     def ready_to_write(self) -> bool:
-        """Whether the remote end is there and a write would take at least one byte. (``ready-to-write-p``.)"""
+        """Whether the remote end is there and a write would take at least one byte. (``ready-to-write-p``.)
+
+        Not so once the remote end has finished sending, though it may still read: :meth:`write_space`.
+        """
         return self._holds(_READY_TO_WRITE)
 
     def remote_disconnected(self) -> bool:
@@ -304,7 +310,9 @@ class StreamSocket(Socket):
         :param start: where in it to begin, in bytes.
         :param end: where to stop, in bytes; ``None`` for its end.
         :returns: how many bytes the system took, 0 to ``end - start``; 0 if it has no room now, or the connection is
-            not established yet. The rest is the caller's to write again: wait for ``READY_TO_WRITE``.
+            not established yet. The rest is the caller's to write again: wait for ``WRITE_SPACE`` and
+            ``CONNECTION_SEVERED``, for both. (``READY_TO_WRITE`` does not hold once the remote end has finished
+            sending, though it may still read.)
         :raises TypeError: for any other object.
         :raises ValueError: if ``start`` and ``end`` are not in the buffer or crossed; nothing has been written then.
         :raises SocketError: if the connection is severed or could not be established, and after
@@ -332,7 +340,7 @@ class StreamSocket(Socket):
             raise self._error(result, "finish writing")
 
     def read_exactly(self, size: int, timeout: float | None = None) -> bytes:
-        """Reads so many bytes, and waits for them.
+        """Reads a number of bytes, and waits until all of them have come.
 
         :param size: how many bytes, 0 or more.
         :param timeout: seconds for all of them; ``None`` waits for ever, 0 not at all.
@@ -430,7 +438,8 @@ class StreamSocket(Socket):
             return self._end_of_stream(len(partial), size, partial=partial)
         error = self._error(failure, "read")
         if not self._remote_went(error):
-            error.__dict__["partial"] = partial
+            if partial:
+                error.__dict__["partial"] = partial
             return error
         ended = self._end_of_stream(len(partial), size, partial=partial)
         ended.__cause__ = error
@@ -440,7 +449,8 @@ class StreamSocket(Socket):
         error = self._error(failure, "write")
         # EPIPE after our own finish_writing() is no news of the remote end.
         if not self._remote_went(error) or not self.remote_disconnected():
-            error.__dict__["bytes_written"] = count
+            if count:
+                error.__dict__["bytes_written"] = count
             return error
         ended = self._end_of_stream(count, size, bytes_written=count)
         ended.__cause__ = error
@@ -468,21 +478,22 @@ class StreamSocket(Socket):
 _calls.give_methods(StreamSocket)
 
 
-def write_many(items: Iterable[tuple[StreamSocket, Buffer]]) -> list[tuple[int, int | Exception]]:
+def write_many(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, int | Exception]]:
     """Hands bytes of many streams to the system, in one call: a batch, the fastest way to serve many.
 
     What a loop of :meth:`StreamSocket.write` does, but that one bad stream does not spoil the others::
 
         for place, written in bbipc.write_many(items):
-            stream, data = items[place]  # of which only so much was written, or nothing because of an error
+            stream, data = items[place]  # of which `written` bytes were written, or none because of an error
 
     :param items: pairs of a stream and its data, any contiguous buffer. A stream may come more than once: its data keep
-        their order.
+        their order. Their type is that of what :meth:`Poller.receive` returns, where every stream is a ``Socket``.
     :returns: the items that were not written wholly, in their order; mostly none. Each is a pair: its place in
         ``items``, from 0 on, and how many bytes the system took, or the error that ``write`` would have raised. The
         rest of an item is the caller's to write again, before what follows: a stream that did not take all of one takes
         nothing more in this call, and what is behind an error has the same error.
-    :raises TypeError: for an item that is no pair of a stream and a contiguous buffer; nothing has been written then.
+    :raises TypeError: for an item that is not a pair of a stream and a contiguous buffer, a server among them; nothing
+        has been written then.
     :raises ValueError: for a buffer that was released, a ``memoryview``; nothing has been written then.
     """
     # A copy, for another thread may change theirs before the errors are made.

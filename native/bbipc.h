@@ -151,8 +151,16 @@ bbipc_result bbipc_finish_writes(int64_t timeout_ns);
 /* Closes a server, a stream or a poller. [close-socket, close-poller]
  *
  * A closed socket leaves every poller. A local server's pathname is deleted if the server was made with
- * BBIPC_DELETE_ON_CLOSE, by the process that made it, and only if it is still the one that this server made. Returns 0, or 1
- * for a server that is closed and whose pathname is left, because the system refuses to say what it is or to delete it. */
+ * BBIPC_DELETE_ON_CLOSE, by the process that made it, and only if it is still the one that this server made. A process
+ * that a signal ends deletes nothing.
+ *
+ * What was written to a stream still travels to the remote end, with one exception: if bytes are unread when a TCP
+ * stream is closed, or arrive afterwards, the system resets the connection (RFC 1122, 4.2.2.13), and throws away what
+ * it has not delivered yet. To have all delivered, call bbipc_finish_writing, read until BBIPC_END_OF_DATA holds, and
+ * close then.
+ *
+ * Returns 0, or 1 for a server that is closed and whose pathname is left, because the system refuses to say what it is or
+ * to delete it. */
 bbipc_result bbipc_close(bbipc_handle handle);
 
 /* The socket's file descriptor; on Windows a TCP socket's SOCKET, and BBIPC_ERROR_UNSUPPORTED for pipes. It stays the
@@ -161,7 +169,8 @@ bbipc_result bbipc_fileno(bbipc_handle socket);
 
 /* ---- IPv4 servers and streams ---- */
 
-#define BBIPC_REUSE_ADDRESS 0x1u /* bind although an earlier connection of the port is in TIME_WAIT (SO_REUSEADDR) */
+/* Bind although an earlier connection of the port is in TIME_WAIT (SO_REUSEADDR): for a server that starts again. */
+#define BBIPC_REUSE_ADDRESS 0x1u
 
 /* Listens on host_address (0 for every address) and port (0 lets the system choose). [make-ipv4-tcp-server]
  * backlog: how many connections the system keeps for accepting, 0 to 2147483647; the system cuts it to its own limit.
@@ -190,20 +199,22 @@ bbipc_result bbipc_ipv4_remote_address(bbipc_handle stream, uint32_t *host_addre
  * on Windows, in UTF-16 code units of the pipe's whole name (CreateNamedPipe). */
 uint64_t bbipc_local_pathname_limit(void);
 
-/* Listens at a pathname, which must not exist (EADDRINUSE). [make-local-server]
+/* Listens at a pathname, which must not exist. [make-local-server]
+ * Whatever is there is EADDRINUSE: a socket that a server left, or a file that is not a socket and must not be deleted;
+ * lstat(2) tells which.
  * pathname: pathname_size bytes, without a NUL among them; it needs none at the end. On Windows it is UTF-8, and names a
  * pipe: a whole name, \\.\pipe\NAME, is taken as it is, and before anything else that prefix is put; / is taken for \.
  * Nothing is looked up on disk. Only the process's user, SYSTEM and Administrators can connect, from this machine.
- * backlog: as for IPv4; on Windows so many instances of the pipe, 1 to 1024, listen or wait. flags: BBIPC_DELETE_ON_CLOSE,
+ * backlog: as for IPv4; on Windows the number of instances of the pipe that listen or wait, 1 to 1024. flags: BBIPC_DELETE_ON_CLOSE,
  * which means nothing to pipes, or 0. Returns the server's handle. */
 bbipc_result bbipc_make_local_server(const void *pathname, uint64_t pathname_size, int32_t backlog, uint32_t flags,
                                      int32_t *system_code);
 
 /* Connects to the local server at a pathname. [connect-to-local-server]
  * Returns the stream's handle, or BBIPC_ERROR_NO_LOCAL_SERVER where nothing listens (ENOENT, ENOTDIR, ECONNREFUSED,
- * ENOTSOCK; on Windows ERROR_FILE_NOT_FOUND); a server whose backlog is full is BBIPC_ERROR_SYSTEM with EAGAIN
- * (ERROR_PIPE_BUSY): try again when it has accepted somebody. On macOS and FreeBSD that is ECONNREFUSED, as if nothing
- * listened. */
+ * ENOTSOCK; on Windows ERROR_FILE_NOT_FOUND). But for ENOENT and ENOTDIR something is there, which need not be a
+ * socket. A server whose backlog is full is BBIPC_ERROR_SYSTEM with EAGAIN (ERROR_PIPE_BUSY): try again when it has
+ * accepted somebody. On macOS and FreeBSD that is ECONNREFUSED, as if nothing listened. */
 bbipc_result bbipc_connect_to_local_server(const void *pathname, uint64_t pathname_size, int32_t *system_code);
 
 /* ---- Servers ---- */
@@ -226,10 +237,11 @@ bbipc_result bbipc_read(bbipc_handle stream, void *buffer, uint64_t start, uint6
                         int32_t *system_code);
 
 /* Hands the bytes start (inclusive) to end (exclusive) of the data to the system. [write-to-stream]
- * Returns how many it took, 0 to end - start: 0 when it has no room now, or the connection is not established yet. A
- * severed connection, and a write after bbipc_finish_writing, is BBIPC_ERROR_SYSTEM. A pipe takes at most 65536 at once;
- * what it has no room for stays under way, is counted as taken, and no more is taken until the remote end has read it, also
- * after bbipc_close. */
+ * Returns how many it took, 0 to end - start: 0 when it has no room now, or the connection is not established yet.
+ * Before the rest is written, wait for BBIPC_WRITE_SPACE and BBIPC_CONNECTION_SEVERED, for both: BBIPC_READY_TO_WRITE
+ * does not hold once the remote end has finished sending, though it may still read. A severed connection, and a write
+ * after bbipc_finish_writing, is BBIPC_ERROR_SYSTEM. A pipe takes at most 65536 at once; what it has no room for stays
+ * under way, is counted as taken, and no more is taken until the remote end has read it, also after bbipc_close. */
 bbipc_result bbipc_write(bbipc_handle stream, const void *data, uint64_t start, uint64_t end, int32_t *system_code);
 
 /* The same, but they wait: until the whole range has been read or written, nothing more comes or goes, or the time is up.

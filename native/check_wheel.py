@@ -343,6 +343,100 @@ def mach_o_faults(contents: bytes, processor: Processor, target: Target, root: P
     elif processor.mach_o == "ARM64":
         yield "the library is not signed"
     yield from undefined_faults(mach_o, target)
+    yield from command_faults(mach_o)
+    yield from segment_faults(mach_o, len(contents), page_size=0x4000 if processor.mach_o == "ARM64" else 0x1000)
+    yield from linkedit_faults(mach_o)
+
+
+# What macOS' loader, dyld, asks of a library before it loads it (its Policy.cpp, UnsafeHeader.cpp and Image.cpp). Most
+# rules hold for libraries that were made with the SDK of a certain year or later. Zig names its newest: all of them do.
+
+#: What a segment may be used for, of reading (1), writing (2) and running (4).
+SEGMENT_PERMISSIONS = {"__TEXT": 5, "__DATA": 3, "__DATA_CONST": 3, "__LINKEDIT": 1}
+SEGMENT_READ_ONLY = 0x10
+
+#: The size of the header of a 64-bit library.
+MACH_HEADER_SIZE = 32
+
+
+def command_faults(mach_o: Any) -> Iterator[str]:
+    """Of the load commands: a UUID, the system's library, once, and no place to look for others."""
+    kinds = Counter(command.command.name for command in mach_o.commands)
+    if kinds["UUID"] != 1:
+        yield f"the library has {kinds['UUID']} UUIDs instead of 1"
+    if kinds["RPATH"]:
+        yield "the library has RPATH"
+    loaded = [library.name for library in mach_o.libraries if library.command.name != "ID_DYLIB"]
+    if not loaded:
+        yield "the library needs no library, not even the system's"
+    yield from (f"the library needs {name} {times} times" for name, times in Counter(loaded).items() if times > 1)
+    for command in mach_o.commands:
+        if command.size % 8:
+            yield f"the load command {command.command.name} has {command.size} bytes, no multiple of 8"
+
+
+def segment_faults(mach_o: Any, file_size: int, page_size: int) -> Iterator[str]:
+    """Of each segment: its permissions, its place in the file and in memory, and what is in it."""
+    segments = list(mach_o.segments)
+    names = [segment.name for segment in segments]
+    yield from (f"the library has {times} segments {name}" for name, times in Counter(names).items() if times > 1)
+    yield from (f"the library has no segment {name}" for name in ("__TEXT", "__LINKEDIT") if name not in names)
+    for segment in segments:
+        name, start, size = segment.name, segment.virtual_address, segment.virtual_size
+        permissions = int(segment.init_protection)
+        if permissions != SEGMENT_PERMISSIONS.get(name, permissions) or permissions & 6 == 6:
+            yield f"{name} has the permissions {permissions}"
+        if name == "__DATA_CONST" and not segment.flags & SEGMENT_READ_ONLY:
+            yield f"{name} does not become read-only"
+        if segment.file_size > size or segment.file_offset + segment.file_size > file_size:
+            yield f"{name} has less room than bytes, or more bytes than the file"
+        if start % page_size or segment.file_offset % page_size:
+            yield f"{name} does not begin with a page of {page_size} bytes"
+        for section in segment.sections:
+            if section.virtual_address < start or section.virtual_address + section.size > start + size:
+                yield f"{section.name} is not inside of its segment {name}"
+    for before, after in zip(segments, segments[1:]):
+        if before.virtual_address + before.virtual_size > after.virtual_address or (
+            before.file_offset + before.file_size > after.file_offset
+        ):
+            yield f"{after.name} does not come after {before.name}"
+    if segments[0].file_offset or segments[0].file_size < MACH_HEADER_SIZE + mach_o.header.sizeof_cmds:
+        yield f"the load commands are not inside of {names[0]}"
+
+
+def linkedit_faults(mach_o: Any) -> Iterator[str]:
+    """Of what the loader reads in the last segment: that each part is aligned, inside, and apart from the others."""
+    symbols, dynamic, info = mach_o.symbol_command, mach_o.dynamic_symbol_command, mach_o.dyld_info
+    parts = [
+        ("the symbols", 8, symbols.symbol_offset, 16 * symbols.numberof_symbols),
+        ("the symbols' names", 1, symbols.strings_offset, symbols.strings_size),
+        ("the indirect symbols", 4, dynamic.indirect_symbol_offset, 4 * dynamic.nb_indirect_symbols),
+        *((f"dyld's {kind}", 8, *getattr(info, kind)) for kind in ("rebase", "bind", "weak_bind", "lazy_bind")),
+        ("dyld's exports", 8, *info.export_info),
+    ]
+    for name in ("function_starts", "data_in_code", "code_signature"):
+        if getattr(mach_o, f"has_{name}"):
+            command = getattr(mach_o, name)
+            parts.append((name.replace("_", " "), 8, command.data_offset, command.data_size))
+    end, last = next(
+        ((one.file_offset, one.file_offset + one.file_size) for one in mach_o.segments if one.name == "__LINKEDIT"),
+        (0, 0),
+    )
+    for name, alignment, offset, size in sorted((part for part in parts if part[3]), key=lambda part: part[2]):
+        if offset % alignment:
+            yield f"{name} stand at {offset}, no multiple of {alignment}"
+        if not end <= offset <= offset + size <= last:
+            yield f"{name} overlap something, or leave __LINKEDIT"
+        end = offset + size
+    if dynamic.nb_local_symbols + dynamic.nb_external_define_symbols + dynamic.nb_undefined_symbols != (
+        symbols.numberof_symbols
+    ):
+        yield "the library counts its symbols in two ways"
+    if dynamic.nb_local_relocations or dynamic.nb_external_relocations:
+        yield "the library has relocations of the old kind beside dyld's"
+    fixed = {fixup.segment.name for fixup in [*info.bindings, *mach_o.relocations]}
+    for name in sorted(fixed - {"__DATA", "__DATA_CONST"}):
+        yield f"the loader has to write into {name}"
 
 
 def signature_faults(contents: bytes, signature: bytes) -> Iterator[str]:

@@ -17,6 +17,7 @@ test {
     _ = if (system.has_pipes) @import("end_to_end/pipes.zig") else @import("end_to_end/pathnames.zig");
     // Windows has neither signals nor fork().
     if (system.has_fork) _ = @import("end_to_end/processes.zig");
+    if (!system.has_pipes) _ = @import("end_to_end/readers.zig");
     if (system.is_linux) _ = @import("end_to_end/kernels.zig");
 }
 

@@ -30,6 +30,8 @@ test {
     _ = @import("places.zig");
     _ = platform.sys;
     _ = platform.sys.allocator;
+    _ = @import("posix/bsd_rules.zig");
+    _ = @import("posix/kqueue_poll.zig");
     _ = @import("handles.zig");
     _ = @import("poller.zig");
     _ = @import("c_api_test.zig");

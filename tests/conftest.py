@@ -146,7 +146,7 @@ def fill(stream: StreamSocket) -> int:
 def reset(peer: PythonPeer, stream: StreamSocket) -> None:
     """Closes the peer so that the stream is severed: TCP resets it at once, a local one for a byte left unread.
 
-    A pipe is severed either way, and so is any local stream of macOS and FreeBSD: systems.CLOSE_RESETS.
+    A pipe is severed either way, and so is any local stream of macOS and FreeBSD: systems.close_resets.
     """
     stream.write(b"!")
     abort(peer)

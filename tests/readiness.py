@@ -122,7 +122,7 @@ def needs_half_close(transport: Transport) -> None:
 
 def needs_reset(transport: Transport) -> None:
     """For tests of what a stream tells whose connection was reset, and did not just end."""
-    if transport.name == "local" and not systems.CLOSE_RESETS:
+    if transport.name == "local" and not systems.close_resets("local"):
         pytest.skip("nothing resets a local stream here: its remote end closes, and whatever is unread is gone unheard")
 
 

@@ -67,7 +67,7 @@ def make_directory() -> Path:
 FULL_BACKLOG = errno.EAGAIN if LINUX or WINDOWS else errno.ECONNREFUSED
 
 #: Clients that a system keeps waiting at least, if it is asked to (kern.ipc.somaxconn). A server that has no more room
-#: refuses local clients on macOS and FreeBSD, and may reset those of TCP.
+#: refuses local clients on macOS and FreeBSD; FreeBSD may reset those of TCP.
 BACKLOG_MAX = 1024 if LINUX or WINDOWS else 128
 
 
@@ -81,14 +81,21 @@ def backlog_holds(count: int, backlog: int) -> bool:
     return count >= max(1, backlog)
 
 
-#: Whether a TCP client that finds the backlog full is neither let in nor told, and tries again by itself.
+#: Whether a TCP client that finds a backlog of 0 full is neither let in nor told, and tries again by itself. XNU's
+#: tcp_input drops the request too, but its solisten takes 0 for 128.
 TCP_WAITS_FOR_BACKLOG = LINUX
 
 # ---- Ends ----
 
-#: Whether the peer of whoever closes with bytes unread is told that these are lost: as a reset. On macOS and FreeBSD it
-#: is an orderly end. TCP's next write brings the reset there; a local stream has none.
-CLOSE_RESETS = LINUX or WINDOWS
+
+def close_resets(transport: str) -> bool:
+    """Whether the peer of whoever closes with bytes unread is told that these are lost: as a reset.
+
+    On FreeBSD it is an orderly end, and TCP's next write brings the reset. macOS resets TCP (XNU's tcp_disconnect). On
+    neither is there a reset of a local stream.
+    """
+    return LINUX or WINDOWS or (MACOS and transport == "tcp")
+
 
 #: Whether what one end of a TCP connection to this machine does is known at the other at once.
 TCP_DELIVERS_AT_ONCE = LINUX

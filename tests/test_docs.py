@@ -11,6 +11,7 @@ How a page under docs/ is run:
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import os
@@ -29,7 +30,8 @@ import bbipc
 import systems
 from conftest import PATIENCE, WINDOWS
 from readiness import TELLS_ENDS_LATE
-from systems import CLIENTS_OUTLIVE_EMFILE, CLOSE_RESETS, LINUX
+from reference_tables import with_tables
+from systems import CLIENTS_OUTLIVE_EMFILE, LINUX, close_resets
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -47,7 +49,7 @@ if WINDOWS:
     LACKING["guide/threads-fork-signals.md"] = "it forks, and sets a timer that sends a signal: Windows has neither"
 elif not LINUX:
     LACKING["guide/namespaces.md"] = "it asks Linux' sockets who is at the other end (SO_PEERCRED)"
-if not CLOSE_RESETS:
+if not close_resets("local"):
     LACKING["guide/errors.md"] = "its remote end closes with bytes unread, which resets nothing here"
 if not CLIENTS_OUTLIVE_EMFILE:
     LACKING["guide/limits.md"] = "a client that finds no descriptor goes on waiting in it, which macOS gives up"
@@ -122,7 +124,8 @@ def environment() -> dict[str, str]:
 
 def program_of(page: Path) -> str:
     """The page's program, on the lines that it has in the page, so that a traceback names them."""
-    lines: list[str] = []
+    # The page's first line is its title. The guide says that its annotations need this on Python 3.9.
+    lines = ["from __future__ import annotations"]
     for block in blocks_of(page):
         if block.language == "python" and not block.caption:
             lines += [""] * (block.line - 1 - len(lines)) + block.code.splitlines()
@@ -153,6 +156,46 @@ def test_code_of_page(page: Path, directory: Path) -> None:
     # A socket that the page forgets to close, for example, only says so here.
     assert ran.stderr == ""
     assert ran.stdout.splitlines() == said_to_be_printed(program)
+
+
+def programs_of_pages() -> dict[str, str]:
+    """Every Python program of the pages and of the README, by the name of a module."""
+    programs = {}
+    for page in [ROOT / "README.md", *PAGES]:
+        name = re.sub(r"\W", "_", page.relative_to(ROOT).with_suffix("").as_posix())
+        blocks = [block for block in blocks_of(page) if block.language == "python"]
+        if page.name == "README.md":
+            programs.update({f"{name}_{block.line}": block.code for block in blocks})
+            continue
+        programs.update({f"{name}_{Path(block.caption).stem}": block.code for block in blocks if block.caption})
+        if any(not block.caption for block in blocks):
+            programs[name] = program_of(page)
+    return programs
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is missing: [test] has it")
+@pytest.mark.timeout(300)
+def test_code_of_the_pages_passes_mypy_strict_as_it_stands(directory: Path) -> None:
+    for name, program in programs_of_pages().items():
+        (directory / f"{name}.py").write_text(program + "\n", encoding="utf-8")
+    # gevent, which a page shows, need not be installed. Pages that are about POSIX systems are checked everywhere.
+    options = ["--strict", "--ignore-missing-imports", "--platform", "linux", "--cache-dir", str(directory / "cache")]
+    command = [sys.executable, "-m", "mypy", *options, *sorted(str(one) for one in directory.glob("*.py"))]
+    ran = subprocess.run(
+        command, cwd=directory, env=environment(), capture_output=True, text=True, timeout=240, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("name", sorted(programs_of_pages()))
+def test_types_in_the_pages_cost_one_isinstance_at_most(name: str) -> None:
+    tree = ast.parse(programs_of_pages()[name])
+    assert {"Any", "cast"}.isdisjoint(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    assert "type: ignore" not in programs_of_pages()[name]
+    for loop in ast.walk(tree):
+        if isinstance(loop, (ast.For, ast.While, ast.FunctionDef)):
+            tested = [ast.unparse(node) for node in ast.walk(loop) if isinstance(node, ast.Call)]
+            assert sum(call.startswith("isinstance(") for call in tested) <= 1, tested
 
 
 @pytest.mark.parametrize("page", pages_with("console"), ids=identifier)
@@ -255,6 +298,39 @@ def test_every_public_name_is_in_the_reference() -> None:
         text = page.read_text(encoding="utf-8")
         documented += re.findall(r"^\.\. auto[a-z]+:: bbipc\.(\w+)$", text, re.MULTILINE)
     assert sorted(documented) == sorted(bbipc.__all__)
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "reference").glob("*.md")), ids=identifier)
+def test_the_reference_can_be_read_without_sphinx(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text == with_tables(text), "write it anew: python tests/reference_tables.py"
+    plain = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    for name in re.findall(r"^\.\. auto[a-z]+:: bbipc\.([A-Za-z]\w+)$", text, re.MULTILINE):
+        assert re.search(rf"^\| (\*\*class\*\* )?`{name}\b[^|]*` \| \S[^|]*\. \|$", plain, re.MULTILINE), name
+
+
+def headings_of(page: Path) -> set[str]:
+    """The anchors that a source host, and Sphinx, make of a page's headings."""
+    text = re.sub(r"^(`{3,}).*?^\1$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_links_have_a_text_and_lead_somewhere_on_a_source_page(page: Path) -> None:
+    text = re.sub(r"^(`{3,}).*?^\1$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert "[](" not in text
+    assert "{py:" not in text
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = page if not file else page.parent / file
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in headings_of(linked), target
 
 
 def public_members(owner: type) -> list[str]:

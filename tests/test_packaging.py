@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipapp
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from packaging.tags import mac_platforms, sys_tags
 from packaging.utils import parse_wheel_filename
 
 import hatch_build
-from bbipc import _library
+from bbipc import _library, calling_layer
 
 # The first build on a machine fills Zig's global cache, which takes more than a minute.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("zig_cache")]
@@ -151,6 +152,12 @@ class TestWheel:
         assert [needed for needed in metadata.get_all("Requires-Dist", []) if "extra ==" not in needed] == []
         assert tags["Root-Is-Purelib"] == "false"
         assert "LICENSE" in files
+
+    def test_tells_pyinstaller_where_its_hook_is(self, wheel: Path) -> None:
+        with zipfile.ZipFile(wheel) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+            entry_points = archive.read(name).decode()
+        assert "[pyinstaller40]\nhook-dirs = bbipc._pyinstaller:get_hook_dirs\n" in entry_points
 
     def test_same_bytes_from_the_source_distribution_in_another_place(
         self, wheel: Path, source_tree: Path, tmp_path: Path
@@ -499,9 +506,9 @@ def package(tmp_path: Path) -> Path:
     return copy
 
 
-def import_error(package: Path) -> str:
+def import_error(package: Path, before: str = "") -> str:
     """The last line of the traceback of `import bbipc`, empty if it worked."""
-    command = [sys.executable, "-c", "import bbipc; print(bbipc.__file__)"]
+    command = [sys.executable, "-c", f"{before}import bbipc; print(bbipc.__file__)"]
     finished = run_unchecked(command, cwd=package.parent, env={"PYTHONPATH": str(package.parent)})
     if finished.returncode == 0:
         assert Path(finished.stdout.strip()).samefile(package / "__init__.py")
@@ -538,3 +545,82 @@ class TestImportError:
         assert "0.0.1" in message
         assert version in message
         assert "pip install" in message
+
+    def test_library_inside_of_an_archive(self, package: Path, tmp_path: Path) -> None:
+        (package.parent / "__main__.py").write_text("import bbipc", encoding="utf-8")
+        archive = tmp_path / "program.pyz"
+        zipapp.create_archive(package.parent, archive)
+        finished = run_unchecked([sys.executable, archive], cwd=tmp_path)
+        message = finished.stderr.strip().splitlines()[-1]
+        assert message.startswith("ImportError: ")
+        assert f"inside of the archive {archive}" in message
+        assert "Install bbipc beside the archive" in message
+        # It would be there, and of no use, again.
+        assert "pip install" not in message
+
+    def test_frozen_without_the_library(self, package: Path) -> None:
+        (package / INSTALLED.name).unlink()
+        message = import_error(package, "import sys; sys.frozen = True; ")
+        assert message.startswith("ImportError: ")
+        assert "--collect-binaries bbipc" in message
+        assert "pip install" not in message
+
+    def test_library_on_a_file_system_mounted_noexec(self, package: Path, tmp_path: Path) -> None:
+        if sys.platform != "linux":
+            pytest.skip("mounts a file system as Linux does")
+        place = tmp_path / "noexec"
+        place.mkdir()
+        script = 'mount -t tmpfs -o noexec tmpfs "$1" && cp -R "$2" "$1" && shift 2 && exec "$@"'
+        command = ["unshare", "--mount", "--map-root-user", "sh", "-c", script, "sh", place, package]
+        if run_unchecked([*command, "true"], cwd=tmp_path).returncode != 0:
+            pytest.skip("mounts a file system in a namespace of its own, which this machine forbids")
+        finished = run_unchecked(
+            [*command, sys.executable, "-c", "import bbipc"], cwd=tmp_path, env={"PYTHONPATH": str(place)}
+        )
+        message = finished.stderr.strip().splitlines()[-1]
+        assert message.startswith("ImportError: ")
+        assert "mounted with 'noexec'" in message
+        assert "Install bbipc elsewhere" in message
+        assert "pip install" not in message
+
+
+@pytest.mark.skipif(importlib.util.find_spec("PyInstaller") is None, reason="PyInstaller is missing: [test] has it")
+class TestFrozenProgram:
+    def test_takes_the_library_along_by_the_hook(self, tmp_path: Path) -> None:
+        points = importlib.metadata.distribution("bbipc").entry_points
+        assert [point.value for point in points if point.group == "pyinstaller40"] == [
+            "bbipc._pyinstaller:get_hook_dirs"
+        ]
+        program = tmp_path / "program.py"
+        program.write_text(FROZEN_PROGRAM, encoding="utf-8")
+        command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level", "WARN", program]
+        # A cache of its own, for what is in the user's could hide a fault.
+        built = run_unchecked(command, cwd=tmp_path, env={"PYINSTALLER_CONFIG_DIR": str(tmp_path / "cache")})
+        if "PythonLibraryNotFoundError" in built.stderr:
+            pytest.skip("this Python has no shared library, which PyInstaller needs (Debian: libpython3)")
+        assert built.returncode == 0, built.stderr
+        folder = tmp_path / "dist" / "program"
+        (library,) = folder.rglob(INSTALLED.name)
+        frozen = folder / ("program.exe" if os.name == "nt" else "program")
+        # Nothing of this environment, where the package is.
+        said = run([frozen], cwd=tmp_path, env={"PATH": os.defpath}).splitlines()
+        assert said == [f"True {calling_layer()}", "b'hello'"]
+        library.unlink()
+        broken = run_unchecked([frozen], cwd=tmp_path)
+        assert broken.returncode != 0
+        assert "--collect-binaries bbipc" in broken.stderr
+
+
+FROZEN_PROGRAM = """
+import sys
+
+import bbipc
+
+print(sys.frozen, bbipc.calling_layer())
+with bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0) as server:
+    with bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, server.port) as client:
+        bbipc.poll_socket(server, bbipc.Events.CONNECTION_AVAILABLE)
+        with server.accept_connection() as stream:
+            stream.write_all(b"hello")
+            print(client.read_exactly(5))
+"""

@@ -22,7 +22,7 @@ import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from conftest import PATIENCE, STREAM_EVENTS, WINDOWS, Transport, descriptors_for, dropping, fill
 from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, Fact, arrives, half_closes, unread_bytes
-from systems import BACKENDS, BACKENDS_LACKING, CLOSE_RESETS, LOCAL_ROOM, make_directory
+from systems import BACKENDS, BACKENDS_LACKING, LOCAL_ROOM, close_resets, make_directory
 
 DATA = Events.DATA_AVAILABLE
 
@@ -726,7 +726,7 @@ class PollerModel(RuleBasedStateMachine):
             return
         if unread:
             # Where both have finished, TCP no longer resets.
-            model.reset = CLOSE_RESETS and not (model.tcp and model.severed)
+            model.reset = close_resets(self.transport.name) and not (model.tcp and model.severed)
             if model.tcp and RESETS_DISCARD and model.reset:
                 model.unread = 0
         else:

@@ -399,7 +399,7 @@ def severed_connection(transport: Transport) -> None:
     sever(peer, stream)
     assert bbipc.poll_socket(stream, Events.CONNECTION_SEVERED, PATIENCE)
     uses: list[Callable[[], object]] = [partial(stream.write, b"!")]
-    if transport.name == "tcp" or systems.CLOSE_RESETS:
+    if transport.name == "tcp" or systems.close_resets("local"):
         uses.append(stream.read)
     for use in uses:
         with pytest.raises(bbipc.SocketError):

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -279,6 +280,12 @@ comptime {
 }
 """ + "".join(f"export fn {name}() void {{}}\n" for name in sorted(check_wheel.exported_names()))
 
+#: The same, with all the segments of a library for macOS: data, and an address that the loader has to write.
+DYLD_SOUND = SOUND.replace(
+    "bbipc_version() void {}", "bbipc_version() *const fn () callconv(.c) void {\n    return kept;\n}"
+)
+DYLD_SOUND += "var kept: *const fn () callconv(.c) void = &bbipc_close;\n"
+
 
 @needs_compiler
 class TestWrongLibraryIsToldOf:
@@ -493,6 +500,54 @@ class TestWrongLibraryIsToldOf:
         directory = library.index(b"\xfa\xde\x0c\x02")
         library[directory + 12 : directory + 16] = bytes(4)
         assert self.faults(bytes(library), self.MACOS) == ["the library's signature is not ad hoc"]
+
+    @pytest.mark.parametrize(
+        ("command", "offset", "value", "fault"),
+        [
+            # By <mach-o/loader.h>: where a value of 32 bits stands in the command, counted from its beginning. Sections
+            # follow their segment's 72 bytes.
+            ("UUID", 0, 0x7F, "the library has 0 UUIDs instead of 1"),
+            ("__TEXT", 60, 7, "__TEXT has the permissions 7"),
+            ("__LINKEDIT", 60, 3, "__LINKEDIT has the permissions 3"),
+            ("__DATA", 60, 1, "__DATA has the permissions 1"),
+            ("__DATA_CONST", 68, 0, "__DATA_CONST does not become read-only"),
+            ("__LINKEDIT", 8, int.from_bytes(b"LINK", "little"), "the library has no segment __LINKEDIT"),
+            ("__DATA_CONST", 12, int.from_bytes(b"TA\0\0", "little"), "the library has 2 segments __DATA"),
+            ("__DATA", 32, 1, "__DATA has less room than bytes, or more bytes than the file"),
+            ("__LINKEDIT", 48, 0x1000000, "__LINKEDIT has less room than bytes, or more bytes than the file"),
+            ("__DATA", 40, 0x10, "__DATA does not begin with a page of 4096 bytes"),
+            ("__DATA", 24, 0, "__DATA does not come after __DATA_CONST"),
+            ("__TEXT", 72 + 40, 0x1000000, "__text is not inside of its segment __TEXT"),
+            ("__TEXT", 48, 8, "the load commands are not inside of __TEXT"),
+            ("DYSYMTAB", 56, 0x3001, "the indirect symbols stand at 12289, no multiple of 4"),
+            ("DYSYMTAB", 56, 0x3000, "the indirect symbols overlap something, or leave __LINKEDIT"),
+            ("DYSYMTAB", 28, 100, "the library counts its symbols in two ways"),
+        ],
+    )
+    def test_library_that_dyld_refuses(
+        self, compile: Callable[..., bytes], tmp_path: Path, command: str, offset: int, value: int, fault: str
+    ) -> None:
+        library = bytearray(compile(self.INTEL_MACOS, DYLD_SOUND))
+        assert self.faults(bytes(library), self.INTEL_MACOS) == []
+        parsed = check_wheel.parse(tmp_path / self.INTEL_MACOS.library)
+        (start,) = (
+            one.command_offset
+            for one in parsed.commands
+            if command == (one.name if one.command.name == "SEGMENT_64" else one.command.name)
+        )
+        struct.pack_into("<I", library, start + offset, value)
+        assert fault in self.faults(bytes(library), self.INTEL_MACOS)
+
+    def test_library_that_is_named_twice_on_macos(
+        self, compile: Callable[..., bytes], modify: Callable[..., bytes]
+    ) -> None:
+        name = "/usr/lib/libSystem.B.dylib"
+        library = modify(compile(self.INTEL_MACOS), self.INTEL_MACOS, lambda mach_o: mach_o.add_library(name))
+        assert f"the library needs {name} 2 times" in self.faults(library, self.INTEL_MACOS)
+
+    def test_place_to_look_for_libraries_on_macos(self, compile: Callable[..., bytes]) -> None:
+        library = compile(self.MACOS, SOUND, "-rpath", "/usr/local/lib")
+        assert "the library has RPATH" in self.faults(library, self.MACOS)
 
     def test_younger_windows(self, compile: Callable[..., bytes]) -> None:
         library = bytearray(compile(self.WINDOWS))

@@ -188,6 +188,7 @@ def error_of(action: Callable[[], object]) -> bbipc.BbipcError | None:
 def refusals(directory: Path) -> None:
     missing = error_of(lambda: bbipc.connect_to_local_server(directory / "nobody"))
     assert isinstance(missing, bbipc.NoLocalServerError)
+    assert isinstance(missing, FileNotFoundError)
     code: int | None = missing.errno
     culprit: Socket | None = missing.socket
     assert (code, culprit) == (errno.ENOENT, None)
@@ -224,6 +225,9 @@ def pollers(socket: Socket, events: Events) -> None:
     assert isinstance(twice, bbipc.AlreadyMonitoredError)
     reports: list[tuple[Socket, Events]] = poller.wait_for_events(0)
     assert reports == []
+    received: list[tuple[Socket, Events, bytes]] = poller.receive(0)
+    unfinished: list[tuple[int, int | Exception]] = bbipc.write_many([(one, data) for one, _, data in received])
+    assert unfinished == []
     poller.close()
     assert poller.closed
     unusable = error_of(poller.wake)

@@ -23,7 +23,8 @@ pub const has_fork = true;
 /// A stream that has had no room for so long is full. FreeBSD acknowledges late, and lets buffers grow.
 pub const full_after_ns = (if (is_linux) 50 else 300) * std.time.ns_per_ms;
 
-/// Whether TCP clients that find the backlog full wait, and the system looks again a second later.
+/// Whether TCP clients that find a backlog of 0 full wait, and the system looks again a second later. macOS lets them
+/// wait too, but takes 0 for 128.
 pub fn waitsForBacklog() bool {
     return is_linux;
 }
@@ -34,7 +35,7 @@ pub const full_backlog_error = if (is_linux) c.BBIPC_ERROR_SYSTEM else c.BBIPC_E
 /// Another address of this machine than 127.0.0.1, if it has one from the start.
 pub const second_loopback: u32 = if (is_linux) 0x7f000002 else 0x7f000001;
 
-/// Makes the coming close of a TCP socket a reset. On Linux it is one in any case when bytes are unread.
+/// Makes the coming close of a TCP socket a reset. On Linux and macOS it is one in any case when bytes are unread.
 pub fn prepareReset(descriptor: i64) !void {
     if (is_linux) return;
     const linger: extern struct { on: c_int, seconds: c_int } = .{ .on = 1, .seconds = 0 };

@@ -2,22 +2,31 @@
 //!
 //! Where they differ from Linux, and from one another (their manual pages; XNU's and FreeBSD's sources):
 //!
-//! - macOS has no accept4, no SOCK_CLOEXEC and no SOCK_NONBLOCK: a process that another thread starts in that very moment
-//!   inherits the descriptor.
-//! - macOS has no MSG_NOSIGNAL that its oldest supported version knows: SO_NOSIGPIPE, which accepted sockets inherit. Nor
-//!   does its send know MSG_DONTWAIT: there O_NONBLOCK alone keeps a write from blocking.
-//! - poll is good for a look, but not for a wait: see kqueue.zig. macOS's POLLHUP means either direction.
+//! - macOS has no accept4, no SOCK_CLOEXEC and no SOCK_NONBLOCK: a process that another thread starts in that very
+//!   moment inherits the descriptor.
+//! - macOS has no MSG_NOSIGNAL that its oldest supported version knows: SO_NOSIGPIPE, which accepted sockets inherit.
+//!   Nor does its send know MSG_DONTWAIT: there O_NONBLOCK alone keeps a write from blocking.
+//! - poll is good for a look, but not for a wait: see kqueue_poll.zig. macOS's POLLHUP means either direction; a kqueue
+//!   that is asked for more than POLLIN it takes for closed; and a signal's handler may end a look that has no time to
+//!   wait, for it is the wait of a kqueue with a deadline that has passed.
 //! - A kqueue is not inherited by fork(): in the child its number means nothing, or another file.
-//! - A connection that was reset before accept took it is ECONNABORTED, or on macOS an address of no size.
-//! - Whoever closes a TCP socket with bytes unread does not reset the connection, as he does on Linux.
-//! - A local server's full backlog is ECONNREFUSED, as if nobody listened.
-//! - A send may fail for want of memory (ENOBUFS), which passes like a full buffer; and on macOS with EPROTOTYPE in the
-//!   moment in which the connection breaks, where the next send tells the truth (libuv knows it too).
+//! - A connection that was reset before accept took it is ECONNABORTED, or on macOS an address of no size, or a socket
+//!   that fcntl refuses (EINVAL).
+//! - Whoever closes a TCP socket with bytes unread does not reset the connection on FreeBSD, as he does on Linux and on
+//!   macOS (tcp_disconnect). A local one is reset on neither.
+//! - A local server's full backlog is ECONNREFUSED, as if nobody listened. Of TCP, macOS drops the request, as Linux
+//!   does, and the client asks again; FreeBSD lets it in and resets it a moment later.
+//! - While a thread is inside recv, bytes unread or not, another's recv with MSG_DONTWAIT is EWOULDBLOCK (XNU's sblock,
+//!   FreeBSD's SOCK_IO_RECV_LOCK): that is not the answer that nothing is there.
+//! - A send may fail for want of memory (ENOBUFS), which passes like a full buffer; and on macOS 11 with EPROTOTYPE in
+//!   the moment in which the connection breaks. Later ones say ECONNRESET for that (tcp_usr_send), as libuv does for
+//!   EPROTOTYPE.
 
 const std = @import("std");
 const builtin = @import("builtin");
 const c = std.c;
 const kqueue = @import("kqueue.zig");
+const rules = @import("bsd_rules.zig");
 const sys = @import("sys.zig");
 
 const is_macos = builtin.os.tag == .macos;
@@ -42,7 +51,7 @@ pub fn lockAllocator() void {}
 pub fn unlockAllocator() void {}
 
 /// FreeBSD's poll.h has it (13.1 and later), Zig's POLL has not. On macOS it is ours: see `poll`.
-pub const POLLRDHUP = 0x4000;
+pub const POLLRDHUP = rules.rdhup;
 
 /// What FreeBSD takes for a timeout at the most is 100,000,000 seconds; whoever waits longer waits again.
 const timeout_seconds_max = 100_000_000;
@@ -65,7 +74,9 @@ comptime {
     std.debug.assert(TCP.NODELAY == 1);
     std.debug.assert(POLL.IN == 1);
     std.debug.assert(POLL.OUT == 4);
-    std.debug.assert(POLL.HUP == 0x10);
+    std.debug.assert(POLL.HUP == rules.hup);
+    std.debug.assert(POLL.IN == rules.in and POLL.OUT == rules.out);
+    std.debug.assert(POLL.ERR == rules.err and POLL.NVAL == rules.nval);
     std.debug.assert(c.MSG.PEEK == 2);
     std.debug.assert(c.MSG.DONTWAIT == 0x80);
     std.debug.assert(sys.codeOf(.AGAIN) == 35);
@@ -143,7 +154,9 @@ pub fn accept(fd: Descriptor, address: ?*sockaddr, size: ?*socklen_t) isize {
         close(@intCast(result));
         return sys.resultOf(.CONNABORTED);
     };
-    return if (is_macos) prepared(@intCast(result)) else result;
+    if (!is_macos) return result;
+    const accepted = prepared(@intCast(result));
+    return if (accepted == sys.resultOf(.INVAL)) sys.resultOf(.CONNABORTED) else accepted;
 }
 
 pub fn clientVanished(e: E) bool {
@@ -173,17 +186,18 @@ pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {
     return signed(c.recvfrom(fd, buffer, size, flags, null, null));
 }
 
-/// macOS: EPROTOTYPE is told once, then comes what it stands for.
-const sends_max = 4;
+/// FIONREAD: both kernels tell it without a turn at the socket, and count what arrived behind urgent data too.
+pub fn countUnread(fd: Descriptor) usize {
+    const count_unread = 0x4004667f;
+    var count: c_int = 0;
+    return if (c.ioctl(fd, count_unread, &count) < 0) 0 else @intCast(@max(0, count));
+}
 
 pub fn send(fd: Descriptor, data: [*]const u8, size: usize) isize {
     const flags: u32 = if (is_macos) 0 else c.MSG.DONTWAIT | c.MSG.NOSIGNAL;
-    for (0..sends_max) |_| {
-        const result = signed(c.sendto(fd, data, size, flags, null, 0));
-        if (result == sys.resultOf(.NOBUFS)) return sys.resultOf(.AGAIN);
-        if (!is_macos or result != sys.resultOf(.PROTOTYPE)) return result;
-    }
-    return sys.resultOf(.PIPE);
+    const result = signed(c.sendto(fd, data, size, flags, null, 0));
+    if (result == sys.resultOf(.NOBUFS)) return sys.resultOf(.AGAIN);
+    return if (is_macos and result == sys.resultOf(.PROTOTYPE)) sys.resultOf(.CONNRESET) else result;
 }
 
 pub fn shutdownWriting(fd: Descriptor) isize {
@@ -284,31 +298,19 @@ fn timeOf(ns: u64) c.timespec {
 pub const poll = kqueue.poll;
 
 pub fn pollNow(entry: *pollfd) isize {
-    const asked = entry.events;
-    defer entry.events = asked;
-    const looked = if (is_macos) lookOnMacos(entry) else look(entry, POLL.IN | POLL.OUT | POLLRDHUP);
-    const told = looked orelse return signed(@as(c_int, -1));
-    entry.revents = told & (asked | POLL.ERR | POLL.NVAL | POLL.HUP);
-    // FreeBSD 15 says it of a local stream too that can send no more, by our own half-close for one. A write tells.
-    if (told & POLL.HUP != 0 and told & POLLRDHUP == 0) entry.revents = ((told & ~@as(i16, POLL.HUP)) | POLL.OUT) & asked;
+    const Look = struct {
+        fd: Descriptor,
+
+        pub fn look(kernel: @This(), events: i16) error{Failed}!i16 {
+            var one = [_]pollfd{.{ .fd = kernel.fd, .events = events, .revents = 0 }};
+            // It has no time to wait, and whoever asks about a report that is told once would not hear of it again.
+            while (c.poll(&one, 1, 0) < 0) if (c._errno().* != sys.codeOf(.INTR)) return error.Failed;
+            return one[0].revents;
+        }
+    };
+    const system: rules.System = if (is_macos) .macos else .freebsd;
+    entry.revents = rules.conditions(system, entry.events, Look{ .fd = entry.fd }) catch return signed(@as(c_int, -1));
     return @intFromBool(entry.revents != 0);
-}
-
-/// Null if it failed.
-fn look(entry: *pollfd, events: i16) ?i16 {
-    entry.events = events;
-    return if (c.poll(entry[0..1], 1, 0) < 0) null else entry.revents;
-}
-
-/// As long as there is no end to tell of, macOS's poll tells all. If there is, each direction has to be asked for by itself.
-fn lookOnMacos(entry: *pollfd) ?i16 {
-    const told = look(entry, POLL.IN | POLL.OUT) orelse return null;
-    if (told & POLL.HUP == 0) return told;
-    const incoming = look(entry, POLL.IN) orelse return null;
-    const outgoing = look(entry, POLL.OUT) orelse return null;
-    if (incoming & POLL.HUP == 0) return incoming | POLL.OUT;
-    if (outgoing & POLL.HUP == 0) return POLL.IN | POLLRDHUP | outgoing;
-    return POLL.IN | POLLRDHUP | POLL.HUP;
 }
 
 pub fn monotonicNs() u64 {

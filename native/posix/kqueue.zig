@@ -2,25 +2,30 @@
 //!
 //! How it behaves, and its traps (kqueue(2); XNU's kern_event.c and uipc_socket.c; FreeBSD's of the same names):
 //!
-//! - A watch (knote) is for one descriptor and one filter, and a kqueue has one of each at most: to add it again changes
-//!   it, but keeps the flags that it was made with. So a watch of another kind is deleted first.
-//! - EVFILT_READ is level-triggered, and fires for bytes and for the end alike. Who waits for the end alone would spin on
-//!   unread bytes: for that the watch is made with EV_CLEAR, and fires once for whatever arrives. Such a report comes to
-//!   nothing if it is about bytes; what it is about when it is the end, it does not tell again. NOTE_LOWAT is no way
-//!   out: macOS holds it to the buffer's size.
-//! - A connection that is severed shuts one direction after the other, each with a report of its own. So who waits for that
-//!   alone watches EVFILT_WRITE, whose end comes last, with a NOTE_LOWAT that no buffer has room for.
+//! - A watch (knote) is for one descriptor and one filter, and a kqueue has one of each at most: to add it again
+//!   changes it, but keeps the flags that it was made with. So a watch of another kind is deleted first, and a
+//!   descriptor that is listed twice is added once.
+//! - EVFILT_READ is level-triggered, and fires for bytes and for the end alike. Who waits for the end alone would spin
+//!   on unread bytes: for that the watch is made with EV_CLEAR, and fires once for whatever arrives. Such a report
+//!   comes to nothing if it is about bytes; what it is about when it is the end, it does not tell again. NOTE_LOWAT is
+//!   no way out: macOS holds it to the buffer's size.
+//! - A connection that is severed shuts one direction after the other, each with a report of its own. So who waits for
+//!   that alone watches EVFILT_WRITE, whose end comes last, with a NOTE_LOWAT that no buffer has room for. macOS holds
+//!   this too to the buffer's size, so it also tells once when everything that was written has been taken, which comes
+//!   to nothing.
 //! - What is told once is told to one of the threads that wait. The poller must tell the others.
 //! - EV_EOF on EVFILT_READ says that no more arrives, also while bytes are unread; on EVFILT_WRITE, that nothing can be
-//!   sent any more, which our own half-close brings about too, and on FreeBSD 15 a local peer that reads no more. Only both
-//!   say that the connection is severed. So a report with EV_EOF is a reason to ask the socket itself, and nothing more.
-//! - After the peer has closed a TCP connection in order, EVFILT_WRITE has no EV_EOF until a reset comes; a local stream
-//!   has it at once.
+//!   sent any more, which our own half-close brings about too, and on FreeBSD 15 a local peer that reads no more. Only
+//!   both say that the connection is severed. So a report with EV_EOF is a reason to ask the socket itself, and nothing
+//!   more.
+//! - After the peer has closed a TCP connection in order, EVFILT_WRITE has no EV_EOF until a reset comes; a local
+//!   stream has it at once.
 //! - The socket's error comes with EV_EOF in `fflags`. It is still taken with SO_ERROR, as elsewhere.
 //! - Readable and writable are two reports. When there are more than one call takes, the second of two may be missing.
-//! - Closing a descriptor takes its watches away. Closing the kqueue itself, or a watched socket, need not wake a thread
-//!   in kevent. Hence the waker.
-//! - It is not inherited by fork: in a child its number means nothing, or another file. Hence wakers know their process.
+//! - Closing a descriptor takes its watches away. Closing the kqueue itself, or a watched socket, need not wake a
+//!   thread in kevent. Hence the waker.
+//! - It is not inherited by fork: in a child its number means nothing, or another file. Hence wakers know their
+//!   process.
 //! - Reports carry the socket's handle, so one that is out of date when it is read is recognised.
 //! - A level-triggered watch that has been reported goes to the end of the kernel's list, so nobody starves.
 //! - Its numbers differ: EVFILT_USER is -10 on macOS and -11 on FreeBSD.
@@ -28,6 +33,7 @@
 const std = @import("std");
 const sys = @import("sys.zig");
 const posix = @import("posix.zig");
+const shared = @import("kqueue_poll.zig").Of(sys);
 const events = @import("../events.zig");
 const status = @import("../status.zig");
 
@@ -54,25 +60,21 @@ comptime {
     std.debug.assert(@offsetOf(Kevent, "udata") == 24);
 }
 
+const change = shared.change;
+const codeIn = shared.codeIn;
+const Watch = shared.Watch;
+
+/// Waits for poll(2) conditions.
+pub const poll = shared.poll;
+
 /// What one kevent takes at the most. More wait for the next.
 const reports_per_wait_max = 512;
-
-fn change(ident: usize, filter: i16, flags: u16, handle: i64) Kevent {
-    return .{
-        .ident = ident,
-        .filter = filter,
-        .flags = flags | EV.RECEIPT,
-        .fflags = 0,
-        .data = 0,
-        .udata = @bitCast(@as(isize, @intCast(handle))),
-    };
-}
 
 /// How many changes one call of `make` makes at the most.
 const changes_max = 4;
 
-/// Makes all changes, whatever becomes of each, and returns the negated code of the first that failed. To delete what is
-/// not there is no failure.
+/// Makes all changes, whatever becomes of each, and returns the negated code of the first that failed. To delete what
+/// is not there is no failure.
 fn make(fd: sys.Descriptor, changes: []const Kevent) isize {
     var receipts: [changes_max]Kevent = undefined;
     const result = kernel.call(fd, changes, receipts[0..changes.len], 0);
@@ -83,50 +85,11 @@ fn make(fd: sys.Descriptor, changes: []const Kevent) isize {
     return 0;
 }
 
-/// The system's code in what EV_RECEIPT gives for a change, 0 if it was made.
-fn codeIn(receipt: Kevent) i32 {
-    return if (receipt.flags & EV.ERROR != 0) @intCast(receipt.data) else 0;
-}
-
 /// The changes that take a socket's watches away.
 fn deletes(descriptor: sys.Descriptor) [2]Kevent {
     const ident: usize = @intCast(descriptor);
     return .{ change(ident, EVFILT.READ, EV.DELETE, 0), change(ident, EVFILT.WRITE, EV.DELETE, 0) };
 }
-
-/// More than any buffer has room for.
-const lowat_max = std.math.maxInt(i32);
-
-/// How a socket's two filters watch it: for what they are for, or, with EV_CLEAR, for the end alone.
-const Watch = struct {
-    read: Way,
-    write: Way,
-
-    const Way = enum { no, level, edge };
-
-    fn of(interest: events.Interest) Watch {
-        return .{
-            .read = if (interest.readable) .level else if (interest.ended) .edge else .no,
-            .write = if (interest.writable) .level else if (interest.severed) .edge else .no,
-        };
-    }
-
-    /// The changes that make those of its watches that are of one of these ways.
-    fn changes(watch: Watch, ways: []const Way, descriptor: sys.Descriptor, handle: i64, room: []Kevent) []const Kevent {
-        const ident: usize = @intCast(descriptor);
-        var count: usize = 0;
-        for ([_]i16{ EVFILT.READ, EVFILT.WRITE }, [_]Way{ watch.read, watch.write }) |filter, way| {
-            if (way == .no or std.mem.indexOfScalar(Way, ways, way) == null) continue;
-            room[count] = change(ident, filter, if (way == .edge) EV.ADD | EV.CLEAR else EV.ADD, handle);
-            if (way == .edge and filter == EVFILT.WRITE) {
-                room[count].fflags = kernel.NOTE.LOWAT;
-                room[count].data = lowat_max;
-            }
-            count += 1;
-        }
-        return room[0..count];
-    }
-};
 
 /// What stands in a kqueue for the waker. Level-triggered: it is reported to every thread until it is taken down.
 const waker_number = 0;
@@ -213,7 +176,7 @@ pub const Selector = struct {
     }
 
     fn adds(key: *const posix.Selector.Key, interest: events.Interest, room: []Kevent) []const Kevent {
-        return Watch.of(interest).changes(&.{ .level, .edge }, key.descriptor, key.handle, room);
+        return Watch.of(interest).changes(key.descriptor, key.handle, room);
     }
 };
 
@@ -259,144 +222,3 @@ pub const Snapshot = struct {
         };
     }
 };
-
-// ---- poll(2), as other systems have it ----
-//
-// FreeBSD's poll never wakes a wait that asks for nothing but what is reported unasked, POLLHUP (sopoll_generic in its
-// uipc_socket.c), and so hears of no severed connection. macOS's works with a kqueue of its own, and it shows: there is
-// no POLLRDHUP; POLLHUP means either direction and hides POLLOUT; a wait for POLLHUP alone is over, unheard, with the
-// first byte that arrives; and of a descriptor that is listed twice the second entry alone counts (XNU's sys_generic.c).
-// So here is one that does none of this.
-
-const few_entries = 17;
-
-/// Out of descriptors, or of memory: how long to sleep between two looks.
-const pause_ns = 10 * std.time.ns_per_ms;
-
-/// Like poll(2) with POLLRDHUP.
-pub fn poll(entries: []sys.pollfd, timeout_ns: ?u64) isize {
-    const end_ns: ?u64 = if (timeout_ns) |ns| sys.monotonicNs() +| ns else null;
-    if (entries.len <= few_entries) {
-        // Cheaper than a kqueue, and mostly enough.
-        const ready = lookAtAll(entries);
-        if (ready != 0 or timeout_ns == 0) return ready;
-    }
-    var few: [2 * few_entries]Kevent = undefined;
-    const room = 2 * @max(1, entries.len);
-    const reports = if (room <= few.len) few[0..room] else sys.allocator.alloc(Kevent, room) catch return sys.resultOf(.NOMEM);
-    defer if (room > few.len) sys.allocator.free(reports);
-
-    const made = kernel.make();
-    if (made < 0) return pollByLooking(entries, end_ns);
-    const fd: sys.Descriptor = @intCast(made);
-    defer sys.close(fd);
-
-    var ready = watchAll(fd, entries, reports);
-    if (ready < 0) return ready;
-    while (true) {
-        const left_ns: ?u64 = if (ready > 0) 0 else remainingNs(end_ns);
-        const result = kernel.call(fd, &.{}, reports, left_ns);
-        if (result < 0) return result;
-        const reported = reports[0..@intCast(result)];
-        std.mem.sort(Kevent, reported, {}, struct {
-            fn before(_: void, a: Kevent, b: Kevent) bool {
-                return a.ident < b.ident;
-            }
-        }.before);
-        for (entries) |*entry| {
-            if (entry.fd < 0 or entry.revents != 0) continue;
-            const first = std.sort.lowerBound(Kevent, reported, @as(usize, @intCast(entry.fd)), struct {
-                fn order(ident: usize, event: Kevent) std.math.Order {
-                    return std.math.order(ident, event.ident);
-                }
-            }.order);
-            noteReports(entry, reported[first..]);
-            ready += @intFromBool(entry.revents != 0);
-        }
-        if (ready > 0 or left_ns == 0) return ready;
-        // What is told for ever and comes to nothing is a state that nobody foresaw, and must not spin the processor.
-        for (reported) |event| if (event.flags & EV.CLEAR == 0) {
-            const slept = kernel.sleep(@min(left_ns orelse pause_ns, pause_ns));
-            if (slept < 0) return slept;
-            break;
-        };
-    }
-}
-
-fn remainingNs(end_ns: ?u64) ?u64 {
-    return (end_ns orelse return null) -| sys.monotonicNs();
-}
-
-fn lookAtAll(entries: []sys.pollfd) isize {
-    var ready: isize = 0;
-    for (entries) |*entry| {
-        entry.revents = 0;
-        if (entry.fd < 0) continue;
-        const result = sys.pollNow(entry);
-        if (result < 0) return result;
-        ready += result;
-    }
-    return ready;
-}
-
-/// Where there is no kqueue to be had, a wait still comes to its end.
-fn pollByLooking(entries: []sys.pollfd, end_ns: ?u64) isize {
-    while (true) {
-        const ready = lookAtAll(entries);
-        if (ready != 0) return ready;
-        const left_ns = remainingNs(end_ns) orelse pause_ns;
-        if (left_ns == 0) return 0;
-        const slept = kernel.sleep(@min(left_ns, pause_ns));
-        if (slept < 0) return slept;
-    }
-}
-
-/// Watches every entry for what poll reports when it is asked or unasked. Returns how many can't be watched.
-fn watchAll(fd: sys.Descriptor, entries: []sys.pollfd, room: []Kevent) isize {
-    var count: usize = 0;
-    for (entries) |*entry| entry.revents = 0;
-    // Where a descriptor is listed twice, the watch that is made first counts.
-    for ([_]Watch.Way{ .level, .edge }) |way| for (entries, 0..) |entry, index| {
-        if (entry.fd < 0) continue;
-        count += watchOf(entry).changes(&.{way}, entry.fd, @intCast(index), room[count..]).len;
-    };
-    // kqueue(2) lets both lists be one.
-    const result = kernel.call(fd, room[0..count], room[0..count], 0);
-    if (result < 0) return result;
-    var unwatched: isize = 0;
-    for (room[0..@intCast(result)]) |receipt| {
-        const code = codeIn(receipt);
-        if (code == 0) continue;
-        if (code == sys.codeOf(.NOMEM)) return sys.resultOf(.NOMEM);
-        // Another thread has closed it since. Its number can be this very kqueue's by now, which can't watch itself.
-        const entry = &entries[receipt.udata];
-        unwatched += @intFromBool(entry.revents == 0);
-        entry.revents = sys.POLL.NVAL;
-    }
-    return unwatched;
-}
-
-fn watchOf(entry: sys.pollfd) Watch {
-    const readable = entry.events & sys.POLL.IN != 0;
-    return .of(.{
-        .readable = readable,
-        .writable = entry.events & sys.POLL.OUT != 0,
-        .ended = true,
-        // Who reads learns of it in any case. A waker does, and a kqueue has nothing else to be watched for.
-        .severed = !readable,
-    });
-}
-
-/// Sets what poll would report, by the reports of this descriptor, which come first.
-fn noteReports(entry: *sys.pollfd, reports: []const Kevent) void {
-    var bits: i16 = 0;
-    for (reports) |event| {
-        if (event.ident != @as(usize, @intCast(entry.fd))) break;
-        const is_end = event.flags & EV.EOF != 0;
-        if (is_end and sys.pollNow(entry) >= 0) return;
-        // Or there was no memory to ask it: half an answer, then, rather than none, which would come again at once.
-        bits |= if (event.filter == EVFILT.READ) sys.POLL.IN else sys.POLL.OUT;
-        if (is_end and event.filter == EVFILT.READ) bits |= sys.POLLRDHUP;
-    }
-    entry.revents = bits & entry.events;
-}

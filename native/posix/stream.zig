@@ -193,6 +193,7 @@ pub const Stream = struct {
             if (result < 0) switch (sys.failureOf(result)) {
                 // The end has been reported, but this is not it: on macOS and FreeBSD another thread is reading.
                 .AGAIN => {
+                    if (sys.countUnread(stream.descriptor) > 0) return true;
                     sys.yield();
                     continue;
                 },

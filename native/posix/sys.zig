@@ -92,6 +92,10 @@ pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {
     }
 }
 
+/// How many bytes are unread, for whoever was told that a read would block, since that can mean that another thread is
+/// inside recv. 0 if it can't be told.
+pub const countUnread = kernel.countUnread;
+
 pub fn send(fd: Descriptor, data: [*]const u8, size: usize) isize {
     while (true) {
         const result = kernel.send(fd, data, size);
