@@ -15,6 +15,7 @@ import os
 from . import _ctypes_calls
 from ._ctypes_calls import (
     SocketList,
+    abort,
     accept_connection,
     close,
     code_of,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SocketList",
+    "abort",
     "accept_connection",
     "calling_layer",
     "close",

@@ -380,6 +380,7 @@ make_poller = _making(_ffi.make_poller)
 monitor_socket = _coded(_ffi.monitor_socket)
 set_monitored_events = _coded(_ffi.set_monitored_events)
 close = _ffi.close
+abort = _ffi.abort
 fileno = _ffi.fileno
 poller_backend = _ffi.poller_backend
 unmonitor_socket = _ffi.unmonitor_socket

@@ -90,6 +90,7 @@ prepare_to_wait = _declare(keeping, "prepare_to_wait", _result, _code)
 pending_operations = _declare(keeping, "pending_operations", c_uint64)
 finish_writes = _declare(releasing, "finish_writes", _result, c_int64)
 close = _declare(keeping, "close", _result, _handle)
+abort = _declare(keeping, "abort", _result, _handle)
 fileno = _declare(keeping, "fileno", _result, _handle)
 
 # IPv4 servers and streams

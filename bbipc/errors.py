@@ -184,6 +184,11 @@ _ADVICE = {
 if sys.platform == "win32":
     _ADVICE[errno.EACCES] = "this user may not: a server may be another user's, a port may be kept back by the system"
     _ADVICE[errno.EMFILE] = "this process has too many sockets; close some"
+    #: What the library says where it finds no socket of the system below those of layered providers.
+    _ADVICE[errno.EOPNOTSUPP] = (
+        "a program that sits between others and the network, a layered service provider, hides the system's socket;"
+        " 'netsh winsock show catalog' lists such"
+    )
 
     #: The errno of what OSError has none for, or one that says less. Winsock's codes are numbers of errno themselves.
     _ERRNO = {
@@ -232,6 +237,17 @@ else:
     _words_of = os.strerror
 
 
+def _limit_advice() -> str | None:
+    """What to do where poll(2) refuses even one entry: in a sandbox that allows no descriptor more."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0:
+        return None
+    return "the limit of descriptors is 0 (RLIMIT_NOFILE), so the system answers no poll(2): set it to 1 or more"
+
+
 def system_error(kind: type[SocketErrorT], code: int, message: str) -> SocketErrorT:
     """An error of this kind, for one of the system's codes."""
     if sys.platform == "win32":
@@ -242,6 +258,8 @@ def system_error(kind: type[SocketErrorT], code: int, message: str) -> SocketErr
 def socket_error(code: int, action: str, socket: Socket | None = None, advice: str | None = None) -> SocketError:
     """The error for one of the system's codes. The action completes "cannot ..."."""
     hint = advice or _ADVICE.get(errno_of(code))
+    if hint is None and code == errno.EINVAL:
+        hint = _limit_advice()
     message = f"cannot {action}: {_words_of(code)}" + (f" ({hint})" if hint else "")
     error = system_error(SocketError, code, message)
     error.socket = socket

@@ -139,14 +139,20 @@ class Ipv4TcpStream(StreamSocket):
 
 
 _EACCES = "this user may not; a port below 1024 needs permission, and a firewall or a sandbox can forbid any"
-if sys.platform == "win32":
-    _EACCES = "this user may not; the system can keep a port back"
 _IN_USE = "another socket has that address and port; choose another, or end the program that has it"
 #: Whether it is one or the other the system does not tell.
 _IN_USE_OR_LINGERING = (
     "another socket has that address and port: choose another; or connections of a server that has ended linger there"
     " (TIME_WAIT), for a minute or so: pass reuse_address=True, each time that this server is made"
 )
+if sys.platform == "win32":
+    _EACCES = "this user may not; the system can keep a port back"
+    _KEPT_BACK = (
+        "; or Windows keeps the port back, for Hyper-V and WSL for example: 'netsh interface ipv4 show"
+        " excludedportrange protocol=tcp' lists such ports"
+    )
+    _IN_USE += _KEPT_BACK
+    _IN_USE_OR_LINGERING += _KEPT_BACK
 
 
 def make_ipv4_tcp_server(
@@ -159,8 +165,9 @@ def make_ipv4_tcp_server(
     :param port: 0 to 65535; 0 lets the system choose, and :attr:`Ipv4TcpServer.port` tells.
     :param reuse_address: listen although connections of an earlier server linger (``SO_REUSEADDR``, ``socket(7)``). On
         Linux that server must have been made with it too. On Windows False keeps other programs from taking the port
-        (``SO_EXCLUSIVEADDRUSE``), also while such connections linger. Two servers never share a port; but macOS and
-        FreeBSD let one for every address and one for a single address listen side by side, if the later has this set.
+        (``SO_EXCLUSIVEADDRUSE``), also while such connections linger. Two servers never share an address and a port.
+        But macOS and FreeBSD let one for every address and one for a single address listen side by side, if the later
+        has this set; Windows does, for programs of the same user, if the earlier has.
     :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`; the system
         cuts it to its own limit, 128 on macOS and FreeBSD.
     :raises ValueError: for an address that is not a dotted quad, and numbers out of range.

@@ -35,7 +35,17 @@ if sys.platform == "win32":
             return _PIPES + straight[len(_PIPES) :]
         if "\\" not in straight and not os.path.splitdrive(name)[0]:
             return _PIPES + name
+        _machine, _, rest = straight[2:].partition("\\")
+        if straight.startswith("\\\\") and rest.lower().startswith("pipe\\"):
+            raise ValueError(
+                f"a local server's pathname can't be the network name of a pipe, {name!r}; this machine's own pipe is"
+                f" {_PIPES + rest[5:]!r}"
+            )
         path = os.path.abspath(name)
+        if path.startswith("\\\\.\\") and not straight.startswith(("\\\\.\\", "\\\\?\\")):
+            # The system takes the last part for a device, in whatever directory: "C:/run/aux" for "\\.\aux".
+            directory, last = os.path.split(name)
+            path = os.path.join(os.path.abspath(directory or "."), last)
         # What a path begins with that is spared the usual length limit, and that on another machine: the names of pipes
         # have no empty parts.
         if path.startswith("\\\\?\\"):
@@ -138,11 +148,18 @@ class LocalStream(_LocalSocket, StreamSocket):
 if sys.platform == "win32":
     _NO_SUCH = "there is no such pipe; start the server first"
     _REFUSED = "nobody listens there; start the server first"
-    _IN_USE = "another server listens at that name, or a stream that one accepted is still open; choose another name"
+    _IN_USE = (
+        "another server listens at that name, or a stream of one is still open, at either end; choose another name, or"
+        " give up such streams by abort()"
+    )
+    #: To the library, a name that is there is in use.
+    _FORBIDDEN = (
+        r"this process may not make a pipe of that name; in an AppContainer names begin with \\.\pipe\LOCAL" + "\\"
+    )
 
     def _advice_to_listen(_pathname: str | bytes) -> dict[int, str]:
         """What a user can do about an errno of make_local_server."""
-        return {errno.EADDRINUSE: _IN_USE}
+        return {errno.EADDRINUSE: _IN_USE, errno.EACCES: _FORBIDDEN}
 
     def _advice_to_connect(_pathname: str | bytes) -> dict[int, str]:
         """What a user can do about an errno of connect_to_local_server."""
@@ -212,7 +229,8 @@ def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close
     ``\\.\pipe\build-server``. A path is made absolute: ``"C:/run/build"`` means ``\\.\pipe\C:\run\build``, and needs no
     such directory. The whole name of a pipe is taken as it is. Capital and small letters are the same. Only the user
     whom the process runs as, Administrators and the system itself may connect, and nobody from another machine. The
-    name is taken until the server and all streams that it accepted are closed.
+    name is taken until the server and all streams that it accepted are closed; on Windows itself probably at both ends.
+    :meth:`~StreamSocket.abort` gives up a stream whose client does not close.
 
     :param pathname: must not exist yet. ``str``, ``bytes`` or path-like; at most 107 bytes on Linux, 103 on macOS and
         FreeBSD; on Windows 256 UTF-16 units for the whole name of the pipe.

@@ -203,6 +203,19 @@ class StreamSocket(Socket):
 
     _EVENTS = STREAM_EVENTS
 
+    def abort(self) -> None:
+        """Closes the stream, and gives up what was written and has not arrived. On a closed stream it does nothing.
+
+        A TCP connection is reset: reading at the remote end raises ``ECONNRESET``. On Unix, a local stream is closed as
+        by :meth:`~Socket.close`: what was written is with the remote end already. On Windows, where a pipe that is
+        closed waits for its reader (for 30 seconds), it ends at once: the remote end loses the write that is under way,
+        a client also what it has not read, and the pipe's name is free again. The remote end of a local stream sees the
+        end, and not that something is missing.
+        """
+        if not self._closed:
+            _calls.abort(self._handle)
+        self.close()
+
     # ---- What is so now ----
 
     def determined(self) -> bool:

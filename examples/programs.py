@@ -19,6 +19,9 @@ from bbipc import BbipcError
 #: os.fsdecode made of them is written as it was. On Windows they are text, but not every console can show it all.
 OUTPUT_ERRORS = "backslashreplace" if sys.platform == "win32" else "surrogateescape"
 
+#: What Ctrl-C and kill(1) send. Windows has Ctrl-Break instead of the latter.
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGBREAK if sys.platform == "win32" else signal.SIGTERM)
+
 
 class ProgramError(Exception):
     """What keeps a program from doing its work, in words for its user."""
@@ -41,27 +44,34 @@ def run(main: Callable[[], None]) -> NoReturn:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors=OUTPUT_ERRORS)
-    # As an exception, so that all `with` and `finally` blocks are left in order.
-    if sys.platform == "win32":
-        signal.signal(signal.SIGBREAK, end_by_signal)
-    else:
-        signal.signal(signal.SIGTERM, end_by_signal)
+    for number in ENDING_SIGNALS:
+        # A shell makes what it runs in its background ignore Ctrl-C.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end_by_signal)
     try:
         main()
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
     except (ProgramError, BbipcError, OSError) as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: {description(error)}")
     finally:
         # The program is at its end. Another signal would only make Python complain amid it.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGBREAK if sys.platform == "win32" else signal.SIGTERM, signal.SIG_IGN)
+        for number in ENDING_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
     sys.exit()
 
 
 def end_by_signal(number: int, _frame: object) -> NoReturn:
-    """Ends the program with the status that a shell gives to one that a signal ended."""
+    """Ends the program with the status that a shell gives to one that a signal ended.
+
+    It does so by an exception, so that all `with` and `finally` blocks are left in order. A second signal must not
+    raise another one amid them. A receiver in a terminal does get two: Ctrl-C, and SIGTERM from the sender.
+    """
+    for each in ENDING_SIGNALS:
+        signal.signal(each, heed_no_more)
     sys.exit(128 + number)
+
+
+def heed_no_more(_number: int, _frame: object) -> None:
+    """Takes a signal that came while the program ended by another; Python complains where SIG_IGN takes it so late."""
 
 
 def description(error: Exception) -> str:

@@ -163,6 +163,14 @@ bbipc_result bbipc_finish_writes(int64_t timeout_ns);
  * to delete it. */
 bbipc_result bbipc_close(bbipc_handle handle);
 
+/* Closes a stream at once, and gives up what was written and has not arrived.
+ *
+ * TCP: the connection is reset (SO_LINGER with no time): the remote end reads BBIPC_ERROR_SYSTEM with ECONNRESET. A local
+ * stream is closed as by bbipc_close; but on Windows a write that is under way is given up, and what is written to a client
+ * and not read too, so that the pipe's name, and its memory, don't wait for a remote end that reads no more. The remote end
+ * sees the end there, and not that something is missing. */
+bbipc_result bbipc_abort(bbipc_handle stream);
+
 /* The socket's file descriptor; on Windows a TCP socket's SOCKET, and BBIPC_ERROR_UNSUPPORTED for pipes. It stays the
  * library's: don't close it, and don't use it after bbipc_close. */
 bbipc_result bbipc_fileno(bbipc_handle socket);
@@ -241,7 +249,8 @@ bbipc_result bbipc_read(bbipc_handle stream, void *buffer, uint64_t start, uint6
  * Before the rest is written, wait for BBIPC_WRITE_SPACE and BBIPC_CONNECTION_SEVERED, for both: BBIPC_READY_TO_WRITE
  * does not hold once the remote end has finished sending, though it may still read. A severed connection, and a write
  * after bbipc_finish_writing, is BBIPC_ERROR_SYSTEM. A pipe takes at most 65536 at once; what it has no room for stays
- * under way, is counted as taken, and no more is taken until the remote end has read it, also after bbipc_close. */
+ * under way, is counted as taken, and no more is taken until the remote end has read it, also after bbipc_close; but
+ * then for 30 seconds at the most. */
 bbipc_result bbipc_write(bbipc_handle stream, const void *data, uint64_t start, uint64_t end, int32_t *system_code);
 
 /* The same, but they wait: until the whole range has been read or written, nothing more comes or goes, or the time is up.

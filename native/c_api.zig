@@ -93,6 +93,11 @@ pub export fn bbipc_close(handle: Handle) callconv(.c) Result {
     return @intFromBool(!is_clean);
 }
 
+pub export fn bbipc_abort(stream: Handle) callconv(.c) Result {
+    table.abort(stream) catch |err| return status.fromError(err);
+    return 0;
+}
+
 pub export fn bbipc_fileno(socket: Handle) callconv(.c) Result {
     const slot = table.pinSocket(socket) catch |err| return status.fromError(err);
     defer slot.unpin();

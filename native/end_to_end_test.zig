@@ -9,6 +9,7 @@ test {
     _ = @import("end_to_end/bytes.zig");
     _ = @import("end_to_end/transfers.zig");
     _ = @import("end_to_end/states.zig");
+    _ = @import("end_to_end/aborts.zig");
     _ = @import("end_to_end/waits.zig");
     _ = @import("end_to_end/arguments.zig");
     _ = @import("end_to_end/namespaces.zig");

@@ -233,6 +233,19 @@ pub const Table = struct {
         return if (slot.object == .server) slot.object.server.prepareClose() else true;
     }
 
+    /// Closes a stream, and gives up what the remote end has not got yet.
+    pub fn abort(self: *Table, handle: Handle) status.Error!void {
+        const slot = try self.pinKind(handle, .stream);
+        defer slot.unpin();
+        {
+            self.lock.lock();
+            defer self.lock.unlock();
+            if (slot.isClosed()) return error.InvalidHandle;
+            slot.object.stream.prepareAbort();
+        }
+        _ = try self.close(handle);
+    }
+
     /// The last pin of a closed slot has gone.
     fn finish(self: *Table, slot: *Slot) void {
         self.lock.lock();

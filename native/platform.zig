@@ -8,8 +8,8 @@
 //!   local      listen, connect, pathname_max, pathname_limit: local servers and streams
 //!   Server     accept, localAddress, prepareClose, deinit, fileno; watched: what selectors watch of it; eventsOf: what a
 //!              selector's report means; probe: what holds now
-//!   Stream     read, write, finishWriting, connectionError, localAddress, remoteAddress, deinit, fileno; connection: what
-//!              is known of it; watched, eventsOf, probe
+//!   Stream     read, write, finishWriting, connectionError, localAddress, remoteAddress, prepareAbort, deinit, fileno;
+//!              connection: what is known of it; watched, eventsOf, probe
 //!   Selector   one of the system's ways of watching many sockets, chosen by a Backend: open, close, arm, rearm, disarm,
 //!              snapshot, discard, changesNeedNotice, reportToOthers, hearsLate, hear; Snapshot: wait, next, signalsTaken, outdated
 //!   entryPoint what the system calls when it loads the library, or nothing

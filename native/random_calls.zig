@@ -177,6 +177,7 @@ const Operation = enum {
     accept_connection,
     make_poller,
     close,
+    abort,
     fileno,
     ipv4_local_address,
     ipv4_remote_address,
@@ -209,6 +210,7 @@ const Operation = enum {
             .accept_connection => 1500,
             .make_poller => 100,
             .close => 500,
+            .abort => 100,
             .fileno, .ipv4_local_address, .ipv4_remote_address, .connection_error, .poller_backend => 250,
             .read, .write => 2500,
             .read_exactly, .write_all => 500,
@@ -474,6 +476,7 @@ const Caller = struct {
                 return made;
             },
             .close => return c.bbipc_close(if (self.oneIn(8)) self.handle(.poller) else self.socket()),
+            .abort => return c.bbipc_abort(self.handle(.stream)),
             .fileno => return c.bbipc_fileno(self.socket()),
             .ipv4_local_address => {
                 var host: u32 = 0;

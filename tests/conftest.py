@@ -22,13 +22,33 @@ import bbipc
 import named_pipes
 import systems
 from bbipc import Events, Socket, StreamServer, StreamSocket, _ffi
-from patience import PATIENCE
+from patience import PATIENCE, QEMU
 from systems import BACKENDS, WINDOWS, make_directory
 
 if sys.platform == "win32":
     import windows
 else:
     import resource
+
+
+def divides_the_tests(config: pytest.Config) -> bool:
+    """Whether all tests are asked for, on a system where that has been tried, and nothing that wants one process."""
+    if not systems.LINUX or QEMU or sys.implementation.name != "cpython" or hasattr(config, "workerinput"):
+        return False
+    chosen = config.option
+    if getattr(chosen, "numprocesses", 0) is not None or chosen.dist != "no":
+        return False  # pytest-xdist is missing, or has been told what to do
+    return config.args_source == pytest.Config.ArgsSource.TESTPATHS and not chosen.usepdb and chosen.capture != "no"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Gives each processor a worker. The tests of files that are named run in this process: their output is simpler."""
+    if divides_the_tests(config):
+        # No more than shorten it; and a container may have fewer processors than it is shown.
+        config.option.numprocesses = min(len(os.sched_getaffinity(0)), 8)
+        config.option.dist = "worksteal"
+
 
 #: Every event that a stream can have.
 STREAM_EVENTS = ~Events.CONNECTION_AVAILABLE

@@ -18,6 +18,7 @@ import pytest
 from systems import LINUX
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(not LINUX, reason="the benchmarks are for Linux: they bind processes to processors"),
     pytest.mark.skipif(
         platform.python_implementation() != "CPython", reason="the benchmarks measure the calling layer for CPython too"
@@ -61,8 +62,8 @@ def only(results: Results, *workloads: str, effort: str | None = None) -> Result
     return Results(effort or results.effort, results.machine, found)
 
 
-# It starts hundreds of programs.
-@pytest.mark.timeout(180)
+# It starts hundreds of programs, and .ci/run runs it behind others.
+@pytest.mark.timeout(600)
 def test_least_run_from_end_to_end(least: Results, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in WORKLOADS:
         assert least.find(name), name
@@ -89,7 +90,7 @@ def test_least_run_from_end_to_end(least: Results, directory: Path, capsys: pyte
     assert "Not measured." not in page(least, {})
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_verdicts_are_of_what_was_measured(least: Results) -> None:
     verdicts: dict[str, set[str]] = {}
     for outcome in outcomes(only(least, "pair", "events")):
@@ -103,7 +104,7 @@ def test_verdicts_are_of_what_was_measured(least: Results) -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None, reason="matplotlib, which draws the pictures, is missing"
 )
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_the_page_shows_every_picture_that_is_drawn(least: Results, directory: Path) -> None:
     stored = directory / "results.json"
     least.save(stored)
@@ -118,7 +119,7 @@ def test_the_page_shows_every_picture_that_is_drawn(least: Results, directory: P
     assert Results.load(directory / "benchmarks" / "results.json").comparisons
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_the_documentation_takes_no_part_of_a_run(
     least: Results, directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

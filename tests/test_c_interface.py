@@ -217,6 +217,9 @@ def test_client_has_help(echo_client: str, processes: Processes) -> None:
 # ---- The native tests ----
 
 
+#: Seconds for one of these programs, which .ci/run runs behind others.
+PROGRAM_TIME_MAX = 1500
+
 #: Whether the native tests can be made for Valgrind here.
 FOR_VALGRIND = sys.platform == "linux" and platform.machine() == "x86_64"
 
@@ -230,6 +233,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prefix / "bin"
 
 
+@pytest.mark.long
+@pytest.mark.timeout(PROGRAM_TIME_MAX + 600)
 @pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is not installed (Debian's package valgrind)")
 @pytest.mark.skipif(not FOR_VALGRIND, reason="made for Valgrind on Linux and x86-64")
 @pytest.mark.parametrize(
@@ -243,15 +248,17 @@ def test_valgrind_finds_no_error(programs: Path, tmp_path: Path, program: list[s
     log = tmp_path / "log"
     options = ["--error-exitcode=99", "--child-silent-after-fork=yes", "--fair-sched=yes", f"--log-file={log}"]
     command = ["valgrind", *options, str(programs / program[0]), *program[1:]]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROGRAM_TIME_MAX)
     found = log.read_text(encoding="utf-8", errors="replace")
     assert finished.returncode == 0, finished.stderr + found
     assert "ERROR SUMMARY: 0 errors" in found.splitlines()[-1]
 
 
+@pytest.mark.long
+@pytest.mark.timeout(PROGRAM_TIME_MAX + 600)
 @pytest.mark.parametrize("threads", [1, 4])
 def test_random_calls(programs: Path, threads: int) -> None:
     command = [str(programs / "random-calls"), str(RANDOM_CALLS), "20261122", str(threads)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROGRAM_TIME_MAX)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert finished.stdout.startswith(f"{RANDOM_CALLS} calls, seed 20261122, threads {threads}: ")

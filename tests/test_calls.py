@@ -286,6 +286,7 @@ def run_cases(python: str, what: str, **environment: str) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.long
 @needs_cpython
 @pytest.mark.skipif(QEMU, reason="the debug build is of another processor than this Python")
 @pytest.mark.timeout(120)

@@ -218,7 +218,7 @@ PUBLIC_MEMBERS: dict[type, str] = {
     bbipc.StreamServer: "accept_connection connection_available",
     bbipc.StreamSocket: """
         determined connection_failed connection_succeeded data_available ready_to_write remote_disconnected end_of_data
-        write_space connection_severed connection_error read_into read write finish_writing read_exactly write_all
+        write_space connection_severed connection_error read_into read write finish_writing read_exactly write_all abort
     """,
     bbipc.Ipv4TcpServer: "host_address port",
     bbipc.Ipv4TcpStream: "local_host_address local_port remote_host_address remote_port",
@@ -247,6 +247,7 @@ SIGNATURES = {
     "StreamSocket.write_all": "(self, data, timeout=None)",
     "StreamSocket.read_exactly": "(self, size, timeout=None)",
     "StreamSocket.finish_writing": "(self)",
+    "StreamSocket.abort": "(self)",
     "StreamSocket.connection_error": "(self)",
     "StreamServer.accept_connection": "(self)",
     "Poller.monitor_socket": "(self, socket, events)",

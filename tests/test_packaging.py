@@ -15,6 +15,7 @@ import zipapp
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
@@ -115,6 +116,53 @@ def source_tree(sdist: Path, tmp_path: Path) -> Path:
     return unpack(sdist, tmp_path / "source")
 
 
+#: In the place of a library.
+LEFT_BY_EDITABLE_INSTALL = b"left by an editable install"
+LOADED = b"loaded by a running process"
+
+
+class Rebuilt(NamedTuple):
+    wheel: Path
+    files_before: set[Path]
+    files_after: set[Path]
+
+
+@pytest.fixture(scope="module")
+def rebuilt(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Rebuilt:
+    """The wheel that the source distribution makes, in a tree that has been an editable install."""
+    directory = tmp_path_factory.mktemp("rebuilt")
+    tree = unpack(sdist, directory / "source")
+    for target in TARGETS:
+        (tree / "bbipc" / target.library).write_bytes(LEFT_BY_EDITABLE_INSTALL)
+    before = set(tree.rglob("*"))
+    with pytest.MonkeyPatch.context() as patch:
+        # So that Zig compiles the library again, and would leave its cache where that is by default.
+        patch.delenv("ZIG_LOCAL_CACHE_DIR")
+        wheel = build("wheel", tree, directory / "built", {"PYTHONDONTWRITEBYTECODE": "1"})
+    return Rebuilt(wheel, before, set(tree.rglob("*")))
+
+
+class Editable(NamedTuple):
+    tree: Path
+    wheel: Path
+    #: What a process now reads that had the older library open.
+    loaded: bytes
+
+
+@pytest.fixture(scope="module")
+def editable(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Editable:
+    """An editable install in the place of another, whose library is in use."""
+    directory = tmp_path_factory.mktemp("editable")
+    tree = unpack(sdist, directory / "source")
+    installed = tree / "bbipc" / INSTALLED.name
+    installed.write_bytes(LOADED)
+    if os.name == "nt":
+        # Which does not let it be replaced.
+        return Editable(tree, build_editable(tree, directory / "built"), LOADED)
+    with installed.open("rb") as loaded:
+        return Editable(tree, build_editable(tree, directory / "built"), loaded.read())
+
+
 @pytest.fixture(scope="module")
 def library(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library inside the wheel."""
@@ -159,28 +207,18 @@ class TestWheel:
             entry_points = archive.read(name).decode()
         assert "[pyinstaller40]\nhook-dirs = bbipc._pyinstaller:get_hook_dirs\n" in entry_points
 
-    def test_same_bytes_from_the_source_distribution_in_another_place(
-        self, wheel: Path, source_tree: Path, tmp_path: Path
-    ) -> None:
-        # With an empty cache, so that Zig compiles the library again.
-        rebuilt = build("wheel", source_tree, tmp_path / "rebuilt", {"ZIG_LOCAL_CACHE_DIR": str(tmp_path / "zig")})
-        assert rebuilt.name == wheel.name
-        assert rebuilt.read_bytes() == wheel.read_bytes()
+    def test_same_bytes_from_the_source_distribution_in_another_place(self, wheel: Path, rebuilt: Rebuilt) -> None:
+        assert rebuilt.wheel.name == wheel.name
+        assert rebuilt.wheel.read_bytes() == wheel.read_bytes()
 
-    def test_build_leaves_nothing_in_the_source_tree(
-        self, source_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.delenv("ZIG_LOCAL_CACHE_DIR")
-        before = set(source_tree.rglob("*"))
-        build("wheel", source_tree, tmp_path / "built", {"PYTHONDONTWRITEBYTECODE": "1"})
-        assert set(source_tree.rglob("*")) == before
+    def test_build_leaves_nothing_in_the_source_tree(self, rebuilt: Rebuilt) -> None:
+        assert rebuilt.files_after == rebuilt.files_before
 
-    def test_does_not_take_the_library_of_an_editable_install(
-        self, wheel: Path, source_tree: Path, tmp_path: Path
-    ) -> None:
-        for target in TARGETS:
-            (source_tree / "bbipc" / target.library).write_bytes(b"left by an editable install")
-        assert build("wheel", source_tree, tmp_path / "built").read_bytes() == wheel.read_bytes()
+    def test_does_not_take_the_library_of_an_editable_install(self, rebuilt: Rebuilt) -> None:
+        with zipfile.ZipFile(rebuilt.wheel) as archive:
+            held = [archive.read(name) for name in archive.namelist() if name.endswith(COMPILED)]
+        assert len(held) == 1
+        assert held != [LEFT_BY_EDITABLE_INSTALL]
 
     def test_works_installed(self, wheel: Path, tmp_path: Path) -> None:
         python = make_environment(tmp_path / "environment", wheel)
@@ -216,24 +254,21 @@ class TestSourceDistribution:
 
 @needs_compiler
 class TestEditableInstall:
-    def test_uses_the_sources_in_place(self, source_tree: Path, library: Path, tmp_path: Path) -> None:
-        python = make_environment(tmp_path / "environment", build_editable(source_tree, tmp_path / "built"))
+    def test_uses_the_sources_in_place(self, editable: Editable, library: Path, tmp_path: Path) -> None:
+        python = make_environment(tmp_path / "environment", editable.wheel)
         file = run([python, "-I", "-c", "import bbipc; print(bbipc.__file__)"], cwd=tmp_path).strip()
-        assert Path(file).samefile(source_tree / "bbipc" / "__init__.py")
-        held = [path.name for path in (source_tree / "bbipc").iterdir() if path.name.endswith(COMPILED)]
+        assert Path(file).samefile(editable.tree / "bbipc" / "__init__.py")
+        held = [path.name for path in (editable.tree / "bbipc").iterdir() if path.name.endswith(COMPILED)]
         assert held == [library.name]
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows does not let a loaded library be replaced")
     def test_replaces_the_library_without_touching_the_file_that_is_loaded(
-        self, source_tree: Path, library: Path, tmp_path: Path
+        self, editable: Editable, library: Path
     ) -> None:
-        installed = source_tree / "bbipc" / library.name
-        installed.write_bytes(b"loaded by a running process")
-        with installed.open("rb") as loaded:
-            build_editable(source_tree, tmp_path / "built")
-            assert loaded.read() == b"loaded by a running process"
-        assert installed.read_bytes() == library.read_bytes()
-        assert {path.name for path in installed.parent.iterdir() if path.name.startswith(".")} == set()
+        assert editable.loaded == LOADED
+        package = editable.tree / "bbipc"
+        assert (package / library.name).read_bytes() == library.read_bytes()
+        assert {path.name for path in package.iterdir() if path.name.startswith(".")} == set()
 
 
 class TestBuildHook:
@@ -399,6 +434,7 @@ class TestInstallationFromSource:
         assert "on PATH" in message
         assert "Traceback" not in finished.stdout + finished.stderr
 
+    @pytest.mark.other_systems
     def test_with_zig_on_path_it_builds_where_there_is_no_ziglang(
         self, sdist: Path, freebsd_index: Path, tmp_path: Path
     ) -> None:

@@ -40,6 +40,8 @@ from systems import BACKENDS
 if sys.platform == "win32":
     import windows
 
+pytestmark = pytest.mark.long
+
 FULL = os.environ.get("BBIPC_TESTS_FULL") == "1"
 CYCLES = 100_000 if FULL else 10_000
 if sys.platform == "win32":

@@ -27,7 +27,7 @@ import check_wheel
 from hatch_build import FREEBSD_PLATFORM, Target, choose_target, read_targets
 
 # The first build on a machine fills Zig's global cache, which takes more than a minute.
-pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("zig_cache")]
+pytestmark = [pytest.mark.other_systems, pytest.mark.timeout(900), pytest.mark.usefixtures("zig_cache")]
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = read_targets(ROOT)
@@ -595,7 +595,7 @@ def native_tests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", ["bbipc-tests", "random-calls"])
 @pytest.mark.parametrize("target", LIBC_TARGETS, ids=lambda target: target.zig_target)
 class TestNativeTestsForOtherSystems:
-    """What they take from the system: `pytest -rP tests/test_wheel.py -k OtherSystems` lists it."""
+    """What they take from the system: `pytest -m other_systems -rP -n 0 -k OtherSystems` lists it."""
 
     def test_oldest_system_has_all_that_they_take_from_it(
         self, native_tests: dict[str, Path], target: Target, name: str

@@ -1,5 +1,7 @@
 """The workflows of the repository: each action is pinned to a commit, and every Python that is promised is tested.
 
+And so is what `python -m pytest` leaves out.
+
 That they are valid is checked by actionlint, in .ci/run.
 """
 
@@ -54,3 +56,34 @@ def test_native_tests_are_run_for_every_target_that_there_is_a_machine_for() -> 
     targets = {entry["zig_target"] for entry in json.loads(text_of("native/targets.json"))}
     run = re.findall(r"\btarget: ([\w.-]+)", text_of(".github/workflows/test.yml"))
     assert sorted(run) == sorted(target for target in targets if target.startswith(("x86_64-", "aarch64-")))
+
+
+# ---- Markers ----
+
+
+def markers_left_out() -> list[str]:
+    """The markers whose tests `python -m pytest` does not run."""
+    (expression,) = re.findall(r'^addopts = .*"-m", "(.*?)"', text_of("pyproject.toml"), re.MULTILINE)
+    return re.findall(r"\bnot (\w+)", expression)
+
+
+def test_ci_run_runs_the_tests_that_pytest_leaves_out() -> None:
+    (expression,) = re.findall(r"^left_out_by_default='(.*)'$", text_of(".ci/run"), re.MULTILINE)
+    assert expression == " or ".join(markers_left_out())
+    assert "python -m pytest -n 0 -m '$left_out_by_default'" in text_of(".ci/run")
+
+
+def test_the_workflow_leaves_out_no_test() -> None:
+    commands = re.findall(r"-m pytest .*source/tests", text_of(".github/workflows/test.yml"))
+    assert len(commands) == 2
+    assert [command for command in commands if not command.startswith('-m pytest -m "" ')] == []
+
+
+def test_every_marker_is_explained_and_used() -> None:
+    named = set(re.findall(r"^\| `(\w+)` \|", text_of("CONTRIBUTING.md"), re.MULTILINE))
+    (listed,) = re.findall(r"^markers = \[.*?\n(.*?)^\]", text_of("pyproject.toml"), re.MULTILINE | re.DOTALL)
+    markers = re.findall(r'"(\w+): ', listed)
+    assert markers == markers_left_out()
+    assert set(markers) <= named
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    assert [marker for marker in markers if f"pytest.mark.{marker}" not in tests] == []

@@ -176,6 +176,19 @@ pub fn drain(stream: Handle) !u64 {
     }
 }
 
+/// Reads until nothing comes any more, whatever the end is. Returns the number of bytes.
+pub fn drainToEnd(stream: Handle) !u64 {
+    const data: u32 = c.BBIPC_DATA_AVAILABLE;
+    var buffer: [65536]u8 = undefined;
+    var total: u64 = 0;
+    while (try succeed(poll(stream, data | c.BBIPC_END_OF_DATA, patience_ns)) & data != 0) {
+        const size = read(stream, &buffer);
+        if (size < 0) break;
+        total += @intCast(size);
+    }
+    return total;
+}
+
 /// Waits with a poller that has this socket alone. Returns its events, 0 if there are none.
 pub fn waitOnce(poller: Handle, socket: Handle, timeout_ns: i64) !u32 {
     var sockets: [4]Handle = undefined;

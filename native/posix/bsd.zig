@@ -208,6 +208,13 @@ pub fn setOption(fd: Descriptor, level: i32, option: u32, value: c_int) isize {
     return signed(c.setsockopt(fd, level, option, std.mem.asBytes(&value), @sizeOf(c_int)));
 }
 
+/// The close of a TCP socket gives up what is under way, and resets the connection (setsockopt(2)). What macOS counts a
+/// lingering in does not matter to none.
+pub fn resetOnClose(fd: Descriptor) void {
+    const linger: extern struct { on: c_int, seconds: c_int } = .{ .on = 1, .seconds = 0 };
+    _ = c.setsockopt(fd, SOL.SOCKET, SO.LINGER, std.mem.asBytes(&linger), @sizeOf(@TypeOf(linger)));
+}
+
 pub fn getOption(fd: Descriptor, level: i32, option: u32, value: *c_int) isize {
     var size: socklen_t = @sizeOf(c_int);
     return signed(c.getsockopt(fd, level, option, std.mem.asBytes(value), &size));

@@ -135,6 +135,13 @@ pub fn setOption(fd: Descriptor, level: i32, option: u32, value: c_int) isize {
     return socketCall("setsockopt", .{ fd, level, option, std.mem.asBytes(&value), @sizeOf(c_int) });
 }
 
+/// The close of a TCP socket gives up what is under way, and resets the connection (socket(7)).
+pub fn resetOnClose(fd: Descriptor) void {
+    const linger: extern struct { on: c_int, seconds: c_int } = .{ .on = 1, .seconds = 0 };
+    const size = @sizeOf(@TypeOf(linger));
+    _ = socketCall("setsockopt", .{ fd, linux.SOL.SOCKET, linux.SO.LINGER, std.mem.asBytes(&linger), size });
+}
+
 pub fn getOption(fd: Descriptor, level: i32, option: u32, value: *c_int) isize {
     var size: socklen_t = @sizeOf(c_int);
     return socketCall("getsockopt", .{ fd, level, option, std.mem.asBytes(value), &size });

@@ -265,6 +265,11 @@ pub const Stream = struct {
         return stream.remote_address orelse error.WrongKind;
     }
 
+    /// The coming close gives up what the remote end has not got yet. What was written to a local stream is with it already.
+    pub fn prepareAbort(stream: *Stream) void {
+        if (stream.remote_address != null) sys.resetOnClose(stream.descriptor);
+    }
+
     pub fn deinit(stream: *Stream) void {
         sys.close(stream.descriptor);
     }

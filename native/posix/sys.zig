@@ -75,6 +75,7 @@ pub const accept = kernel.accept;
 pub const localName = kernel.localName;
 pub const choosePortLate = kernel.choosePortLate;
 pub const setOption = kernel.setOption;
+pub const resetOnClose = kernel.resetOnClose;
 pub const close = kernel.close;
 
 /// Whether an error of accept is about one client and no error of the server.

@@ -104,6 +104,16 @@ pub fn prepare(failure: *status.Failure) status.Error!void {
 
 /// What holds of a socket now.
 pub fn conditionsNow(socket: sys.HANDLE) events.Conditions {
+    // A socket that somebody closed behind our back.
+    return ask(socket) orelse .{ .severed = true };
+}
+
+/// Whether it is one of AFD's sockets, and none that wraps one.
+pub fn knows(socket: sys.HANDLE) bool {
+    return ask(socket) != null;
+}
+
+fn ask(socket: sys.HANDLE) ?events.Conditions {
     var block: sys.IO_STATUS_BLOCK = .{};
     const question: PollInformation = .{ .timeout = 0, .socket = socket, .events = everything };
     // Apart from the question, for the system need not write anything when no condition holds.
@@ -121,8 +131,7 @@ pub fn conditionsNow(socket: sys.HANDLE) events.Conditions {
         &answer,
         size,
     );
-    // A socket that somebody closed behind our back.
-    if (result.isError()) return .{ .severed = true };
+    if (result.isError()) return null;
     return if (answer.count == 0) .{} else conditionsOf(answer.events);
 }
 

@@ -12,7 +12,8 @@
 //!   signalsTaken).
 //! - Of pipes the reaper tells, a moment late. A wait that would return with nothing lets it finish first (hearsLate).
 //! - A watch for more than before is cancelled, and begun anew when its packet has come back. So a wait can find nothing but
-//!   packets of the past; then it looks again (outdated).
+//!   packets of the past; then it looks again (outdated). And a wait takes no more packets than it has room for, so those of the
+//!   past could pile up before the others: from some hundred on they are all taken at once (takeQueued).
 //! - A socket's handle is associated with the port only once in its life. So no user's handle ever is: AFD's helper handles are.
 //! - The port's closing wakes nobody. The poller wakes its threads first.
 
@@ -28,6 +29,9 @@ const allocator = sys.allocator;
 
 /// What one wait takes at the most. More wait for the next.
 const reports_per_wait_max = 512;
+
+/// So many watches may be cancelled, and their packets to come, before all that are queued are taken.
+const cancelled_max = 256;
 
 /// The numbers are those of bbipc.h.
 pub const Backend = enum(i32) {
@@ -51,7 +55,11 @@ pub const Watch = struct {
     helper: ?*afd.Helper = null,
     asked: u32 = 0,
     cancelled: bool = false,
-    /// In the selector's list of those that the next wait begins to watch, or in the pipe's list of watchers.
+    /// Whether the packet to come is one of our own.
+    queued: bool = false,
+    /// A TCP server's list of watchers, while AFD is to tell of it.
+    watchers: ?*std.DoublyLinkedList = null,
+    /// In the selector's list of those that the next wait begins to watch, or in the list of watchers of what is watched.
     node: std.DoublyLinkedList.Node = .{},
 
     const State = enum {
@@ -77,9 +85,36 @@ pub const Watch = struct {
         watch.state = state;
     }
 
-    /// The packet of a pipe's watch.
+    fn isPolled(watch: *const Watch) bool {
+        return watch.helper != null;
+    }
+
+    /// Ends the poll early. Its packet comes in any case.
+    fn cancel(watch: *Watch) void {
+        std.debug.assert(watch.state == .pending);
+        // What was queued is on its way.
+        if (watch.cancelled or watch.queued) return;
+        watch.cancelled = true;
+        watch.selector.cancelled_count += 1;
+        watch.poll.cancel(watch.helper.?.handle);
+    }
+
+    /// Whether a server was just asked for this one, and its clients had gone: nothing is amiss then.
+    fn wasAboutVanished(watch: *const Watch) bool {
+        return watch.descriptor == .tcp_server and watch.descriptor.tcp_server.passed_over;
+    }
+
+    /// The server that it watches has it no longer in its list.
+    fn leaveWatchers(watch: *Watch) void {
+        const list = watch.watchers orelse return;
+        list.remove(&watch.node);
+        watch.watchers = null;
+    }
+
+    /// A packet of our own, and none of AFD's.
     fn queuePacket(watch: *Watch) void {
         watch.leave(.pending);
+        watch.queued = true;
         watch.selector.pending_count += 1;
         _ = sys.pending_operations.fetchAdd(1, .acq_rel);
         sys.post(watch.selector.port, watch);
@@ -106,13 +141,20 @@ pub fn tell(watchers: *std.DoublyLinkedList, conditions: events.Conditions) void
     }
 }
 
+/// Those whose watches AFD has look at what they watch again. With the library's lock held.
+pub fn lookAgain(watchers: *std.DoublyLinkedList) void {
+    var next = watchers.first;
+    while (next) |node| : (next = node.next) Watch.fromNode(node).cancel();
+}
+
 /// A watch over many sockets. `Snapshot.wait` is called without the library's lock, all else with it.
 pub const Selector = struct {
     port: sys.HANDLE,
     helpers: std.ArrayList(*afd.Helper) = .empty,
     idle: std.DoublyLinkedList = .{},
-    /// How many packets are to come.
+    /// How many packets are to come, and how many of them of watches that were cancelled.
     pending_count: u32 = 0,
+    cancelled_count: u32 = 0,
     /// How many watches their pipes will tell, through the reaper.
     watching_count: u32 = 0,
 
@@ -159,7 +201,10 @@ pub const Selector = struct {
             .descriptor = key.descriptor,
             .interest = interest,
         };
-        if (key.descriptor == .tcp) watch.helper = try selector.takeHelper(failure);
+        switch (key.descriptor) {
+            .tcp, .tcp_server => watch.helper = try selector.takeHelper(failure),
+            .pipe, .pipe_server => {},
+        }
         selector.idle.append(&watch.node);
         key.watch = watch;
     }
@@ -200,7 +245,7 @@ pub const Selector = struct {
                 watch.leave(.idle);
                 selector.idle.append(&watch.node);
             },
-            .pending => if (watch.descriptor == .tcp and afd.eventsOf(interest) & ~watch.asked != 0) cancel(watch),
+            .pending => if (watch.isPolled() and afd.eventsOf(interest) & ~watch.asked != 0) watch.cancel(),
         }
         return true;
     }
@@ -217,7 +262,8 @@ pub const Selector = struct {
                 watch.leave(.idle);
             },
             .pending => {
-                if (watch.descriptor == .tcp) cancel(watch);
+                watch.leaveWatchers();
+                if (watch.isPolled()) watch.cancel();
                 return; // it goes with its packet
             },
         }
@@ -226,15 +272,9 @@ pub const Selector = struct {
 
     fn unwatch(watch: *Watch) void {
         switch (watch.descriptor) {
-            .tcp => unreachable,
+            .tcp, .tcp_server => unreachable,
             inline .pipe, .pipe_server => |one| one.unwatch(watch),
         }
-    }
-
-    fn cancel(watch: *Watch) void {
-        if (watch.cancelled) return;
-        watch.cancelled = true;
-        watch.poll.cancel(watch.helper.?.handle);
     }
 
     /// A thread that waits already does not see what only a wait begins to watch.
@@ -244,6 +284,7 @@ pub const Selector = struct {
 
     /// Begins to watch what is to be watched, for a wait.
     pub fn snapshot(selector: *Selector, shot: *Snapshot) status.Error!void {
+        if (selector.cancelled_count > cancelled_max) selector.takeQueued();
         selector.beginAll();
         shot.begin(selector);
     }
@@ -253,22 +294,58 @@ pub const Selector = struct {
         selector.beginAll();
     }
 
+    /// Takes all packets that are there. The watches that live are begun anew, in the same order; signals go back.
+    fn takeQueued(selector: *Selector) void {
+        var room: [64]sys.OVERLAPPED_ENTRY = undefined;
+        var signals_count: usize = 0;
+        // What is queued meanwhile is for the next time.
+        for (0..selector.pending_count / room.len + 1) |_| {
+            var failure: status.Failure = .{};
+            const packets = sys.dequeue(selector.port, &room, 0, &failure) catch break;
+            for (packets) |packet| {
+                if (selector.taken(packet) == .signal) signals_count += 1;
+            }
+            if (packets.len < room.len) break;
+        }
+        for (0..signals_count) |_| sys.post(selector.port, null);
+    }
+
+    const Taken = union(enum) {
+        signal,
+        /// The watch was nobody's any more, and is gone.
+        nobodys,
+        /// It is idle now.
+        watch: *Watch,
+    };
+
+    fn taken(selector: *Selector, packet: sys.OVERLAPPED_ENTRY) Taken {
+        const watch: *Watch = @ptrCast(@alignCast(packet.context orelse return .signal));
+        std.debug.assert(watch.state == .pending);
+        selector.pending_count -= 1;
+        if (watch.cancelled) selector.cancelled_count -= 1;
+        _ = sys.pending_operations.fetchSub(1, .acq_rel);
+        if (watch.handle == 0) {
+            allocator.destroy(watch);
+            return .nobodys;
+        }
+        watch.leaveWatchers();
+        watch.state = .idle;
+        watch.queued = false;
+        selector.idle.append(&watch.node);
+        return .{ .watch = watch };
+    }
+
     fn beginAll(selector: *Selector) void {
         while (selector.idle.popFirst()) |node| {
             const watch: *Watch = .fromNode(node);
+            watch.cancelled = false;
             switch (watch.descriptor) {
-                .tcp => |socket| {
-                    watch.cancelled = false;
-                    watch.asked = afd.eventsOf(watch.interest);
-                    if (watch.poll.submit(watch.helper.?.handle, socket.base, watch.asked, watch)) {
-                        watch.state = .pending;
-                        selector.pending_count += 1;
-                        _ = sys.pending_operations.fetchAdd(1, .acq_rel);
-                    } else {
-                        // Somebody closed it behind our back, or the system has no memory: look at it at once.
-                        watch.idle_packets = idle_packets_max;
-                        watch.queuePacket();
-                    }
+                .tcp => |socket| _ = selector.beginPoll(watch, socket.base),
+                .tcp_server => |listener| if (listener.held != null) {
+                    watch.queuePacket();
+                } else if (selector.beginPoll(watch, listener.socket.base)) {
+                    watch.watchers = &listener.watchers;
+                    listener.watchers.append(&watch.node);
                 },
                 inline .pipe, .pipe_server => |one| {
                     watch.state = .watching;
@@ -277,6 +354,20 @@ pub const Selector = struct {
                 },
             }
         }
+    }
+
+    fn beginPoll(selector: *Selector, watch: *Watch, base: sys.HANDLE) bool {
+        watch.asked = afd.eventsOf(watch.interest);
+        if (watch.poll.submit(watch.helper.?.handle, base, watch.asked, watch)) {
+            watch.state = .pending;
+            selector.pending_count += 1;
+            _ = sys.pending_operations.fetchAdd(1, .acq_rel);
+            return true;
+        }
+        // Somebody closed it behind our back, or the system has no memory: look at it at once.
+        watch.idle_packets = idle_packets_max;
+        watch.queuePacket();
+        return false;
     }
 
     /// Whether something may hold that has not been told yet, for its packet is in the reaper's hands.
@@ -343,7 +434,7 @@ pub const Selector = struct {
                 if (watch.wants(conditions)) {
                     watch.idle_packets = 0;
                 } else if (watch.cancelled or watch.idle_packets < idle_packets_max) {
-                    if (!watch.cancelled) watch.idle_packets += 1;
+                    if (!watch.cancelled and !watch.wasAboutVanished()) watch.idle_packets += 1;
                     shot.in_vain_count += 1;
                     continue;
                 }
@@ -356,23 +447,12 @@ pub const Selector = struct {
         fn take(shot: *Snapshot) ?*Watch {
             const packet = shot.packets[shot.cursor];
             shot.cursor += 1;
-            const context = packet.context orelse {
-                shot.signals_count += 1;
-                return null;
-            };
-            const watch: *Watch = @ptrCast(@alignCast(context));
-            std.debug.assert(watch.state == .pending);
-            const selector = shot.selector;
-            selector.pending_count -= 1;
-            _ = sys.pending_operations.fetchSub(1, .acq_rel);
-            if (watch.handle == 0) {
-                allocator.destroy(watch);
-                shot.in_vain_count += 1;
-                return null;
+            switch (shot.selector.taken(packet)) {
+                .signal => shot.signals_count += 1,
+                .nobodys => shot.in_vain_count += 1,
+                .watch => |watch| return watch,
             }
-            watch.state = .idle;
-            selector.idle.append(&watch.node);
-            return watch;
+            return null;
         }
 
         pub fn signalsTaken(shot: *const Snapshot) usize {

@@ -170,3 +170,33 @@ test "names: what can't be one" {
     for (0..longest.len) |index| umlauts[2 * index ..][0..2].* = "\u{e4}".*;
     _ = try Name.of(&umlauts);
 }
+
+test "a write that nobody reads is given up some time after its pipe was closed" {
+    const before_ns = pipes.unread_after_close_ns;
+    pipes.unread_after_close_ns = 50 * std.time.ns_per_ms;
+    defer pipes.unread_after_close_ns = before_ns;
+    var buffer: [64]u8 = undefined;
+    const pathname = try std.mem.print(&buffer, "bbipc-unread-{d}", .{sys.processId()});
+    const data: [pathname_max]u8 = @splat('x');
+    for ([_]bool{ false, true }) |accepted_writes| {
+        var failure: status.Failure = .{};
+        var server = try listen(pathname, 1, false, &failure);
+        var client = try connect(pathname, &failure);
+        var accepted = try server.accept(&failure);
+        server.deinit();
+        const writer = if (accepted_writes) &accepted else &client;
+        const reader = if (accepted_writes) &client else &accepted;
+        while (try writer.write(&data, &failure) > 0) {}
+        writer.deinit();
+        try testing.expect(sys.pendingOperations() > 0);
+
+        const end_ns = sys.monotonicNs() + 10 * std.time.ns_per_s;
+        while (sys.pendingOperations() > 0 and sys.monotonicNs() < end_ns) sys.yield();
+        try testing.expectEqual(0, sys.pendingOperations());
+        // A client that stays has no part in the name.
+        if (!accepted_writes) reader.deinit();
+        var again = try listen(pathname, 1, false, &failure);
+        again.deinit();
+        if (accepted_writes) reader.deinit();
+    }
+}

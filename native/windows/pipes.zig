@@ -18,7 +18,12 @@
 //!   before it hands one out. A client can be gone again by then, with or without bytes for us.
 //! - Nor does the remote end's write end before it is read. Two ends that close with a write under way each would wait for each
 //!   other: so what still comes to such an end is read and thrown away.
-//! - DisconnectNamedPipe discards what the client has not read: it is never called. FlushFileBuffers blocks: neither.
+//! - A remote end that neither reads nor closes would keep a closed end, its 128 KiB and its name for ever: after a time the
+//!   write is given up.
+//! - DisconnectNamedPipe discards what the client has not read, and the client hears another error than that of an end
+//!   (STATUS_PIPE_DISCONNECTED), which some take for a failure. It frees the instance, though, which else lives until both ends
+//!   are closed, and the pipe's name with it. So it is for what is given up, and for nothing else. FlushFileBuffers blocks: it is
+//!   never called.
 //! - The port and its thread start with the first pipe: a program without any has neither.
 //!
 //! The library's lock guards listeners, watchers and the reaper's list. Each pipe has a lock of its own for what moves bytes,
@@ -39,6 +44,8 @@ const allocator = sys.allocator;
 const buffer_size = 65536;
 /// Bytes per write at most: they are copied, for the caller's buffer must not be the system's after the call.
 const write_max = 65536;
+/// How long a closed pipe's write waits for its reader. A reader that takes the 128 KiB at 5 KiB a second has time enough.
+pub var unread_after_close_ns: u64 = 30 * std.time.ns_per_s;
 /// A server's instances at most, however large its backlog.
 const instances_max = 1024;
 
@@ -54,6 +61,7 @@ const security_sqos_present = 0x00100000;
 const security_identification = 0x00010000;
 const skip_port_on_success = 0x1;
 const fsctl_listen = 0x00110008;
+const fsctl_disconnect = 0x00110004;
 
 const no_offset: i64 = 0;
 
@@ -94,6 +102,8 @@ const Reaper = struct {
     looked_at_count: u32 = 0,
     /// When to look at them next.
     look_at_ns: u64 = 0,
+    /// Closed pipes whose writes are under way, the one that is given up first at the head.
+    closing: std.DoublyLinkedList = .{},
 
     const look_interval_ns = 25 * std.time.ns_per_ms;
     /// With many pipes it looks less often, so as not to take a processor's time.
@@ -105,7 +115,7 @@ const Reaper = struct {
         while (true) {
             var room: [64]sys.OVERLAPPED_ENTRY = undefined;
             var failure: status.Failure = .{};
-            const packets = sys.dequeue(self.port, &room, self.untilLook(), &failure) catch {
+            const packets = sys.dequeue(self.port, &room, self.untilNext(), &failure) catch {
                 // Only for want of the system's memory.
                 sys.Sleep(1);
                 continue;
@@ -124,6 +134,7 @@ const Reaper = struct {
                 finish(.fromContext(context));
             }
             if (self.looked_at_count > 0 and sys.monotonicNs() >= self.look_at_ns) self.look();
+            self.giveUpOverdue();
         }
     }
 
@@ -144,11 +155,41 @@ const Reaper = struct {
         return number;
     }
 
-    fn untilLook(self: *Reaper) ?u64 {
+    fn untilNext(self: *Reaper) ?u64 {
         const lock = &handles.table.lock;
         lock.lock();
         defer lock.unlock();
-        return if (self.looked_at_count == 0) null else self.look_at_ns -| sys.monotonicNs();
+        var next_ns: ?u64 = if (self.looked_at_count == 0) null else self.look_at_ns;
+        if (self.closing.first) |node| {
+            const pipe: *Pipe = @alignCast(@fieldParentPtr("in_closing", node));
+            next_ns = @min(next_ns orelse pipe.give_up_ns, pipe.give_up_ns);
+        }
+        return (next_ns orelse return null) -| sys.monotonicNs();
+    }
+
+    /// The pipe is closed, and its write is under way.
+    fn expectEnd(self: *Reaper, pipe: *Pipe) void {
+        std.debug.assert(!pipe.is_closing);
+        pipe.is_closing = true;
+        pipe.give_up_ns = sys.monotonicNs() + unread_after_close_ns;
+        self.closing.append(&pipe.in_closing);
+        // It may sleep without a limit until it hears of the first.
+        if (self.closing.first == &pipe.in_closing) _ = self.mark();
+    }
+
+    fn expectNoEnd(self: *Reaper, pipe: *Pipe) void {
+        if (!pipe.is_closing) return;
+        pipe.is_closing = false;
+        self.closing.remove(&pipe.in_closing);
+    }
+
+    fn giveUpOverdue(self: *Reaper) void {
+        while (self.closing.first) |node| {
+            const pipe: *Pipe = @alignCast(@fieldParentPtr("in_closing", node));
+            if (sys.monotonicNs() < pipe.give_up_ns) return;
+            self.expectNoEnd(pipe);
+            pipe.giveUp();
+        }
     }
 
     fn look(self: *Reaper) void {
@@ -156,7 +197,7 @@ const Reaper = struct {
         var next = self.looked_at.first;
         while (next) |node| {
             next = node.next;
-            const pipe: *Pipe = @fieldParentPtr("in_looked_at", node);
+            const pipe: *Pipe = @alignCast(@fieldParentPtr("in_looked_at", node));
             pipe.tellWatchers();
         }
     }
@@ -282,7 +323,13 @@ pub const Pipe = struct {
     is_looked_at: bool = false,
     in_looked_at: std.DoublyLinkedList.Node = .{},
     closed: bool = false,
+    /// Closing gives up what the remote end has not read.
+    aborts: bool = false,
     sink: ?*Sink = null,
+    is_closing: bool = false,
+    in_closing: std.DoublyLinkedList.Node = .{},
+    /// When its last write is given up.
+    give_up_ns: u64 = 0,
 
     // Under this lock.
     lock: sys.Lock = .{},
@@ -300,7 +347,7 @@ pub const Pipe = struct {
     }
 
     fn ofHint(operation: *Operation) *Pipe {
-        return @fieldParentPtr("hint", operation);
+        return @alignCast(@fieldParentPtr("hint", operation));
     }
 
     // ---- Bytes ----
@@ -504,6 +551,7 @@ pub const Pipe = struct {
         }
         _ = pending_writes.fetchSub(1, .acq_rel);
         if (!self.closed) return self.tellWatchers();
+        reaper.?.expectNoEnd(self);
         if (self.sink) |sink| sys.cancel(self.handle, &sink.operation.block);
         _ = sys.CloseHandle(self.handle);
         self.freeIfDone();
@@ -518,13 +566,27 @@ pub const Pipe = struct {
         std.debug.assert(self.watchers.first == null);
         self.closed = true;
         if (self.hint_pending) sys.cancel(self.handle, &self.hint.block);
+        if (self.aborts) self.giveUp();
         // Nobody else uses it any more, so there is no write to come. One that is under way must end first.
         if (self.write_pending == null) {
             _ = sys.CloseHandle(self.handle);
-        } else {
+        } else if (!self.aborts) {
             self.startSink();
+            reaper.?.expectEnd(self);
         }
         self.freeIfDone();
+    }
+
+    /// What the remote end has not read is discarded, and a write that is under way ends; its packet comes. A client can discard
+    /// no more than that write.
+    fn giveUp(self: *Pipe) void {
+        if (self.write_pending) |one| sys.cancel(self.handle, &one.operation.block);
+        const information = localInformation(self.handle) orelse return;
+        if (information.end != sys.FILE_PIPE_LOCAL_INFORMATION.end_server) return;
+        var block: sys.IO_STATUS_BLOCK = .{};
+        const result = sys.NtFsControlFile(self.handle, null, null, null, &block, fsctl_disconnect, null, 0, null, 0);
+        // It ends at once; but the block must not be the system's any more.
+        if (result == .pending) self.finishNow(&block);
     }
 
     fn startSink(self: *Pipe) void {
@@ -670,17 +732,24 @@ pub const Listener = struct {
         failure: *status.Failure,
     ) status.Error!*Listener {
         const lock = &handles.table.lock;
-        lock.lock();
-        defer lock.unlock();
-        try startReaper(failure);
-        const copy = try allocator.dupeSentinel(u16, name, 0);
-        errdefer allocator.free(copy);
-        const self = try allocator.create(Listener);
-        self.* = .{ .name = copy, .security = .{ .descriptor = security } };
-        errdefer self.closeWithLock();
-        errdefer self.name = &.{}; // freed above
+        const self = made: {
+            lock.lock();
+            defer lock.unlock();
+            try startReaper(failure);
+            const copy = try allocator.dupeSentinel(u16, name, 0);
+            errdefer allocator.free(copy);
+            const self = try allocator.create(Listener);
+            self.* = .{ .name = copy, .security = .{ .descriptor = security } };
+            break :made self;
+        };
+        errdefer self.close();
         const count = std.math.clamp(backlog, 1, instances_max);
-        for (0..@intCast(count)) |index| try self.addInstance(index == 0, failure);
+        for (0..@intCast(count)) |index| {
+            // Each by itself, so that a thousand don't hold up all other threads.
+            lock.lock();
+            defer lock.unlock();
+            try self.addInstance(index == 0, failure);
+        }
         return self;
     }
 
@@ -698,9 +767,7 @@ pub const Listener = struct {
         );
         if (handle == sys.invalid_handle) {
             const why = sys.lastCode();
-            // Of the first: somebody else has the name.
-            const taken = first and (why == sys.code.access_denied or why == sys.code.pipe_busy);
-            return failure.system(if (taken) sys.code.wsa_eaddrinuse else why);
+            return failure.system(if (first) refusalOfFirst(why, nameExists(self.name)) else why);
         }
         errdefer _ = sys.CloseHandle(handle);
         // Wine takes no notice of FILE_FLAG_FIRST_PIPE_INSTANCE.
@@ -738,6 +805,22 @@ pub const Listener = struct {
             },
             else => return failure.system(result.toCode()),
         }
+    }
+
+    /// The system has one code for a name that somebody else has and for one that this process may not make: one outside
+    /// LOCAL\ in an AppContainer, for example.
+    fn refusalOfFirst(why: i32, exists: bool) i32 {
+        return switch (why) {
+            sys.code.pipe_busy => sys.code.wsa_eaddrinuse,
+            sys.code.access_denied => if (exists) sys.code.wsa_eaddrinuse else why,
+            else => why,
+        };
+    }
+
+    /// Asks without connecting.
+    fn nameExists(name: [:0]const u16) bool {
+        const no_wait = 1; // NMPWAIT_NOWAIT
+        return sys.WaitNamedPipeW(name, no_wait) != 0 or sys.lastCode() != sys.code.file_not_found;
     }
 
     fn isOnlyInstance(handle: sys.HANDLE) bool {
@@ -824,6 +907,22 @@ pub const Listener = struct {
         allocator.destroy(self);
     }
 };
+
+test "a name is in use where it is there, and else it is forbidden" {
+    const taken: i32 = sys.code.wsa_eaddrinuse;
+    const denied: i32 = sys.code.access_denied;
+    for ([_]struct { i32, bool, i32 }{
+        .{ denied, true, taken },
+        .{ denied, false, denied },
+        .{ sys.code.pipe_busy, true, taken },
+        .{ sys.code.pipe_busy, false, taken },
+        .{ sys.code.path_not_found, true, sys.code.path_not_found },
+    }) |case| try std.testing.expectEqual(case[2], Listener.refusalOfFirst(case[0], case[1]));
+    for ([_][:0]const u16{
+        std.unicode.utf8ToUtf16LeStringLiteral("\\\\?\\pipe\\bbipc-nobody"),
+        std.unicode.utf8ToUtf16LeStringLiteral("\\\\.\\pipe\\bbipc-nobody"),
+    }) |nobodys| try std.testing.expect(!Listener.nameExists(nobodys));
+}
 
 // ---- Clients ----
 

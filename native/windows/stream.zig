@@ -9,24 +9,17 @@ const Connection = @import("../connection.zig").Connection;
 const events = @import("../events.zig");
 const status = @import("../status.zig");
 
-/// A client that came and went is passed over; this bounds how many in one call.
-const vanished_clients_max = 1024;
-
 pub const Server = struct {
     transport: union(enum) {
-        tcp: tcp.Socket,
+        tcp: *tcp.Listener,
         pipe: *pipes.Listener,
     },
 
     pub fn accept(server: *Server, failure: *status.Failure) status.Error!Stream {
         switch (server.transport) {
-            .tcp => |*socket| for (0..vanished_clients_max) |_| switch (try socket.acceptClient(failure)) {
-                .client => |client| return .{
-                    .connection = .established,
-                    .transport = .{ .tcp = .{ .socket = client.socket, .remote_address = client.address } },
-                },
-                .nothing => break,
-                .vanished => {},
+            .tcp => |listener| if (try listener.accept(failure)) |client| return .{
+                .connection = .established,
+                .transport = .{ .tcp = .{ .socket = client.socket, .remote_address = client.address } },
             },
             .pipe => |listener| if (try listener.accept(failure)) |pipe| return .ofPipe(pipe),
         }
@@ -36,21 +29,21 @@ pub const Server = struct {
 
     pub fn localAddress(server: *Server, failure: *status.Failure) status.Error!tcp.Address {
         return switch (server.transport) {
-            .tcp => |*socket| socket.localAddress(failure),
+            .tcp => |listener| listener.socket.localAddress(failure),
             .pipe => error.WrongKind,
         };
     }
 
     pub fn watched(server: *Server) sys.Descriptor {
         return switch (server.transport) {
-            .tcp => |*socket| .{ .tcp = socket },
+            .tcp => |listener| .{ .tcp_server = listener },
             .pipe => |listener| .{ .pipe_server = listener },
         };
     }
 
     pub fn fileno(server: *const Server) status.Error!i64 {
         return switch (server.transport) {
-            .tcp => |socket| @intCast(socket.socket),
+            .tcp => |listener| @intCast(listener.socket.socket),
             .pipe => error.Unsupported,
         };
     }
@@ -70,8 +63,7 @@ pub const Server = struct {
 
     pub fn deinit(server: *Server) void {
         switch (server.transport) {
-            .tcp => |*socket| socket.close(),
-            .pipe => |listener| listener.close(),
+            inline .tcp, .pipe => |listener| listener.close(),
         }
     }
 };
@@ -80,8 +72,7 @@ pub const Server = struct {
 pub fn conditionsNow(watched: sys.Descriptor) events.Conditions {
     return switch (watched) {
         .tcp => |socket| afd.conditionsNow(socket.base),
-        .pipe => |pipe| pipe.conditionsNow(),
-        .pipe_server => |listener| listener.conditionsNow(),
+        inline .tcp_server, .pipe, .pipe_server => |one| one.conditionsNow(),
     };
 }
 
@@ -273,6 +264,14 @@ pub const Stream = struct {
             .tcp => |one| one.remote_address,
             .pipe => error.WrongKind,
         };
+    }
+
+    /// The coming close gives up what the remote end has not read, or not got, yet. With the library's lock held.
+    pub fn prepareAbort(stream: *Stream) void {
+        switch (stream.transport) {
+            .tcp => |*one| one.socket.prepareAbort(),
+            .pipe => |pipe| pipe.aborts = true,
+        }
     }
 
     pub fn deinit(stream: *Stream) void {

@@ -19,6 +19,7 @@ pub const BOOL = c_int;
 /// What a selector watches: the kernel's side of a server or stream. It stays until its last watch is gone.
 pub const Descriptor = union(enum) {
     tcp: *tcp.Socket,
+    tcp_server: *tcp.Listener,
     pipe: *pipes.Pipe,
     pipe_server: *pipes.Listener,
 };
@@ -55,6 +56,7 @@ pub const code = struct {
     pub const wsa_ewouldblock = 10035;
     pub const wsa_einprogress = 10036;
     pub const wsa_enotsock = 10038;
+    pub const wsa_eopnotsupp = 10045;
     pub const wsa_eaddrinuse = 10048;
     pub const wsa_econnaborted = 10053;
     pub const wsa_econnreset = 10054;
@@ -137,6 +139,7 @@ pub extern "kernel32" fn CreateFileW(
     flags: u32,
     template: ?HANDLE,
 ) callconv(.winapi) HANDLE;
+pub extern "kernel32" fn WaitNamedPipeW(name: [*:0]const u16, timeout_ms: u32) callconv(.winapi) BOOL;
 pub extern "kernel32" fn PeekNamedPipe(
     pipe: HANDLE,
     buffer: ?*anyopaque,
@@ -177,8 +180,9 @@ pub const IO_STATUS_BLOCK = extern struct {
     status: extern union { value: NtStatus, pointer: ?*anyopaque } = .{ .value = .pending },
     information: usize = 0,
 
-    pub fn now(block: *const volatile IO_STATUS_BLOCK) NtStatus {
-        return block.status.value;
+    /// What an operation has written can be read once this says that it has ended.
+    pub fn now(block: *const IO_STATUS_BLOCK) NtStatus {
+        return @atomicLoad(NtStatus, &block.status.value, .acquire);
     }
 };
 
@@ -213,6 +217,7 @@ pub const FILE_PIPE_LOCAL_INFORMATION = extern struct {
     pub const class = 24;
     pub const state_listening = 2;
     pub const state_connected = 3;
+    pub const end_server = 1;
 };
 
 pub extern "ntdll" fn RtlNtStatusToDosError(NtStatus) callconv(.winapi) u32;

@@ -4,6 +4,9 @@
 const std = @import("std");
 const sys = @import("sys.zig");
 const afd = @import("afd.zig");
+const events = @import("../events.zig");
+const handles = @import("../handles.zig");
+const iocp = @import("iocp.zig");
 const status = @import("../status.zig");
 const Connection = @import("../connection.zig").Connection;
 const sockets = @import("stream.zig");
@@ -21,11 +24,16 @@ const ipproto_tcp = 6;
 const tcp_nodelay = 1;
 const sol_socket = 0xffff;
 const so_error = 0x1007;
+const so_linger = 0x0080;
 const so_exclusiveaddruse: i32 = ~@as(i32, 0x0004);
 const msg_peek = 0x2;
 const sd_send = 1;
 const fionbio: u32 = 0x8004667e;
+/// Which socket is below those of all layered providers; which is the next one below, for a select() and the like.
 const sio_base_handle = 0x48000022;
+const sio_bsp_handle = 0x4800001b;
+const sio_bsp_handle_select = 0x4800001c;
+const sio_bsp_handle_poll = 0x4800001d;
 const wsa_flag_overlapped = 0x01;
 const wsa_flag_no_handle_inherit = 0x80;
 const handle_flag_inherit = 0x1;
@@ -121,15 +129,24 @@ pub const Socket = struct {
     /// Owns the socket from the call on.
     fn adopt(socket: sys.SOCKET, failure: *status.Failure) status.Error!Socket {
         errdefer _ = winsock.closesocket(socket);
-        var non_blocking: u32 = 1;
-        if (winsock.ioctlsocket(socket, fionbio, &non_blocking) != 0) return failure.system(winsock.WSAGetLastError());
-        var self: Socket = .{ .socket = socket, .base = @ptrFromInt(socket) };
-        var size: u32 = 0;
-        // Where there is no such question, nothing wraps the socket.
-        _ = winsock.WSAIoctl(socket, sio_base_handle, null, 0, @ptrCast(&self.base), @sizeOf(sys.HANDLE), &size, null, null);
-        const one: i32 = 1;
-        try self.set(ipproto_tcp, tcp_nodelay, one, failure);
+        if (!makeNonBlocking(socket)) return failure.system(winsock.WSAGetLastError());
+        const base = findBase(BaseQuestions, @ptrFromInt(socket)) orelse return failure.system(sys.code.wsa_eopnotsupp);
+        var self: Socket = .{ .socket = socket, .base = base };
+        // The system can refuse it, of a connection that was reset for example (WSAEINVAL). The socket works without.
+        var ignored: status.Failure = .{};
+        self.set(ipproto_tcp, tcp_nodelay, 1, &ignored) catch {};
         return self;
+    }
+
+    fn makeNonBlocking(socket: sys.SOCKET) bool {
+        var non_blocking: u32 = 1;
+        return winsock.ioctlsocket(socket, fionbio, &non_blocking) == 0;
+    }
+
+    /// What is under way is given up by the coming close, and the remote end gets a reset.
+    pub fn prepareAbort(self: *Socket) void {
+        const linger: extern struct { on: u16, seconds: u16 } = .{ .on = 1, .seconds = 0 };
+        _ = winsock.setsockopt(self.socket, sol_socket, so_linger, &linger, @sizeOf(@TypeOf(linger)));
     }
 
     pub fn close(self: *Socket) void {
@@ -158,16 +175,16 @@ pub const Socket = struct {
         return if (why == sys.code.wsa_einval) .unspecified else failure.system(why);
     }
 
-    pub const Accepted = union(enum) {
-        client: struct { socket: Socket, address: Address },
+    const Accepted = union(enum) {
+        client: Client,
         nothing,
         /// It came and went.
         vanished,
     };
 
-    pub fn acceptClient(self: *Socket, failure: *status.Failure) status.Error!Accepted {
+    fn acceptClient(self: *Socket, failure: *status.Failure) status.Error!Accepted {
         // Somebody who has the socket's number can have made it a blocking one.
-        if (!afd.conditionsNow(self.base).readable) return .nothing;
+        if (!makeNonBlocking(self.socket)) return failure.system(winsock.WSAGetLastError());
         var name = Address.unspecified.toSystem();
         var size: i32 = @sizeOf(SockaddrIn);
         const socket = winsock.accept(self.socket, &name, &size);
@@ -223,6 +240,162 @@ pub const Socket = struct {
     }
 };
 
+// ---- Below layered providers ----
+
+const BaseQuestions = struct {
+    fn ask(socket: sys.HANDLE, question: u32) ?sys.HANDLE {
+        var base: sys.HANDLE = undefined;
+        var size: u32 = 0;
+        const number = @intFromPtr(socket);
+        const result = winsock.WSAIoctl(number, question, null, 0, @ptrCast(&base), @sizeOf(sys.HANDLE), &size, null, null);
+        return if (result == 0) base else null;
+    }
+
+    const isAfds = afd.knows;
+};
+
+/// More than anybody installs.
+const layers_max = 16;
+
+/// The socket that AFD knows, below those of layered providers. They must not answer SIO_BASE_HANDLE themselves, but some do,
+/// with an error; then each layer is asked for the next (as wepoll and mio do).
+fn findBase(system: type, socket: sys.HANDLE) ?sys.HANDLE {
+    var current = socket;
+    for (0..layers_max) |_| {
+        if (system.ask(current, sio_base_handle)) |base| return base;
+        current = for ([_]u32{ sio_bsp_handle_select, sio_bsp_handle_poll, sio_bsp_handle }) |question| {
+            const below = system.ask(current, question) orelse continue;
+            if (below != current) break below;
+        } else break;
+    }
+    // Where there are no such questions, nothing wraps it.
+    return if (system.isAfds(current)) current else null;
+}
+
+test "the socket below layered providers is found, also where they don't tell it" {
+    const testing = std.testing;
+    const Layers = struct {
+        /// Number 1 is AFD's; each other wraps the one below. Those of `silent` and above don't know of SIO_BASE_HANDLE.
+        var silent: usize = 99;
+        var answered: u32 = sio_bsp_handle_poll;
+        var hides = false;
+
+        fn ask(socket: sys.HANDLE, question: u32) ?sys.HANDLE {
+            const number = @intFromPtr(socket);
+            if (question == sio_base_handle) return if (number < silent) @ptrFromInt(1) else null;
+            if (hides or question != answered) return null;
+            return @ptrFromInt(@max(number - 1, 1));
+        }
+
+        fn isAfds(socket: sys.HANDLE) bool {
+            return @intFromPtr(socket) == 1;
+        }
+    };
+    const base: ?sys.HANDLE = @ptrFromInt(1);
+    const third: sys.HANDLE = @ptrFromInt(3);
+    try testing.expectEqual(base, findBase(Layers, third));
+    for ([_]usize{ 3, 2, 1 }) |silent| for ([_]u32{ sio_bsp_handle_select, sio_bsp_handle_poll, sio_bsp_handle }) |answered| {
+        Layers.silent = silent;
+        Layers.answered = answered;
+        try testing.expectEqual(base, findBase(Layers, third));
+    };
+    // Nobody answers anything: right for a socket that nobody wraps, and else told.
+    Layers.hides = true;
+    try testing.expectEqual(base, findBase(Layers, base.?));
+    try testing.expectEqual(null, findBase(Layers, third));
+}
+
+// ---- Servers ----
+
+const Client = struct { socket: Socket, address: Address };
+
+/// A client that came and went is passed over; this bounds how many in one call.
+const vanished_clients_max = 1024;
+
+/// A server's socket.
+///
+/// AFD tells of a connection that can be reset before it is accepted, and is nobody's then. So a server that is asked whether
+/// somebody is there accepts him: only whom it holds can be had for certain. It holds one at the most.
+///
+/// AFD tells nobody of him any more. So who begins to watch a server that holds a client is told at once, and who watches it
+/// already has his watch cancelled, whose packet makes him look again.
+pub const Listener = struct {
+    socket: Socket,
+    // Under the library's lock.
+    held: ?Client = null,
+    /// Whether the last look for a client found some that had gone.
+    passed_over: bool = false,
+    /// Those that AFD is to tell.
+    watchers: std.DoublyLinkedList = .{},
+
+    /// Owns the socket if it succeeds.
+    fn create(socket: Socket) status.Error!*Listener {
+        const self = try sys.allocator.create(Listener);
+        self.* = .{ .socket = socket };
+        return self;
+    }
+
+    /// With the library's lock held.
+    pub fn conditionsNow(self: *Listener) events.Conditions {
+        if (self.held != null) return .{ .readable = true };
+        self.passed_over = false;
+        const conditions = afd.conditionsNow(self.socket.base);
+        if (!conditions.readable) return conditions;
+        var failure: status.Failure = .{};
+        // What the system refuses, accept_connection tells.
+        const client = self.next(&failure) catch return conditions;
+        if (client == null) return .{};
+        self.held = client;
+        iocp.lookAgain(&self.watchers);
+        return .{ .readable = true };
+    }
+
+    pub fn accept(self: *Listener, failure: *status.Failure) status.Error!?Client {
+        const lock = &handles.table.lock;
+        lock.lock();
+        defer lock.unlock();
+        const held = self.held orelse return self.next(failure);
+        self.held = null;
+        return held;
+    }
+
+    fn next(self: *Listener, failure: *status.Failure) status.Error!?Client {
+        for (0..vanished_clients_max) |_| switch (try self.socket.acceptClient(failure)) {
+            .client => |client| return client,
+            .nothing => return null,
+            .vanished => self.passed_over = true,
+        };
+        return null;
+    }
+
+    pub fn close(self: *Listener) void {
+        std.debug.assert(self.watchers.first == null);
+        // As the system does with those that nobody has accepted.
+        if (self.held) |*client| {
+            client.socket.prepareAbort();
+            client.socket.close();
+        }
+        self.socket.close();
+        sys.allocator.destroy(self);
+    }
+};
+
+/// As listen() takes it: above 200 it cuts a plain number to that, without a word. Negated it is taken as it is, up to 65535
+/// (SOMAXCONN_HINT).
+fn backlogFor(backlog: i32) i32 {
+    const plain_max = 200;
+    const hint_max = 65535;
+    return if (backlog <= plain_max) backlog else -@min(backlog, hint_max);
+}
+
+test "a backlog above 200 is a hint, for the system would cut it" {
+    const testing = std.testing;
+    for ([_][2]i32{
+        .{ 0, 0 },        .{ 128, 128 },      .{ 200, 200 },      .{ 201, -201 },
+        .{ 5000, -5000 }, .{ 65535, -65535 }, .{ 65536, -65535 }, .{ std.math.maxInt(i32), -65535 },
+    }) |case| try testing.expectEqual(case[1], backlogFor(case[0]));
+}
+
 pub fn listen(
     address: Address,
     backlog: i32,
@@ -235,8 +408,8 @@ pub fn listen(
     // an earlier one whose connections linger; with this one it can't, and no other program can take the port from it.
     if (!reuse_address) try socket.set(sol_socket, so_exclusiveaddruse, 1, failure);
     try socket.bindTo(address, failure);
-    if (winsock.listen(socket.socket, backlog) != 0) return failure.system(winsock.WSAGetLastError());
-    return .{ .transport = .{ .tcp = socket } };
+    if (winsock.listen(socket.socket, backlogFor(backlog)) != 0) return failure.system(winsock.WSAGetLastError());
+    return .{ .transport = .{ .tcp = try .create(socket) } };
 }
 
 /// A port of the system's choice can be the very port that is connected to. TCP then connects the socket with itself
@@ -249,10 +422,20 @@ pub fn connect(remote: Address, local: Address, failure: *status.Failure) status
         errdefer stream.transport.tcp.socket.close();
         if (local.port != 0 or stream.connection.known.load().failed) return stream;
         const chosen = try stream.transport.tcp.socket.localAddress(failure);
-        if (!std.meta.eql(chosen, remote)) return stream;
+        if (!std.meta.eql(chosen, reachable(remote))) return stream;
         stream.transport.tcp.socket.close();
     }
     return failure.system(sys.code.wsa_econnrefused);
+}
+
+/// Elsewhere a client of the address that stands for all reaches this machine itself. Windows refuses it (WSAEADDRNOTAVAIL).
+fn reachable(remote: Address) Address {
+    return if (remote.host == 0) .{ .host = 0x7f000001, .port = remote.port } else remote;
+}
+
+test "the address of all addresses is this machine for a client" {
+    try std.testing.expectEqual(Address{ .host = 0x7f000001, .port = 7 }, reachable(.{ .host = 0, .port = 7 }));
+    try std.testing.expectEqual(Address{ .host = 0x01000000, .port = 7 }, reachable(.{ .host = 0x01000000, .port = 7 }));
 }
 
 fn connectOnce(remote: Address, local: Address, failure: *status.Failure) status.Error!sockets.Stream {
@@ -261,7 +444,7 @@ fn connectOnce(remote: Address, local: Address, failure: *status.Failure) status
     if (!std.meta.eql(local, Address.unspecified)) try socket.bindTo(local, failure);
 
     var connection: Connection = .{};
-    const name = remote.toSystem();
+    const name = reachable(remote).toSystem();
     if (winsock.connect(socket.socket, &name, @sizeOf(SockaddrIn)) == 0) {
         connection.establish();
     } else switch (winsock.WSAGetLastError()) {
