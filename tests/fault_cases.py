@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 import bbipc
 from bbipc import Events, LocalStream, StreamSocket, _ctypes_calls, _ffi
+from bbipc._library import releasing
 
 if sys.platform != "win32":
     # Where none of the programs runs, but their tests are read.
@@ -340,6 +341,23 @@ def finish_writing_before_the_wait() -> None:
     other.close()
 
 
+def a_question_beside_finish_writing() -> None:
+    """A thread finishes a stream while another asks whether it has data: both calls of poll are delayed behind.
+
+    To finish it without the GIL is what only Pythons without one do.
+    """
+    stream, other = local_pair()
+    finish = releasing.bbipc_finish_writing
+    finish.argtypes = [ctypes.c_int64, ctypes.POINTER(ctypes.c_int32)]
+    finishing = Thread(lambda: finish(stream._handle, ctypes.byref(ctypes.c_int32())))
+    finishing.until_delayed()
+    assert stream.data_available() is False
+    assert finishing.ended() == 0
+    assert other.end_of_data()
+    other.close()
+    stream.close()
+
+
 def until_delayed(process_id: int) -> None:
     """Waits until strace delays a system call of another process's main thread."""
     give_up_at = time.monotonic() + HANGS
@@ -516,6 +534,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
         a_server_without_statx,
         no_mapping_is_left,
         finish_writing_before_the_wait,
+        a_question_beside_finish_writing,
         a_client_that_another_takes,
         the_directory_changes,
         a_fork_before_the_last_close,

@@ -81,7 +81,7 @@ NOT_OURS = {
     *("getpid", "getppid", "gettid", "prctl", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "restart_syscall"),
     *("recvmsg", "sendmsg", "pread64", "lseek", "readlink", "getdents64", "getrandom"),
     *("readv", "writev", "wait4"),
-    *("clock_gettime", "clock_nanosleep"),
+    *("clock_gettime", "clock_nanosleep", "pselect6"),
 }
 
 #: Calls that Python makes for itself so often that its own failing would be all that is seen.
@@ -190,7 +190,7 @@ class Tracing:
             if data:
                 told: dict[str, Any] = json.loads(data)
                 return told
-        except TimeoutError:
+        except socket.timeout:
             # Python then says where all its threads are.
             os.kill(process_id, signal.SIGABRT)
             with contextlib.suppress(OSError):

@@ -312,6 +312,11 @@ def test_write_all_ends_whose_stream_is_finished_just_before_it_waits(directory:
 
 
 @linux_only
+def test_a_predicate_is_not_woken_by_finish_writing(directory: Path) -> None:
+    run_case("a_question_beside_finish_writing", directory=directory, before=delaying("?poll,ppoll:delay_exit=300ms"))
+
+
+@linux_only
 def test_accept_connection_never_blocks_on_a_listener_that_was_made_blocking(directory: Path) -> None:
     run_case("a_client_that_another_takes", directory=directory, before=delaying("accept4:delay_enter=300ms:when=1"))
 
