@@ -1547,7 +1547,7 @@ def test_news_that_comes_too_late_leaves_the_poller_asleep(transport: Transport,
         delays[-1] += time.perf_counter()
         timer.join()
         assert stream.read_exactly(1, PATIENCE) == b"x"
-    # Were it looked at now and then, it would be some tens of milliseconds. On a busy machine some are anyway.
+    # Were it looked at now and then, it would be some tens of milliseconds; on a busy machine some are, in any case.
     assert sorted(delays)[2] < 0.015
 
 
