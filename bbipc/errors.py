@@ -182,7 +182,6 @@ _ADVICE = {
 }
 
 if sys.platform == "win32":
-    _ADVICE[errno.EACCES] = "this user may not: a server may be another user's, a port may be kept back by the system"
     _ADVICE[errno.EMFILE] = "this process has too many sockets; close some"
     #: What the library says where it finds no socket of the system below those of layered providers.
     _ADVICE[errno.EOPNOTSUPP] = (

@@ -148,6 +148,7 @@ class LocalStream(_LocalSocket, StreamSocket):
 if sys.platform == "win32":
     _NO_SUCH = "there is no such pipe; start the server first"
     _REFUSED = "nobody listens there; start the server first"
+    _NOT_FOR_US = "this user may not: the server is another user's, or its pipe goes in one direction only"
     _IN_USE = (
         "another server listens at that name, or a stream of one is still open, at either end; choose another name, or"
         " give up such streams by abort()"
@@ -163,7 +164,7 @@ if sys.platform == "win32":
 
     def _advice_to_connect(_pathname: str | bytes) -> dict[int, str]:
         """What a user can do about an errno of connect_to_local_server."""
-        return {errno.ECONNREFUSED: _REFUSED, errno.ENOENT: _NO_SUCH}
+        return {errno.ECONNREFUSED: _REFUSED, errno.ENOENT: _NO_SUCH, errno.EACCES: _NOT_FOR_US}
 
 else:
     _NO_SUCH = "there is no such file; start the server first"

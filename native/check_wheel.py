@@ -168,7 +168,9 @@ def archive_faults(archive: zipfile.ZipFile, target: Target, root: Path) -> Iter
         for path in (root / "bbipc").rglob(pattern)
     }
     information = f"bbipc-{version(root)}.dist-info"
-    about = {f"{information}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")}
+    # The entry points: PyInstaller's hook.
+    files = ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
+    about = {f"{information}/{name}" for name in files}
     expected = {*package, *about, f"bbipc/{target.library}"}
     yield from (f"{name} is missing" for name in sorted(expected - set(names)))
     yield from (f"{name} does not belong into the wheel" for name in sorted(set(names) - expected))
