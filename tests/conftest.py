@@ -50,15 +50,6 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.dist = "worksteal"
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_configure(config: pytest.Config) -> None:
-    """Lets pytest-timeout tell where a worker hangs: a worker's standard output, where it writes, leads nowhere."""
-    if hasattr(config, "workerinput"):
-        seen = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
-        config.add_cleanup(seen.close)
-        config.get_terminal_writer()._file = seen
-
-
 #: Every event that a stream can have.
 STREAM_EVENTS = ~Events.CONNECTION_AVAILABLE
 
