@@ -549,6 +549,8 @@ test "whoever reads the last byte ends the waits for the end, at once" {
     try eachTransport(struct {
         fn body(stage: *Stage) !void {
             const end_of_data: u32 = c.BBIPC_END_OF_DATA;
+            // There nobody can know of an end before the last byte has been read.
+            if (stage.kind() == .tcp and support.system.hidesEndOfTcp()) return;
             for (backends) |backend| {
                 const poller = try stage.poller(backend);
                 // More than are asked by each wait.

@@ -176,7 +176,7 @@ test "a write that nobody reads is given up some time after its pipe was closed"
     pipes.unread_after_close_ns = 50 * std.time.ns_per_ms;
     defer pipes.unread_after_close_ns = before_ns;
     var buffer: [64]u8 = undefined;
-    const pathname = try std.mem.print(&buffer, "bbipc-unread-{d}", .{sys.processId()});
+    const pathname = try std.mem.print(&buffer, "bbipc-unread-{d}", .{sys.threadId()});
     const data: [pathname_max]u8 = @splat('x');
     for ([_]bool{ false, true }) |accepted_writes| {
         var failure: status.Failure = .{};

@@ -163,7 +163,6 @@ pub extern "kernel32" fn SetConsoleCtrlHandler(
 ) callconv(.winapi) BOOL;
 pub extern "kernel32" fn Sleep(milliseconds: u32) callconv(.winapi) void;
 pub extern "kernel32" fn GetCurrentThreadId() callconv(.winapi) u32;
-pub extern "kernel32" fn GetCurrentProcessId() callconv(.winapi) u32;
 pub extern "kernel32" fn QueryPerformanceCounter(*i64) callconv(.winapi) BOOL;
 pub extern "kernel32" fn QueryPerformanceFrequency(*i64) callconv(.winapi) BOOL;
 pub extern "kernel32" fn GetStdHandle(u32) callconv(.winapi) ?HANDLE;
