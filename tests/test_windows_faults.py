@@ -102,7 +102,7 @@ def test_a_client_that_is_available_can_be_accepted_though_it_is_reset_meanwhile
         assert poll_socket(accepted, Events.CONNECTION_SEVERED | END, PATIENCE)
 
 
-README = """
+UNGUARDED = """
 import sys
 import bbipc
 from bbipc import Events
@@ -120,9 +120,9 @@ with bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0) as server:
 """
 
 
-def test_clients_that_are_reset_do_not_end_the_server_of_the_readme() -> None:
+def test_clients_that_are_reset_do_not_end_a_server_without_a_guard() -> None:
     with Processes() as processes:
-        process = processes.start([sys.executable, "-c", README])
+        process = processes.start([sys.executable, "-c", UNGUARDED])
         assert process.stdout is not None
         address = ("127.0.0.1", int(process.stdout.readline()))
         for _ in range(10):
