@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, address_of, parse_address
-from bbipc import BbipcError, Events, StreamServer, StreamSocket, poll_socket
+from bbipc import BbipcError, Events, NoConnectionAvailableError, StreamServer, StreamSocket, poll_socket
 from programs import ArgumentParser, description, run
 
 BUFFER_SIZE = 10_000
@@ -21,7 +21,11 @@ def run_server(server: StreamServer) -> None:
     """Serves one client after the other, for ever."""
     while True:
         if poll_socket(server, Events.CONNECTION_AVAILABLE, TIMEOUT_S):
-            with server.accept_connection() as client:
+            try:
+                client = server.accept_connection()
+            except NoConnectionAvailableError:
+                continue  # it has gone again
+            with client:
                 try:
                     echo(client)
                 except BbipcError as error:

@@ -31,7 +31,7 @@ from typing import BinaryIO
 
 import bbipc
 from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, address_of, connect, parse_address, private_local_address
-from bbipc import EndOfStreamError, Events, StreamSocket, poll_socket
+from bbipc import EndOfStreamError, Events, NoConnectionAvailableError, StreamServer, StreamSocket, poll_socket
 from programs import ArgumentParser, ProgramError, run, server_process
 
 MAGIC = b"bbipc-f1"
@@ -221,6 +221,15 @@ def end_receiver(process: subprocess.Popen[str], stream: StreamSocket) -> None:
     process.wait()
 
 
+def first_client(server: StreamServer) -> StreamSocket:
+    while True:
+        poll_socket(server, Events.CONNECTION_AVAILABLE)
+        try:
+            return server.accept_connection()
+        except NoConnectionAvailableError:
+            pass  # it has gone again
+
+
 def run_receiver(arguments: argparse.Namespace) -> None:
     destination: Path = arguments.destination
     if destination.is_dir() or not destination.parent.is_dir():
@@ -230,8 +239,7 @@ def run_receiver(arguments: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         with arguments.address.listen() as server:
             print(f"listening on {address_of(server)}", flush=True)
-            poll_socket(server, Events.CONNECTION_AVAILABLE)
-            stream = stack.enter_context(server.accept_connection())
+            stream = stack.enter_context(first_client(server))
         # The server is closed: a second sender learns at once that it comes too late.
         sha256 = receive(stream, destination, not arguments.quiet)
     print(f"received {destination}, SHA-256 {sha256}")
