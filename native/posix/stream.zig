@@ -221,10 +221,11 @@ pub const Stream = struct {
     pub fn determine(stream: *Stream, conditions: events.Conditions, failure: *status.Failure) status.Error!void {
         const code = stream.takeError();
         if (code == 0 and !conditions.severed) return stream.connection.known.add(.established);
+        // The system tells it once, and to look for bytes may fail.
+        stream.keepError(code);
         // Established and severed before anybody looked? What arrived in between must not be lost. EPIPE says that somebody
         // has written to it: a child that shares it.
         if (code == sys.codeOf(.PIPE) or try stream.hasUnread(failure)) {
-            stream.keepError(code);
             return stream.connection.known.add(.{ .determined = true, .ended = true, .severed = true });
         }
         // The code is 0 if another process that shares the socket took it.
