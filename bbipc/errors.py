@@ -242,7 +242,7 @@ def _limit_advice() -> str | None:
         return None
     import resource
 
-    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0:
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] != 0:
         return None
     return "the limit of descriptors is 0 (RLIMIT_NOFILE), so the system answers no poll(2): set it to 1 or more"
 

@@ -238,8 +238,9 @@ def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close
     :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`. On Windows 1
         to 1024; less and more count as that.
     :param delete_on_close: :meth:`~Socket.close` deletes the file, if it is still the one that this server made. In a
-        forked child it never does. A process that a signal ends, ``SIGTERM`` for example, closes nothing, so the file
-        stays and the next server is refused. A pipe's name always goes by itself.
+        forked child it never does. Where the system refuses, it warns (``RuntimeWarning``). A process that a signal
+        ends, ``SIGTERM`` for example, closes nothing, so the file stays and the next server is refused. A pipe's name
+        always goes by itself.
     :raises ValueError: for a pathname that is empty or contains a NUL.
     :raises SocketError: if the system refuses: ``EADDRINUSE`` if the pathname exists, ``ENAMETOOLONG``, ``ENOENT`` if
         its directory does not exist, ``EACCES``. What exists stays as it is, and the message says what it is: a socket,

@@ -87,6 +87,8 @@ class Socket(HandleOwner):
         afterwards, the system resets the connection (RFC 1122, 4.2.2.13), and throws away what it has not delivered
         yet. To have all delivered, call :meth:`~StreamSocket.finish_writing`, read until
         :meth:`~StreamSocket.end_of_data`, and close then. The guide shows it, on its page about streams.
+
+        A local server that can't delete its file warns: ``RuntimeWarning``. It is closed all the same.
         """
         self._closed = True
         # Also if it was closed before: that may have been interrupted. The library knows, and refuses.

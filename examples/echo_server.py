@@ -22,12 +22,14 @@ def run_server(server: StreamServer) -> None:
     while True:
         if poll_socket(server, Events.CONNECTION_AVAILABLE, TIMEOUT_S):
             try:
-                with server.accept_connection() as client:
-                    echo(client)
+                client = server.accept_connection()
             except NoConnectionAvailableError:
-                pass  # the client has gone again
-            except BbipcError as error:
-                print(f"gave up a client: {description(error)}", file=sys.stderr)
+                continue  # it has gone again
+            with client:
+                try:
+                    echo(client)
+                except BbipcError as error:
+                    print(f"gave up a client: {description(error)}", file=sys.stderr)
 
 
 def echo(client: StreamSocket) -> None:

@@ -221,6 +221,15 @@ def end_receiver(process: subprocess.Popen[str], stream: StreamSocket) -> None:
     process.wait()
 
 
+def first_client(server: StreamServer) -> StreamSocket:
+    while True:
+        poll_socket(server, Events.CONNECTION_AVAILABLE)
+        try:
+            return server.accept_connection()
+        except NoConnectionAvailableError:
+            pass  # it has gone again
+
+
 def run_receiver(arguments: argparse.Namespace) -> None:
     destination: Path = arguments.destination
     if destination.is_dir() or not destination.parent.is_dir():
@@ -230,18 +239,10 @@ def run_receiver(arguments: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         with arguments.address.listen() as server:
             print(f"listening on {address_of(server)}", flush=True)
-            stream = stack.enter_context(accept_first(server))
+            stream = stack.enter_context(first_client(server))
         # The server is closed: a second sender learns at once that it comes too late.
         sha256 = receive(stream, destination, not arguments.quiet)
     print(f"received {destination}, SHA-256 {sha256}")
-
-
-def accept_first(server: StreamServer) -> StreamSocket:
-    while True:
-        poll_socket(server, Events.CONNECTION_AVAILABLE)
-        # One that has gone again is not the sender.
-        with contextlib.suppress(NoConnectionAvailableError):
-            return server.accept_connection()
 
 
 def run_sender(arguments: argparse.Namespace) -> None:

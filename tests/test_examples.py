@@ -1321,6 +1321,47 @@ def test_server_and_client_of_the_readme(processes: Processes, directory: Path, 
     assert completed.stdout == ""
 
 
+#: In front of a program: whom the first CONNECTION_AVAILABLE told of has gone when the program accepts. On macOS and
+#: FreeBSD that is a client that resets its TCP connection.
+FIRST_HAS_GONE = """
+import bbipc
+from bbipc.sockets import StreamServer
+
+def accept(server, accept=StreamServer.accept_connection, gone=[]):
+    stream = accept(server)
+    if not gone:
+        gone.append(stream.close())
+        raise bbipc.NoConnectionAvailableError("gone")
+    return stream
+
+StreamServer.accept_connection = accept
+"""
+
+
+@pytest.mark.parametrize("name", ["README.md", *LISTENERS])
+def test_a_client_that_has_gone_again_ends_no_server(processes: Processes, directory: Path, name: str) -> None:
+    if name == "README.md":
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = str(listener.getsockname()[1])
+        server = processes.start([sys.executable, "-c", FIRST_HAS_GONE + readme_programs()[0].replace("12345", port)])
+        address = f"tcp:127.0.0.1:{port}"
+    else:
+        command = listening_command(name, directory, "tcp:127.0.0.1:0")
+        run = f"import runpy, sys; sys.argv = {command[1:]}; sys.path.insert(0, {str(EXAMPLES)!r})\n"
+        run += f"runpy.run_path({command[1]!r}, run_name='__main__')"
+        server, address = processes.serve_command([sys.executable, "-c", FIRST_HAS_GONE + run])
+    eventually(lambda: server.poll() is not None or answers(address), "the first has come and gone")
+    with connect(address) as client:
+        if name == "file_transfer.py":
+            client.close()
+            _, _, errors = ended(server)
+            assert "Traceback" not in errors
+            assert "NoConnection" not in errors
+        else:
+            client.sendall(b"ping")
+            assert receive_exactly(client, 4) == b"ping"
+
+
 def answers(address: str) -> bool:
     try:
         connect(address).close()

@@ -3,6 +3,7 @@ with that part's tests."""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import itertools
@@ -350,20 +351,63 @@ def test_a_process_with_a_dead_makers_number_is_another_process(directory: Path)
 
 # ---- Buffers ----
 
-needs_exporters = pytest.mark.skipif(sys.version_info < (3, 12), reason="classes have __buffer__ since Python 3.12")
+
+class _View(ctypes.Structure):
+    """A Py_buffer, as far as anybody here looks into it."""
+
+    _fields_ = (("memory", ctypes.c_void_p), ("more", ctypes.c_void_p * 20))
 
 
-class Exporter:
+class _Slot(ctypes.Structure):
+    _fields_ = (("number", ctypes.c_int), ("function", ctypes.c_void_p))
+
+
+class _Spec(ctypes.Structure):
+    _fields_ = (
+        *(("name", ctypes.c_char_p), ("size", ctypes.c_int), ("item_size", ctypes.c_int)),
+        *(("flags", ctypes.c_uint), ("slots", ctypes.POINTER(_Slot))),
+    )
+
+
+@ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.POINTER(_View), ctypes.c_int)
+def _get_buffer(exporter: Any, view: Any, flags: int) -> int:
+    data = exporter.next_bytes()
+    address = ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p)
+    fill = ctypes.pythonapi.PyBuffer_FillInfo
+    fill.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int, ctypes.c_int]
+    result: int = fill(ctypes.addressof(view.contents), exporter, address, len(data), 1, flags)
+    return result
+
+
+def _make_exporting_type() -> Any:
+    """What a class statement makes from Python 3.12 on, where __buffer__ is: a type that hands out buffers."""
+    slots = (_Slot * 2)(_Slot(1, ctypes.cast(_get_buffer, ctypes.c_void_p)))  # Py_bf_getbuffer
+    default_and_base = 1 << 18 | 1 << 10
+    spec = _Spec(b"tests.Exporting", object.__basicsize__, 0, default_and_base, slots)
+    make = ctypes.pythonapi.PyType_FromSpec
+    make.restype = ctypes.py_object
+    return make(ctypes.byref(spec))
+
+
+Exporting = _make_exporting_type() if sys.implementation.name == "cpython" else object
+needs_exporters = pytest.mark.skipif(Exporting is object, reason="makes a type by CPython's own functions")
+
+
+class Exporter(Exporting):  # type: ignore[misc]
     """Makes other bytes for each that asks for its buffer."""
 
     def __init__(self, *sizes: int) -> None:
         self._sizes = list(sizes)
-        self.count = 0
+        self._kept: list[bytes] = []
 
-    def __buffer__(self, _flags: int) -> memoryview:
-        self.count += 1
-        size = self._sizes[min(self.count, len(self._sizes)) - 1]
-        return memoryview(bytes([self.count]) * size)
+    @property
+    def count(self) -> int:
+        return len(self._kept)
+
+    def next_bytes(self) -> bytes:
+        size = self._sizes[min(self.count + 1, len(self._sizes)) - 1]
+        self._kept.append(bytes([self.count + 1]) * size)
+        return self._kept[-1]
 
 
 @needs_exporters

@@ -111,7 +111,11 @@ with bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0) as server:
     print(server.port, flush=True)
     while True:
         bbipc.poll_socket(server, Events.CONNECTION_AVAILABLE)
-        with server.accept_connection() as client:
+        try:
+            client = server.accept_connection()
+        except bbipc.NoConnectionAvailableError:
+            continue  # it has gone again
+        with client:
             try:
                 while not bbipc.poll_socket(client, Events.DATA_AVAILABLE | Events.END_OF_DATA).end_of_data:
                     client.write_all(client.read(), timeout=30)
