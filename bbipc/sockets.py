@@ -364,7 +364,8 @@ class StreamSocket(Socket):
             then.
         :raises TimeoutError: when the time is up; what was read until then is its ``partial``.
         :raises EndOfStreamError: when the remote end goes first; it has ``partial`` too.
-        :raises SocketError: if the connection could not be established.
+        :raises SocketError: if the connection could not be established, or the system refuses, for want of memory for
+            example. Then it has ``partial`` too, if anything had been read.
         """
         size = index(size)
         if size < 0:
@@ -412,7 +413,8 @@ class StreamSocket(Socket):
         :raises ValueError: for a timeout that is negative or NaN; nothing has been written then.
         :raises TimeoutError: when the time is up; how many bytes were written until then is its ``bytes_written``.
         :raises EndOfStreamError: when the remote end goes first; it has ``bytes_written`` too.
-        :raises SocketError: if the connection could not be established, and after :meth:`finish_writing` (``EPIPE``).
+        :raises SocketError: if the connection could not be established, after :meth:`finish_writing` (``EPIPE``), and
+            if the system refuses. It has ``bytes_written`` too, if anything had been written.
         """
         deadline = Deadline(timeout)
         self._check_open("write")
