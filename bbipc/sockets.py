@@ -418,34 +418,33 @@ class StreamSocket(Socket):
         """
         deadline = Deadline(timeout)
         self._check_open("write")
-        self._write_until(data, 0, deadline)
-
-    def _write_on(self, data: memoryview, result: int, timeout: float | None) -> None:
-        """Goes on with a write_all that began with this result. The data is a view of its own, which this releases."""
-        try:
-            self._write_until(data, result, Deadline(timeout))
-        finally:
-            _calls.let_go(data)
-
-    def _write_until(self, data: Buffer, result: int, deadline: Deadline) -> None:
         # So that it keeps its size meanwhile.
         view = _calls.view_of(data, "write_all() needs a contiguous buffer of bytes, such as bytes")
-        # By ctypes, what can only be read costs more than bytes themselves, and on PyPy a copy each time.
-        source = data if type(data) is bytes else view
         try:
-            size = view.nbytes
-            count = 0
-            while True:
-                if result < 0:
-                    raise self._not_written(result, count, size)
-                count += result
-                if count == size:
-                    return
-                result = wait(deadline, _calls.write_all, self._handle, source, count)
-                if not result and deadline.passed():
-                    raise self._time_is_up(f"wrote {count} of {size} bytes to", bytes_written=count)
+            # By ctypes, what can only be read costs more than bytes themselves, and on PyPy a copy each time.
+            self._write_until(data if type(data) is bytes else view, view.nbytes, 0, deadline)
         finally:
             _calls.let_go(view)
+
+    def _write_on(self, data: memoryview, result: int, timeout: float | None) -> None:
+        """Goes on with a write_all that began with this result.
+
+        The data is a view that the caller releases. No other is made of it: a signal's handler may raise at any moment,
+        and what it then leaves in a traceback would outlive the memory.
+        """
+        self._write_until(data, data.nbytes, result, Deadline(timeout))
+
+    def _write_until(self, source: Buffer, size: int, result: int, deadline: Deadline) -> None:
+        count = 0
+        while True:
+            if result < 0:
+                raise self._not_written(result, count, size)
+            count += result
+            if count == size:
+                return
+            result = wait(deadline, _calls.write_all, self._handle, source, count)
+            if not result and deadline.passed():
+                raise self._time_is_up(f"wrote {count} of {size} bytes to", bytes_written=count)
 
     # These make their errors in a frame that ends, so that no error refers to a frame that refers to the error:
     # such a cycle would keep the socket until it is collected.

@@ -54,7 +54,7 @@ const Buffer = extern struct {
     const simple = 0;
     const writable = 1;
 
-    /// A memoryview of the same memory, which its user must release before this buffer is. Null with an exception set.
+    /// A memoryview of the same memory, for `letGo` before this buffer is released. Null with an exception set.
     fn view(buffer: *const Buffer) ?*Object {
         return api.PyMemoryView_FromBuffer(&.{
             .memory = buffer.memory,
@@ -107,8 +107,10 @@ const Api = struct {
     PyErr_CheckSignals: *const fn () callconv(.c) c_int,
     PyErr_Clear: *const fn () callconv(.c) void,
     PyErr_ExceptionMatches: *const fn (*Object) callconv(.c) c_int,
+    PyErr_Fetch: *const fn (*?*Object, *?*Object, *?*Object) callconv(.c) void,
     PyErr_NoMemory: *const fn () callconv(.c) ?*Object,
     PyErr_Occurred: *const fn () callconv(.c) ?*Object,
+    PyErr_Restore: *const fn (?*Object, ?*Object, ?*Object) callconv(.c) void,
     PyEval_RestoreThread: *const fn (?*anyopaque) callconv(.c) void,
     PyEval_SaveThread: *const fn () callconv(.c) ?*anyopaque,
     PyExc_AttributeError: **Object,
@@ -1196,7 +1198,9 @@ fn writeAllMethod(stream: *Object, given: anytype) Returned {
     const timeout = given.get(.timeout) orelse api._Py_NoneStruct;
     const timeout_ns = try timeoutNsOf(timeout);
     var piece = Piece.of(stream, data_object, null, null, Buffer.simple) orelse return error.Unusual;
-    defer piece.buffer.release();
+    var is_free = true;
+    // Memory that somebody still has a view of is lent for good.
+    defer if (is_free) piece.buffer.release();
     const data = piece.buffer.start()[0..piece.range.end];
     const deadline: deadlines.Deadline = .after(timeout_ns);
     var code: i32 = 0;
@@ -1205,7 +1209,30 @@ fn writeAllMethod(stream: *Object, given: anytype) Returned {
     // Not the object itself: asked for its bytes again, it may have others.
     const view = piece.buffer.view() orelse return null;
     defer api.Py_DecRef(view);
-    return goOn(stream, "_write_on", view, numbered(if (goesOn(result)) 0 else result, code), timeout, deadline);
+    const outcome = goOn(stream, "_write_on", view, numbered(if (goesOn(result)) 0 else result, code), timeout, deadline);
+    is_free = letGo(view);
+    return outcome;
+}
+
+/// Releases a memoryview, which the traceback of an exception may have. Whether that could be done; the exception stays set.
+fn letGo(view: *Object) bool {
+    var exception: [3]?*Object = @splat(null);
+    api.PyErr_Fetch(&exception[0], &exception[1], &exception[2]);
+    defer api.PyErr_Restore(exception[0], exception[1], exception[2]);
+    const is_released = isReleased(view);
+    if (!is_released) api.PyErr_Clear();
+    return is_released;
+}
+
+/// False with an exception set.
+fn isReleased(view: *Object) bool {
+    const release = api.PyObject_GetAttrString(view, "release") orelse return false;
+    defer api.Py_DecRef(release);
+    const nothing = api.PyTuple_New(0) orelse return false;
+    defer api.Py_DecRef(nothing);
+    const done = api.PyObject_CallObject(release, nothing) orelse return false;
+    api.Py_DecRef(done);
+    return true;
 }
 
 // ---- Methods of pollers ----

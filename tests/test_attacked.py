@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,7 @@ import systems
 from bbipc import Events, StreamSocket, _ctypes_calls
 from bbipc._waiting import BEGINNING, Deadline, wait
 from bbipc.events import SETS
-from conftest import PATIENCE, WINDOWS
+from conftest import PATIENCE, WINDOWS, fill
 from systems import BACKENDS, LINUX, MACOS
 from test_docs import environment
 from threads import PROMPTLY
@@ -114,6 +116,48 @@ def test_a_socket_that_is_closed_between_its_report_and_its_look_up_ends_the_wai
             poller.wake()
             thread.join(PATIENCE)
             assert (hangs, results) == (False, [[]])
+
+
+# ---- A view that outlived its memory ----
+
+
+class _InterruptedError(Exception):
+    pass
+
+
+def _raise(*_signal: object) -> None:
+    raise _InterruptedError
+
+
+def _can_be_looked_at(view: memoryview) -> bool:
+    try:
+        return view.nbytes >= 0
+    except ValueError:
+        return False
+
+
+@pytest.mark.skipif(WINDOWS, reason="Windows has no such signals")
+def test_no_view_of_a_write_that_a_signal_handler_ended_outlives_the_loan_of_its_memory() -> None:
+    """The handler ran where the package had not begun to take care of the view, and the traceback kept it."""
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(short_directory())
+        server = stack.enter_context(bbipc.make_local_server(Path(directory, "s")))
+        stream = stack.enter_context(bbipc.connect_to_local_server(server.local_pathname))
+        stack.enter_context(server.accept_connection())
+        fill(stream)
+        stack.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, _raise))
+        data = bytearray(100_000)
+        signal.setitimer(signal.ITIMER_REAL, 0.002)
+        with pytest.raises(_InterruptedError) as raised:
+            stream.write_all(data)
+        names = [entry.frame.f_locals for entry in raised.traceback]
+        views = [one for local in names for one in local.values() if isinstance(one, memoryview)]
+        if any(map(_can_be_looked_at, views)):
+            # They are lent, so they can't move.
+            with pytest.raises(BufferError):
+                data.append(0)
+        else:
+            data.append(0)
 
 
 # ---- A fork among threads that connect and close ----
