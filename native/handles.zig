@@ -101,6 +101,9 @@ pub const Table = struct {
     /// How many objects are being made or unmade. A fork waits until there are none: in the child, nobody would own
     /// their descriptors.
     unsettled_count: u32 = 0,
+    /// A fork waits for that, so nobody begins another. It holds the gate meanwhile.
+    fork_waits: bool = false,
+    fork_gate: sys.Lock = .{},
     /// The thread that is about to fork, and how many handlers of it have come: they may be registered more than once,
     /// by two copies of the Python package for example.
     forking_thread: std.atomic.Value(sys.ThreadId) = .init(0),
@@ -161,7 +164,7 @@ pub const Table = struct {
 
     /// A slot for an object to come. `publish` or `abandon` it.
     pub fn reserve(self: *Table) status.Error!*Slot {
-        self.lock.lock();
+        self.lockToUnsettle();
         defer self.lock.unlock();
         const slot = try self.takeFree();
         self.unsettled_count += 1;
@@ -248,7 +251,7 @@ pub const Table = struct {
 
     /// The last pin of a closed slot has gone.
     fn finish(self: *Table, slot: *Slot) void {
-        self.lock.lock();
+        self.lockToUnsettle();
         self.unsettled_count += 1;
         self.lock.unlock();
         switch (slot.object) {
@@ -315,13 +318,29 @@ pub const Table = struct {
         self.forking_depth += 1;
     }
 
-    /// Takes the lock when no object is being made or unmade: none takes long, for none of these system calls blocks.
+    /// Takes the lock when no object is being made or unmade: none takes long, for none of these system calls blocks. Others
+    /// that would be begun meanwhile wait, or under load there would never be none.
     fn lockSettled(self: *Table) void {
-        while (true) {
-            self.lock.lock();
-            if (self.unsettled_count == 0) return;
+        self.fork_gate.lock();
+        defer self.fork_gate.unlock();
+        self.lock.lock();
+        self.fork_waits = true;
+        while (self.unsettled_count > 0) {
             self.lock.unlock();
             sys.yield();
+            self.lock.lock();
+        }
+        self.fork_waits = false;
+    }
+
+    /// Takes the lock for who begins to make or unmake an object, when no fork waits for the others.
+    fn lockToUnsettle(self: *Table) void {
+        while (true) {
+            self.lock.lock();
+            if (!self.fork_waits) return;
+            self.lock.unlock();
+            self.fork_gate.lock();
+            self.fork_gate.unlock();
         }
     }
 
@@ -349,6 +368,8 @@ pub const Table = struct {
         platform.poll.Sleeper.forget();
         self.poll_waiters = .{};
         self.lock.resetAfterFork();
+        // Another thread may have been about to fork too.
+        self.fork_gate.resetAfterFork();
         for (0..self.slots_count) |index| {
             const slot = self.slotAt(@intCast(index)).?;
             slot.waiting = 0;

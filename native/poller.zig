@@ -573,7 +573,8 @@ pub const Poller = struct {
 
     fn settleAfterLook(poller: *Poller, registration: *Registration, happened: u32, revives: bool) void {
         const to_settle = switch (registration.asks) {
-            .never => unreachable,
+            // The look has told how the attempt to connect ended, and `becameKnown` has settled it.
+            .never => false,
             .always => happened == 0,
             .now_and_then => registration.plan().asks == .always or (happened == 0 and revives),
         };

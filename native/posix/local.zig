@@ -86,8 +86,9 @@ pub const Pathname = struct {
         const before = sys.fileIdentity(self.text());
         const bound = sys.bind(descriptor, &name.address, name.size);
         if (bound < 0) return sys.refused(bound, failure);
-        // What was there before is another's: the file was made in another directory.
-        self.made = if (before == .nothing) sys.fileIdentity(self.text()) else .nothing;
+        // What was there before is another's: the file was made in another directory. And where that can't be told, ours can't be
+        // found by that name either.
+        self.made = if (before == .nothing) sys.fileIdentity(self.text()) else .unknown;
     }
 
     /// False if the file is left, because the system refused to say what it is, or to delete it. A forked child that
