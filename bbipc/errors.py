@@ -33,7 +33,7 @@ class _SocketErrorType(type):
         """Makes the error that also is the built-in one, as ``OSError`` itself does."""
         if type(cls.__init__) is not _BuiltInInit:  # type: ignore[misc]
             # What its arguments mean is its own business.
-            return super().__call__(*args, **keywords)
+            return type.__call__(cls, *args, **keywords)
         number = args[0] if len(args) > 1 and isinstance(args[0], int) else None
         has_code = sys.platform == "win32" and len(args) > 3 and args[3] is not None
         if has_code:
