@@ -16,6 +16,7 @@ import pytest
 import bbipc
 from bbipc import Events
 from conftest import PATIENCE, WINDOWS, Transport, fill
+from processes import heeded_interrupts
 from readiness import needs_half_close
 from systems import LINUX
 from test_docs import DOCS, blocks_of, environment
@@ -264,7 +265,8 @@ except KeyboardInterrupt:
 theirs.close()
 server.close()
 """)
-    ended = run_program(program, directory)
+    with heeded_interrupts():
+        ended = run_program(program, directory)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted True\n", "")
 
 
