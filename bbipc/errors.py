@@ -31,14 +31,17 @@ class _SocketErrorType(type):
     # Not by a __new__ of SocketError, where OSError would take no arguments from the __init__ of a derived class.
     def __call__(cls, *args: Any, **keywords: Any) -> Any:
         """Makes the error that also is the built-in one, as ``OSError`` itself does."""
-        if type(cls.__init__) is not _BuiltInInit:  # type: ignore[misc]
-            # What its arguments mean is its own business.
-            return type.__call__(cls, *args, **keywords)
         number = args[0] if len(args) > 1 and isinstance(args[0], int) else None
-        has_code = sys.platform == "win32" and len(args) > 3 and args[3] is not None
+        has_code = sys.platform == "win32" and len(args) > 3 and isinstance(args[3], int)
         if has_code:
             number = number or errno_of(args[3])
-        error = type.__call__(_classes.get((cls, number)) or _with_built_in(cls, number), *args, **keywords)
+        chosen = _classes.get((cls, number))
+        if chosen is None:
+            if type(cls.__init__) is not _BuiltInInit:  # type: ignore[misc]
+                # What its arguments mean is its own business.
+                return type.__call__(cls, *args, **keywords)
+            chosen = _with_built_in(cls, number)
+        error = type.__call__(chosen, *args, **keywords)
         if has_code:
             # OSError has made an errno of its own from winerror.
             error.errno = number
