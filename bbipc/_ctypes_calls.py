@@ -90,7 +90,7 @@ if not _PYPY:
 
 
 def _range(start: Any, end: Any, size: int) -> tuple[int, int]:
-    """The checked range of a buffer of so many bytes."""
+    """The checked range of a buffer of this size."""
     try:
         first = index(start)
         last = size if end is None else index(end)
@@ -479,7 +479,7 @@ class _Reports:
         return _placed(result, timeout_ns, at, code)
 
     def pairs(self, count: int) -> zip[tuple[int, int]]:
-        """The handles and the events of the first so many."""
+        """The handles and the events of the first ones."""
         return zip(self._handles[:count], self._events[:count])
 
 

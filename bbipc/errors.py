@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, TypeVar
 
-    from typing_extensions import Self
-
     from .sockets import Socket
 
     SocketErrorT = TypeVar("SocketErrorT", bound="SocketError")
@@ -29,7 +27,32 @@ class BbipcError(Exception):
     """The base of every error of this package, but for the ``TypeError`` and ``ValueError`` of a wrong argument."""
 
 
-class SocketError(BbipcError, OSError):
+class _SocketErrorType(type):
+    # Not by a __new__ of SocketError, where OSError would take no arguments from the __init__ of a derived class.
+    def __call__(cls, *args: Any, **keywords: Any) -> Any:
+        """Makes the error that also is the built-in one, as ``OSError`` itself does."""
+        number = args[0] if len(args) > 1 and isinstance(args[0], int) else None
+        has_code = sys.platform == "win32" and len(args) > 3 and isinstance(args[3], int)
+        if has_code:
+            number = number or errno_of(args[3])
+        chosen = _classes.get((cls, number))
+        if chosen is None:
+            if type(cls.__init__) is not _BuiltInInit:  # type: ignore[misc]
+                # What its arguments mean is its own business.
+                return type.__call__(cls, *args, **keywords)
+            chosen = _with_built_in(cls, number)
+        error = type.__call__(chosen, *args, **keywords)
+        if has_code:
+            # OSError has made an errno of its own from winerror.
+            error.errno = number
+            error.args = (number, *error.args[1:])
+        return error
+
+
+_BuiltInInit = type(OSError.__init__)
+
+
+class SocketError(BbipcError, OSError, metaclass=_SocketErrorType):
     """The system refused something. (The original's ``socket-error``.)
 
     Like every ``OSError`` it has ``errno``, whose name is the same on every system, and on Windows ``winerror``, the
@@ -54,19 +77,6 @@ class SocketError(BbipcError, OSError):
         super().__init_subclass__(**keywords)
         if "_kind" not in vars(cls):
             cls._kind = cls
-
-    def __new__(cls, *args: Any) -> Self:
-        """Makes the error that also is the built-in one, as ``OSError`` itself does."""
-        number: Any = args[0] if len(args) > 1 else None
-        has_code = sys.platform == "win32" and len(args) > 3 and args[3] is not None
-        if has_code:
-            number = number or errno_of(args[3])
-        error: Self = super().__new__(_classes.get((cls, number)) or _with_built_in(cls, number), *args)
-        if has_code:
-            # OSError has made an errno of its own from winerror.
-            error.errno = number
-            error.args = (number, *error.args[1:])
-        return error
 
     def __reduce__(self) -> tuple[object, ...]:
         # To another process the error can go, from a worker for example; its socket can't.

@@ -159,16 +159,16 @@ bbipc_result bbipc_finish_writes(int64_t timeout_ns);
  * it has not delivered yet. To have all delivered, call bbipc_finish_writing, read until BBIPC_END_OF_DATA holds, and
  * close then.
  *
- * Returns 0, or 1 for a server that is closed and whose pathname is left, because the system refuses to say what it is or
- * to delete it. */
+ * Returns 0, or 1 for a server that is closed and whose pathname is left, because the system refuses to say what it is
+ * or to delete it. */
 bbipc_result bbipc_close(bbipc_handle handle);
 
 /* Closes a stream at once, and gives up what was written and has not arrived.
  *
- * TCP: the connection is reset (SO_LINGER with no time): the remote end reads BBIPC_ERROR_SYSTEM with ECONNRESET. A local
- * stream is closed as by bbipc_close; but on Windows a write that is under way is given up, and what is written to a client
- * and not read too, so that the pipe's name, and its memory, don't wait for a remote end that reads no more. The remote end
- * sees the end there, and not that something is missing. */
+ * TCP: the connection is reset (SO_LINGER with no time): the remote end reads BBIPC_ERROR_SYSTEM with ECONNRESET. A
+ * local stream is closed as by bbipc_close; but on Windows a write that is under way is given up, and what is written
+ * to a client and not read too, so that the pipe's name, and its memory, don't wait for a remote end that reads no
+ * more. The remote end sees the end there, and not that something is missing. */
 bbipc_result bbipc_abort(bbipc_handle stream);
 
 /* The socket's file descriptor; on Windows a TCP socket's SOCKET, and BBIPC_ERROR_UNSUPPORTED for pipes. It stays the
@@ -210,11 +210,11 @@ uint64_t bbipc_local_pathname_limit(void);
 /* Listens at a pathname, which must not exist. [make-local-server]
  * Whatever is there is EADDRINUSE: a socket that a server left, or a file that is not a socket and must not be deleted;
  * lstat(2) tells which.
- * pathname: pathname_size bytes, without a NUL among them; it needs none at the end. On Windows it is UTF-8, and names a
- * pipe: a whole name, \\.\pipe\NAME, is taken as it is, and before anything else that prefix is put; / is taken for \.
- * Nothing is looked up on disk. Only the process's user, SYSTEM and Administrators can connect, from this machine.
- * backlog: as for IPv4; on Windows the number of instances of the pipe that listen or wait, 1 to 1024. flags: BBIPC_DELETE_ON_CLOSE,
- * which means nothing to pipes, or 0. Returns the server's handle. */
+ * pathname: pathname_size bytes, without a NUL among them; it needs none at the end. On Windows it is UTF-8, and names
+ * a pipe: a whole name, \\.\pipe\NAME, is taken as it is, and before anything else that prefix is put; / is taken for
+ * \. Nothing is looked up on disk. Only the process's user, SYSTEM and Administrators can connect, from this machine.
+ * backlog: as for IPv4; on Windows the number of instances of the pipe that listen or wait, 1 to 1024.
+ * flags: BBIPC_DELETE_ON_CLOSE, which means nothing to pipes, or 0. Returns the server's handle. */
 bbipc_result bbipc_make_local_server(const void *pathname, uint64_t pathname_size, int32_t backlog, uint32_t flags,
                                      int32_t *system_code);
 
@@ -276,10 +276,10 @@ bbipc_result bbipc_connection_error(bbipc_handle stream, int32_t *system_code);
 
 /* Waits until one of the events holds, or the time is up. [poll-socket, and every predicate with timeout_ns 0]
  * timeout_ns: 0 not to wait, BBIPC_FOREVER, or more. place: for a wait in pieces, such as one that goes on after
- * BBIPC_ERROR_INTERRUPTED: a variable of the caller's, 0 before the first piece, and left alone until the wait is over. So what
- * ends the wait is not missed when it happens between two pieces. NULL is for a wait in one piece. Returns the part of the
- * events that holds, 0 if none does, and BBIPC_ERROR_WOKEN when another thread has called bbipc_finish_writing on the socket
- * since the wait began (not with a timeout_ns of 0). */
+ * BBIPC_ERROR_INTERRUPTED: a variable of the caller's, 0 before the first piece, and left alone until the wait is over.
+ * So what ends the wait is not missed when it happens between two pieces. NULL is for a wait in one piece. Returns the
+ * part of the events that holds, 0 if none does, and BBIPC_ERROR_WOKEN when another thread has called
+ * bbipc_finish_writing on the socket since the wait began (not with a timeout_ns of 0). */
 bbipc_result bbipc_poll_socket(bbipc_handle socket, uint32_t events, int64_t timeout_ns, uint32_t *place,
                                int32_t *system_code);
 
@@ -326,11 +326,11 @@ bbipc_result bbipc_set_monitored_events(bbipc_handle poller, bbipc_handle socket
 bbipc_result bbipc_monitored_sockets(bbipc_handle poller, bbipc_handle *sockets, uint64_t capacity);
 
 /* Waits until a monitored socket has one of its events, or the time is up. [wait-for-events]
- * Stores the sockets and what holds of each, at most `capacity` (1 or more) of them, and returns their number. When more
- * are ready, the next calls report the others first. The cost grows with what is reported, not with what is monitored
- * (with BBIPC_BACKEND_POLL it grows with what is monitored). place: as for bbipc_poll_socket. Returns 0 when the time is up,
- * BBIPC_ERROR_WOKEN after bbipc_wake and when another thread has closed a monitored socket since the wait began, unless there
- * are events to report. */
+ * Stores the sockets and what holds of each, at most `capacity` (1 or more) of them, and returns their number. When
+ * more are ready, the next calls report the others first. The cost grows with what is reported, not with what is
+ * monitored (with BBIPC_BACKEND_POLL it grows with what is monitored). place: as for bbipc_poll_socket. Returns 0 when
+ * the time is up, BBIPC_ERROR_WOKEN after bbipc_wake and when another thread has closed a monitored socket since the
+ * wait began, unless there are events to report. */
 bbipc_result bbipc_wait_for_events(bbipc_handle poller, bbipc_handle *sockets, uint32_t *events, uint64_t capacity,
                                    int64_t timeout_ns, uint32_t *place, int32_t *system_code);
 

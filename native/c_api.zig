@@ -684,7 +684,8 @@ pub export fn bbipc_wait_for_events(
     system_code: ?*i32,
 ) callconv(.c) Result {
     var failure: status.Failure = .{};
-    return finish(waitForEvents(poller, sockets, happened, capacity, timeout_ns, place, &failure), &failure, system_code);
+    const outcome = waitForEvents(poller, sockets, happened, capacity, timeout_ns, place, &failure);
+    return finish(outcome, &failure, system_code);
 }
 
 fn waitForEvents(

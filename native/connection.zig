@@ -55,9 +55,9 @@ pub const Connection = struct {
 
     /// Which of the asked-for events hold of a stream, by what a selector reported of it. With the library's lock held.
     ///
-    /// The stream supplies `connection`; `determine(conditions)`, called when something was reported while it was connecting;
-    /// and `hasUnread()`, which tells whether bytes of a remote end that has gone are still to be read, and adds `drained` if it
-    /// is certain that there are none.
+    /// The stream supplies `connection`; `determine(conditions)`, called when something was reported while it was
+    /// connecting; and `hasUnread()`, which tells whether bytes of a remote end that has gone are still to be read, and
+    /// adds `drained` if it is certain that there are none.
     pub fn eventsOf(
         stream: anytype,
         conditions: events.Conditions,

@@ -116,8 +116,8 @@ pub const Plan = struct {
     /// How often the socket itself is asked.
     pub const Asks = enum {
         never,
-        /// One of the events has no signal in any kernel: the last unread byte of a remote end that has gone being read by
-        /// another process.
+        /// One of the events has no signal in any kernel: the last unread byte of a remote end that has gone being read
+        /// by another process.
         now_and_then,
         /// One of them holds already, whatever the selector would say: at every wait.
         always,
@@ -139,7 +139,8 @@ pub const Plan = struct {
 
         const possible = possibleOf(asked, known);
         const readable = possible & data_available != 0;
-        // Who watches for bytes is told when the last of them has been read: the selector would report the end for ever.
+        // Who watches for bytes is told when the last of them has been read: the selector would report the end for
+        // ever.
         const drains = known.gone() and possible & end_of_data != 0 and !readable;
         const interest: Interest = .{
             .readable = readable,

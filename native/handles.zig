@@ -98,8 +98,8 @@ pub const Table = struct {
     /// The threads in poll_sockets, of the process that is named.
     poll_waiters: waiters.Waiters = .{},
     poll_waiters_process: ?sys.Process = null,
-    /// How many objects are being made or unmade. A fork waits until there are none: in the child, nobody would own their
-    /// descriptors.
+    /// How many objects are being made or unmade. A fork waits until there are none: in the child, nobody would own
+    /// their descriptors.
     unsettled_count: u32 = 0,
     /// A fork waits for that, so nobody begins another. It holds the gate meanwhile.
     fork_waits: bool = false,

@@ -1,5 +1,6 @@
-//! Where a wait that its caller cuts into pieces keeps its place: so that what happens between two pieces, and ends the wait, is not
-//! missed. A place is a count of such events, as a number that a caller can hand from one piece to the next.
+//! Where a wait that its caller cuts into pieces keeps its place: so that what happens between two pieces, and ends the
+//! wait, is not missed. A place is a count of such events, as a number that a caller can hand from one piece to the
+//! next.
 
 const std = @import("std");
 

@@ -67,6 +67,7 @@ const Wait = struct {
     stuck: bool = false,
     /// Every socket was asked in this turn, whatever its plan.
     asked_all: bool = false,
+
     fn run(self: *Wait, deadline: deadlines.Deadline) status.Error!usize {
         if (deadline != .now) platform.sys.prepareToWait();
         const lock = &handles.table.lock;
@@ -121,8 +122,8 @@ const Wait = struct {
         }
     }
 
-    /// Whether a thread has called finish_writing since the wait's place was taken. No event tells, but one that waits here for
-    /// room waits in vain.
+    /// Whether a thread has called finish_writing since the wait's place was taken. No event tells, but one that waits
+    /// here for room waits in vain.
     fn finishedMeanwhile(self: *Wait) bool {
         const now = places.after(finishedCount(self.slots));
         if (self.request.place.* == places.none) self.request.place.* = now;
@@ -134,7 +135,9 @@ const Wait = struct {
         try self.checkOpen();
         self.rechecks = self.stuck;
         var found: usize = 0;
-        for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len], 0..) |slot, asked, *happened, *entry, index| {
+        const request = self.request;
+        const entries = self.entries[0..self.slots.len];
+        for (self.slots, request.asked, request.happened, entries, 0..) |slot, asked, *happened, *entry, index| {
             var plan = poller.planOf(slot, asked);
             happened.* = 0;
             if (plan.asks != .never or self.stuck) {
@@ -154,11 +157,14 @@ const Wait = struct {
 
     fn collect(self: *Wait) status.Error!usize {
         var found: usize = 0;
-        for (self.slots, self.request.asked, self.request.happened, self.entries[0..self.slots.len], 0..) |slot, asked, *happened, entry, index| {
+        const request = self.request;
+        const entries = self.entries[0..self.slots.len];
+        for (self.slots, request.asked, request.happened, entries, 0..) |slot, asked, *happened, entry, index| {
             const conditions = platform.poll.conditionsOf(entry);
             if (conditions.isEmpty()) continue;
             const before = poller.planOf(slot, asked);
-            happened.* = poller.eventsOf(slot, conditions, asked, self.failure) catch |err| return self.fail(index, err);
+            happened.* = poller.eventsOf(slot, conditions, asked, self.failure) catch |err|
+                return self.fail(index, err);
             found += @intFromBool(happened.* != 0);
             if (happened.* == 0 and std.meta.eql(before, poller.planOf(slot, asked))) self.stuck = true;
         }

@@ -1,9 +1,9 @@
 //! What every poller does, whatever its selector: which sockets it has, which of them the selector watches, and what a
 //! wait returns.
 //!
-//! A monitored socket is a registration. events.Plan says whether the selector watches it, and how often the socket itself is
-//! asked: by every wait, because an event holds that no selector would tell of; now and then; or never. So the cost of a
-//! wait follows what it reports, and a connection that is dead and of no interest costs nothing.
+//! A monitored socket is a registration. events.Plan says whether the selector watches it, and how often the socket
+//! itself is asked: by every wait, because an event holds that no selector would tell of; now and then; or never. So
+//! the cost of a wait follows what it reports, and a connection that is dead and of no interest costs nothing.
 //!
 //! All functions but `wait` and `destroy` are called with the library's lock held.
 
@@ -18,8 +18,8 @@ const places = @import("places.zig");
 const unfilled = @import("unfilled.zig");
 const sys = platform.sys;
 
-/// How many of the sockets that are asked now and then are asked by a wait before it sleeps, and whenever it has slept. The next
-/// looks ask the others.
+/// How many of the sockets that are asked now and then are asked by a wait before it sleeps, and whenever it has slept.
+/// The next looks ask the others.
 const looks_before_sleep_max = 4;
 const looks_after_sleep_max = 64;
 /// As many waits that report something else don't ask them: a busy poller has better things to do.
@@ -111,10 +111,15 @@ pub fn eventsOf(
     failure: *status.Failure,
 ) status.Error!u32 {
     switch (socket.object) {
-        .server => |*server| return if (conditions) |given| server.eventsOf(given, asked) else server.probe(asked, failure),
+        .server => |*server| {
+            return if (conditions) |given| server.eventsOf(given, asked) else server.probe(asked, failure);
+        },
         .stream => |*stream| {
             const before = stream.connection.known.load();
-            const result = if (conditions) |given| stream.eventsOf(given, asked, failure) else stream.probe(asked, failure);
+            const result = if (conditions) |given|
+                stream.eventsOf(given, asked, failure)
+            else
+                stream.probe(asked, failure);
             if (!before.determined and stream.connection.known.load().determined) becameKnown(socket);
             return result;
         },
@@ -153,7 +158,8 @@ pub const Poller = struct {
     waiters: waiters.Waiters = .{},
     lists: std.EnumArray(events.Plan.Asks, std.DoublyLinkedList) = .initFill(.{}),
     count: u64 = 0,
-    /// How many of its sockets have been closed: each ends the waits that are under way, also between two pieces of one.
+    /// How many of its sockets have been closed: each ends the waits that are under way, also between two pieces of
+    /// one.
     closings_count: u64 = 0,
     /// Who comes first in the next wait: what stands, or what the selector reports. In turns, so that neither keeps the
     /// other out when a wait has not room for both.
@@ -393,8 +399,9 @@ pub const Poller = struct {
         }
     };
 
-    /// Called without the lock, on a pinned poller. Each turn of the loop looks once at what stands and once at what the
-    /// selector reports, and blocks only when nothing stands. `place` keeps a wait's place between its pieces: 0 before the first.
+    /// Called without the lock, on a pinned poller. Each turn of the loop looks once at what stands and once at what
+    /// the selector reports, and blocks only when nothing stands. `place` keeps a wait's place between its pieces: 0
+    /// before the first.
     pub fn wait(
         poller: *Poller,
         results: *Results,
@@ -517,7 +524,8 @@ pub const Poller = struct {
         return true;
     }
 
-    /// Whether those that are asked now and then are asked: when there is nothing else to report, and now and then besides.
+    /// Whether those that are asked now and then are asked: when there is nothing else to report, and now and then
+    /// besides.
     fn looksAreDue(poller: *Poller, results: *const Results) bool {
         if (results.count > 0 and poller.waits_without_looks < waits_without_looks_max) {
             poller.waits_without_looks += 1;
@@ -527,9 +535,9 @@ pub const Poller = struct {
         return true;
     }
 
-    /// Asks the sockets themselves that no selector would tell of, at most that many. When one can't be asked, the others are;
-    /// then that is the failure. With `revives`, those whose reports came to nothing are the selector's again: once in each
-    /// wait, so that they can't spin the processor.
+    /// Asks the sockets themselves that no selector would tell of, at most that many. When one can't be asked, the
+    /// others are; then that is the failure. With `revives`, those whose reports came to nothing are the selector's
+    /// again: once in each wait, so that they can't spin the processor.
     fn collectList(
         poller: *Poller,
         comptime asks: events.Plan.Asks,

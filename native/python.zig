@@ -1,9 +1,9 @@
 //! The calling layer for CPython: built-in functions over the C interface, for the calls that programs make most.
 //!
-//! The library is linked with no Python. The package hands it the addresses of the functions of `Api`, the same from 3.9 on,
-//! with and without a GIL; so one library serves every version, at the cost of a C extension. They are CPython's stable ABI,
-//! but for `_PyBytes_Resize` (and those of buffers before 3.11), which have never changed either. Objects are never looked
-//! into: their layout is the version's own business.
+//! The library is linked with no Python. The package hands it the addresses of the functions of `Api`, the same from
+//! 3.9 on, with and without a GIL; so one library serves every version, at the cost of a C extension. They are
+//! CPython's stable ABI, but for `_PyBytes_Resize` (and those of buffers before 3.11), which have never changed either.
+//! Objects are never looked into: their layout is the version's own business.
 //!
 //! Each built-in function has a reference: the Python function that does the same by ctypes. Arguments of the usual types are
 //! dealt with here; with all others the reference is called, which takes more kinds of them, or says what is wrong. So
@@ -327,8 +327,8 @@ fn failureOf(result: i64, code: i32) i64 {
     return -((@as(i64, code) << 8) | -result);
 }
 
-/// The same for a piece of a wait. Where the wait goes on, after a signal or because the time of this piece is up, it carries the
-/// wait's place.
+/// The same for a piece of a wait. Where the wait goes on, after a signal or because the time of this piece is up, it
+/// carries the wait's place.
 fn placed(result: i64, timeout_ns: i64, place: u32, code: i32) ?*Object {
     const goes_on = if (result == 0) timeout_ns != 0 else result == status.fromError(error.Interrupted);
     return if (goes_on) api.PyLong_FromLongLong(failureOf(result, @intCast(place))) else numbered(result, code);
@@ -791,8 +791,8 @@ const Turns = struct {
     }
 };
 
-/// receive(poller, sockets, sets, max_bytes, timeout_ns, place) -> a list of the sockets with their events and what was read, or a
-/// failure
+/// receive(poller, sockets, sets, max_bytes, timeout_ns, place) -> a list of the sockets with their events and what was
+/// read, or a failure
 fn receive(reference: *Object, arguments: [*]const *Object, count: isize) callconv(.c) ?*Object {
     return unfilled.with(Reports, receiveWith, .{ reference, arguments, count });
 }
@@ -1250,8 +1250,8 @@ fn receiveMethod(poller: *Object, given: anytype) Returned {
     return waited("receive", poller, given.get(.timeout), size, max_bytes);
 }
 
-/// A poller's wait, up to where the package would look for signals; then the package goes on, by the method of that name with
-/// "_" in front and "_on" behind. With a size, it also reads, and `max_bytes` is that as it was given.
+/// A poller's wait, up to where the package would look for signals; then the package goes on, by the method of that
+/// name with "_" in front and "_on" behind. With a size, it also reads, and `max_bytes` is that as it was given.
 fn waited(comptime name: [:0]const u8, poller: *Object, timeout: ?*Object, size: ?usize, max_bytes: ?*Object) Returned {
     const given = timeout orelse api._Py_NoneStruct;
     // A function of its own: the room for reports has gone from the stack, which may be small, when Python is called.

@@ -11,8 +11,8 @@ const status = @import("status.zig");
 
 const Deadline = deadlines.Deadline;
 
-/// How much was read now, at least a byte unless nothing is there. No kernel tells who waits for the end that the last unread byte
-/// of a remote end that has gone has been read: this does.
+/// How much was read now, at least a byte unless nothing is there. No kernel tells who waits for the end that the last
+/// unread byte of a remote end that has gone has been read: this does.
 pub fn read(slot: *handles.Slot, buffer: []u8, peek: bool, failure: *status.Failure) status.Error!usize {
     const known = &slot.object.stream.connection.known;
     const before = known.load();
@@ -60,7 +60,8 @@ pub fn readExactly(
         // After less than it asked for, to read again would only tell that nothing is there. The wait does.
         if (deadline == .now) return count;
         var place = places.none;
-        const happened = waitFor(slot, events.data_available | events.end_of_data, deadline, &place, failure) catch |err|
+        const asked = events.data_available | events.end_of_data;
+        const happened = waitFor(slot, asked, deadline, &place, failure) catch |err|
             return if (count > 0) count else err;
         if (happened == 0) return count;
         ended = happened & events.data_available == 0;
@@ -77,7 +78,8 @@ pub fn writeAll(slot: *handles.Slot, data: []const u8, deadline: Deadline, failu
         var place = places.after(polling.finishedCount(&.{slot}));
         count += stream.write(data[count..], failure) catch |err| return if (count > 0) count else err;
         if (count == data.len or deadline == .now) return count;
-        const happened = waitFor(slot, events.write_space | events.connection_severed, deadline, &place, failure) catch |err|
+        const asked = events.write_space | events.connection_severed;
+        const happened = waitFor(slot, asked, deadline, &place, failure) catch |err|
             return if (count > 0) count else err;
         if (happened & events.write_space != 0) continue;
         if (happened == 0 or count > 0) return count;

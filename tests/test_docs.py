@@ -124,8 +124,8 @@ def environment() -> dict[str, str]:
 
 def program_of(page: Path) -> str:
     """The page's program, on the lines that it has in the page, so that a traceback names them."""
-    # The page's first line is its title. The guide says that its annotations need this on Python 3.9.
-    lines = ["from __future__ import annotations"]
+    # The page's first line is its title. The guide says that its annotations need this on Python 3.9, and only there.
+    lines = ["from __future__ import annotations" if sys.version_info < (3, 10) else ""]
     for block in blocks_of(page):
         if block.language == "python" and not block.caption:
             lines += [""] * (block.line - 1 - len(lines)) + block.code.splitlines()

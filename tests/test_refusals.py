@@ -79,6 +79,29 @@ def test_a_class_that_a_program_derives_is_the_built_in_error_too() -> None:
     assert type(copy.copy(error)) is type(error)
 
 
+def test_a_class_with_an_init_of_its_own_takes_arguments_as_other_errors_do() -> None:
+    class Refused(bbipc.SocketError):
+        def __init__(self, why: str, *, retry: bool = False) -> None:
+            super().__init__(errno.EPIPE, why)
+            self.retry = retry
+
+    error = Refused("in vain", retry=True)
+    assert (error.errno, error.strerror, error.args, error.retry) == (
+        errno.EPIPE,
+        "in vain",
+        (errno.EPIPE, "in vain"),
+        True,
+    )
+    assert str(error) == f"[Errno {errno.EPIPE}] in vain"
+
+
+def test_what_is_no_errno_is_taken_as_other_errors_take_it() -> None:
+    for wrong in ("EPIPE", [1], None, 1 << 70):
+        error = bbipc.SocketError(wrong, "x")
+        assert (error.errno, error.args) == (wrong, (wrong, "x"))
+        assert not isinstance(error, ConnectionError)
+
+
 @pytest.mark.skipif(not WINDOWS, reason="only Windows has codes of its own beside errno")
 @pytest.mark.parametrize(
     ("code", "built_in"),

@@ -197,8 +197,8 @@ fn numberOfDevice(major: u32, minor: u32) u64 {
     return (minor & 0xff) | (@as(u64, major) << 8) | (@as(u64, minor & ~@as(u32, 0xff)) << 12);
 }
 
-/// Where its number and its device's are in what the older call tells: in the kernel's <asm/stat.h>, stat where words have 64
-/// bits, else stat64.
+/// Where its number and its device's are in what the older call tells: in the kernel's <asm/stat.h>, stat where words
+/// have 64 bits, else stat64.
 const older_stat = struct {
     const number: linux.SYS = if (@hasField(linux.SYS, "newfstatat")) .newfstatat else .fstatat64;
     const device_at = 0;

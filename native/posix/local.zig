@@ -65,7 +65,12 @@ pub const Pathname = struct {
     }
 
     /// Makes the file.
-    fn bind(self: *Pathname, descriptor: sys.Descriptor, pathname: []const u8, failure: *status.Failure) status.Error!void {
+    fn bind(
+        self: *Pathname,
+        descriptor: sys.Descriptor,
+        pathname: []const u8,
+        failure: *status.Failure,
+    ) status.Error!void {
         const name: Name = try .of(pathname);
         // By the absolute name where there is room for it: another thread may change the directory meanwhile.
         if (Name.of(self.buffer[0..self.length])) |whole| {
@@ -86,8 +91,8 @@ pub const Pathname = struct {
         self.made = if (before == .nothing) sys.fileIdentity(self.text()) else .unknown;
     }
 
-    /// False if the file is left, because the system refused to say what it is, or to delete it. A forked child that closes its copy
-    /// of the server leaves the parent's file alone.
+    /// False if the file is left, because the system refused to say what it is, or to delete it. A forked child that
+    /// closes its copy of the server leaves the parent's file alone.
     pub fn deleteIfOurs(self: *Pathname) bool {
         const made = self.made orelse return true;
         if (!self.process.isCurrent()) return true;

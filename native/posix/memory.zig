@@ -1,6 +1,6 @@
-//! Memory for the library's objects and arrays on Linux, where it has no libc to ask. Zig's own allocator of pages can't serve:
-//! it asserts that munmap(2) never fails, which it does at the limit of mappings (vm.max_map_count), where it would have to
-//! split one.
+//! Memory for the library's objects and arrays on Linux, where it has no libc to ask. Zig's own allocator of pages
+//! can't serve: it asserts that munmap(2) never fails, which it does at the limit of mappings (vm.max_map_count), where
+//! it would have to split one.
 //!
 //! Blocks have the size of a power of two. Small ones are cut out of chunks that are kept for good; each large one is a
 //! mapping of its own. What is freed and not given back to the system is kept for the next block of its size.

@@ -101,8 +101,9 @@ fn waitForEntries(entries: []sys.pollfd, waker: ?usize, timeout_ns: ?u64, failur
     return @intCast(result);
 }
 
-/// The same where the kernel takes no more entries than the process may have descriptors (RLIMIT_NOFILE), which can be fewer than
-/// it has, and a socket can be listed many times: it looks at parts of them, and between two looks waits for the waker alone.
+/// The same where the kernel takes no more entries than the process may have descriptors (RLIMIT_NOFILE), which can be
+/// fewer than it has, and a socket can be listed many times: it looks at parts of them, and between two looks waits for
+/// the waker alone.
 fn waitInParts(entries: []sys.pollfd, waker: ?usize, timeout_ns: ?u64) isize {
     const deadline: deadlines.Deadline = .afterNs(timeout_ns);
     var backoff: deadlines.Backoff = .{};

@@ -74,7 +74,8 @@ pub const Server = struct {
         return server.eventsOf(try poll.conditionsNow(server.descriptor, failure), asked);
     }
 
-    /// What close does at once. `deinit` waits until the last call that uses the server has returned. False if it leaves a file.
+    /// What close does at once. `deinit` waits until the last call that uses the server has returned. False if it
+    /// leaves a file.
     pub fn prepareClose(server: *Server) bool {
         return switch (server.namespace) {
             .ipv4 => true,
@@ -266,7 +267,8 @@ pub const Stream = struct {
         return stream.remote_address orelse error.WrongKind;
     }
 
-    /// The coming close gives up what the remote end has not got yet. What was written to a local stream is with it already.
+    /// The coming close gives up what the remote end has not got yet. What was written to a local stream is with it
+    /// already.
     pub fn prepareAbort(stream: *Stream) void {
         if (stream.remote_address != null) sys.resetOnClose(stream.descriptor);
     }

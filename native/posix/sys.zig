@@ -168,8 +168,8 @@ pub const monotonicNs = kernel.monotonicNs;
 pub const ThreadId = kernel.ThreadId;
 pub const threadId = kernel.threadId;
 
-/// Which process this is. Not by its number alone, which another process may have had or have: a later one, or one of another
-/// PID namespace (pid_namespaces(7)). Asked by every use of a poller.
+/// Which process this is. Not by its number alone, which another process may have had or have: a later one, or one of
+/// another PID namespace (pid_namespaces(7)). Asked by every use of a poller.
 pub const Process = struct {
     /// Of a process and all whom it has forked, no two have the same.
     generation: u32,

@@ -11,9 +11,10 @@
 //! - A packet goes to one thread. Where several wait, one that takes what is another's passes it on (reportToOthers,
 //!   signalsTaken).
 //! - Of pipes the reaper tells, a moment late. A wait that would return with nothing lets it finish first (hearsLate).
-//! - A watch for more than before is cancelled, and begun anew when its packet has come back. So a wait can find nothing but
-//!   packets of the past; then it looks again (outdated). And a wait takes no more packets than it has room for, so those of the
-//!   past could pile up before the others: from some hundred on they are all taken at once (takeQueued).
+//! - A watch for more than before is cancelled, and begun anew when its packet has come back. So a wait can find
+//!   nothing but packets of the past; then it looks again (outdated). And a wait takes no more packets than it has room
+//!   for, so those of the past could pile up before the others: from some hundred on they are all taken at once
+//!   (takeQueued).
 //! - A socket's handle is associated with the port only once in its life. So no user's handle ever is: AFD's helper handles are.
 //! - The port's closing wakes nobody. The poller wakes its threads first.
 
@@ -59,7 +60,8 @@ pub const Watch = struct {
     queued: bool = false,
     /// A TCP server's list of watchers, while AFD is to tell of it.
     watchers: ?*std.DoublyLinkedList = null,
-    /// In the selector's list of those that the next wait begins to watch, or in the list of watchers of what is watched.
+    /// In the selector's list of those that the next wait begins to watch, or in the list of watchers of what is
+    /// watched.
     node: std.DoublyLinkedList.Node = .{},
 
     const State = enum {

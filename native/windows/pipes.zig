@@ -18,12 +18,12 @@
 //!   before it hands one out. A client can be gone again by then, with or without bytes for us.
 //! - Nor does the remote end's write end before it is read. Two ends that close with a write under way each would wait for each
 //!   other: so what still comes to such an end is read and thrown away.
-//! - A remote end that neither reads nor closes would keep a closed end, its 128 KiB and its name for ever: after a time the
-//!   write is given up.
+//! - A remote end that neither reads nor closes would keep a closed end, its 128 KiB and its name for ever: after a
+//!   time the write is given up.
 //! - DisconnectNamedPipe discards what the client has not read, and the client hears another error than that of an end
-//!   (STATUS_PIPE_DISCONNECTED), which some take for a failure. It frees the instance, though, which else lives until both ends
-//!   are closed, and the pipe's name with it. So it is for what is given up, and for nothing else. FlushFileBuffers blocks: it is
-//!   never called.
+//!   (STATUS_PIPE_DISCONNECTED), which some take for a failure. It frees the instance, though, which else lives until
+//!   both ends are closed, and the pipe's name with it. So it is for what is given up, and for nothing else.
+//!   FlushFileBuffers blocks: it is never called.
 //! - The port and its thread start with the first pipe: a program without any has neither.
 //!
 //! The library's lock guards listeners, watchers and the reaper's list. Each pipe has a lock of its own for what moves bytes,
@@ -44,7 +44,8 @@ const allocator = sys.allocator;
 const buffer_size = 65536;
 /// Bytes per write at most: they are copied, for the caller's buffer must not be the system's after the call.
 const write_max = 65536;
-/// How long a closed pipe's write waits for its reader. A reader that takes the 128 KiB at 5 KiB a second has time enough.
+/// How long a closed pipe's write waits for its reader. A reader that takes the 128 KiB at 5 KiB a second has time
+/// enough.
 pub var unread_after_close_ns: u64 = 30 * std.time.ns_per_s;
 /// A server's instances at most, however large its backlog.
 const instances_max = 1024;
@@ -577,8 +578,8 @@ pub const Pipe = struct {
         self.freeIfDone();
     }
 
-    /// What the remote end has not read is discarded, and a write that is under way ends; its packet comes. A client can discard
-    /// no more than that write.
+    /// What the remote end has not read is discarded, and a write that is under way ends; its packet comes. A client
+    /// can discard no more than that write.
     fn giveUp(self: *Pipe) void {
         if (self.write_pending) |one| sys.cancel(self.handle, &one.operation.block);
         const information = localInformation(self.handle) orelse return;
@@ -807,8 +808,8 @@ pub const Listener = struct {
         }
     }
 
-    /// The system has one code for a name that somebody else has and for one that this process may not make: one outside
-    /// LOCAL\ in an AppContainer, for example.
+    /// The system has one code for a name that somebody else has and for one that this process may not make: one
+    /// outside LOCAL\ in an AppContainer, for example.
     fn refusalOfFirst(why: i32, exists: bool) i32 {
         return switch (why) {
             sys.code.pipe_busy => sys.code.wsa_eaddrinuse,

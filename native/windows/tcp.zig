@@ -247,7 +247,8 @@ const BaseQuestions = struct {
         var base: sys.HANDLE = undefined;
         var size: u32 = 0;
         const number = @intFromPtr(socket);
-        const result = winsock.WSAIoctl(number, question, null, 0, @ptrCast(&base), @sizeOf(sys.HANDLE), &size, null, null);
+        const room: *anyopaque = @ptrCast(&base);
+        const result = winsock.WSAIoctl(number, question, null, 0, room, @sizeOf(sys.HANDLE), &size, null, null);
         return if (result == 0) base else null;
     }
 
@@ -257,8 +258,8 @@ const BaseQuestions = struct {
 /// More than anybody installs.
 const layers_max = 16;
 
-/// The socket that AFD knows, below those of layered providers. They must not answer SIO_BASE_HANDLE themselves, but some do,
-/// with an error; then each layer is asked for the next (as wepoll and mio do).
+/// The socket that AFD knows, below those of layered providers. They must not answer SIO_BASE_HANDLE themselves, but
+/// some do, with an error; then each layer is asked for the next (as wepoll and mio do).
 fn findBase(system: type, socket: sys.HANDLE) ?sys.HANDLE {
     var current = socket;
     for (0..layers_max) |_| {
@@ -275,7 +276,8 @@ fn findBase(system: type, socket: sys.HANDLE) ?sys.HANDLE {
 test "the socket below layered providers is found, also where they don't tell it" {
     const testing = std.testing;
     const Layers = struct {
-        /// Number 1 is AFD's; each other wraps the one below. Those of `silent` and above don't know of SIO_BASE_HANDLE.
+        /// Number 1 is AFD's; each other wraps the one below. Those of `silent` and above don't know of
+        /// SIO_BASE_HANDLE.
         var silent: usize = 99;
         var answered: u32 = sio_bsp_handle_poll;
         var hides = false;
@@ -314,11 +316,11 @@ const vanished_clients_max = 1024;
 
 /// A server's socket.
 ///
-/// AFD tells of a connection that can be reset before it is accepted, and is nobody's then. So a server that is asked whether
-/// somebody is there accepts him: only whom it holds can be had for certain. It holds one at the most.
+/// AFD tells of a connection that can be reset before it is accepted, and is nobody's then. So a server that is asked
+/// whether somebody is there accepts him: only whom it holds can be had for certain. It holds one at the most.
 ///
-/// AFD tells nobody of him any more. So who begins to watch a server that holds a client is told at once, and who watches it
-/// already has his watch cancelled, whose packet makes him look again.
+/// AFD tells nobody of him any more. So who begins to watch a server that holds a client is told at once, and who
+/// watches it already has his watch cancelled, whose packet makes him look again.
 pub const Listener = struct {
     socket: Socket,
     // Under the library's lock.
@@ -380,8 +382,8 @@ pub const Listener = struct {
     }
 };
 
-/// As listen() takes it: above 200 it cuts a plain number to that, without a word. Negated it is taken as it is, up to 65535
-/// (SOMAXCONN_HINT).
+/// As listen() takes it: above 200 it cuts a plain number to that, without a word. Negated it is taken as it is, up to
+/// 65535 (SOMAXCONN_HINT).
 fn backlogFor(backlog: i32) i32 {
     const plain_max = 200;
     const hint_max = 65535;
@@ -428,7 +430,8 @@ pub fn connect(remote: Address, local: Address, failure: *status.Failure) status
     return failure.system(sys.code.wsa_econnrefused);
 }
 
-/// Elsewhere a client of the address that stands for all reaches this machine itself. Windows refuses it (WSAEADDRNOTAVAIL).
+/// Elsewhere a client of the address that stands for all reaches this machine itself. Windows refuses it
+/// (WSAEADDRNOTAVAIL).
 fn reachable(remote: Address) Address {
     return if (remote.host == 0) .{ .host = 0x7f000001, .port = remote.port } else remote;
 }
