@@ -465,11 +465,16 @@ def test_nothing_is_left_of_what_fails_or_ends(transport: Transport, repeated: C
 
     repeat(100)
     descriptors, handles_before, memory_before = repeat(200)
-    _, handles_after, memory_after = repeat(1000)
-    descriptors.check_the_same()
-    assert handles_after == handles_before
+    # What is lost is lost each time. Once, the heap of a worker with all tests in it may grow for another reason.
+    for _ in range(3):
+        _, handles_after, memory_after = repeat(1000)
+        descriptors.check_the_same()
+        assert handles_after == handles_before
+        growth, memory_before = memory_after - memory_before, memory_after
+        if growth < 400 / share:
+            break
     # A page lost each time would be 4,000.
-    assert memory_after - memory_before < 400 / share
+    assert growth < 400 / share
 
 
 #: Those whose sockets have a descriptor that can be learnt.

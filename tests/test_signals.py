@@ -300,8 +300,9 @@ def test_a_wait_goes_on_for_the_time_left(
     assert elapsed >= A_WHILE
     # It does not begin anew with each signal.
     assert elapsed < A_WHILE + 1
-    # Where no signal interrupts a wait, handlers run when it looks for them, which it does more and more seldom.
-    assert signals.count >= (3 if WINDOWS else 5)
+    # Where no signal interrupts a wait, handlers run when it looks for them, which it does more and more seldom; and a
+    # busy machine has few moments for them.
+    assert signals.count >= 3
     # poll_sockets has an empty set for each.
     assert isinstance(result, bbipc.TimeoutError) or result in (Events(), [], [Events()] * MANY)
 
