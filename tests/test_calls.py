@@ -227,6 +227,7 @@ def test_every_built_in_function_and_method_has_cases(scene: Scene) -> None:
 
 
 @needs_cpython
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", NAMES)
 def test_no_call_leaves_a_reference_or_memory_behind(scene: Scene, name: str) -> None:
     found = call_cases.leaking_cases(scene, call_cases.built_in_functions(), [name])
@@ -327,6 +328,7 @@ def test_a_debug_build_finds_nothing_wrong_in_calls_without_memory() -> None:
 
 
 @needs_cpython
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_call_ends_in_the_same_way_as_the_reference(scene: Scene, name: str) -> None:
     """What it returns, or raises with which text; and what it does to streams and buffers."""

@@ -621,6 +621,10 @@ class TestImportError:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("PyInstaller") is None, reason="PyInstaller is missing: [test] has it")
+@pytest.mark.skipif(
+    os.name == "nt" and importlib.util.find_spec("win32ctypes") is None,
+    reason="pip on Linux leaves out what PyInstaller needs on Windows only: pywin32-ctypes",
+)
 class TestFrozenProgram:
     def test_takes_the_library_along_by_the_hook(self, tmp_path: Path) -> None:
         points = importlib.metadata.distribution("bbipc").entry_points

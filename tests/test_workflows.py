@@ -70,7 +70,7 @@ def markers_left_out() -> list[str]:
 def test_ci_run_runs_the_tests_that_pytest_leaves_out() -> None:
     (expression,) = re.findall(r"^left_out_by_default='(.*)'$", text_of(".ci/run"), re.MULTILINE)
     assert expression == " or ".join(markers_left_out())
-    assert "python -m pytest -n 0 -m '$left_out_by_default'" in text_of(".ci/run")
+    assert "python -m pytest -n 2 --dist loadfile -m '$left_out_by_default'" in text_of(".ci/run")
 
 
 def test_the_workflow_leaves_out_no_test() -> None:
