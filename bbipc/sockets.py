@@ -364,6 +364,7 @@ class StreamSocket(Socket):
             then.
         :raises TimeoutError: when the time is up; what was read until then is its ``partial``.
         :raises EndOfStreamError: when the remote end goes first; it has ``partial`` too.
+        :raises MemoryError: where there is no memory; what was read until then is its ``chunks``, a list of ``bytes``.
         :raises SocketError: if the connection could not be established, or the system refuses, for want of memory for
             example. Then it has ``partial`` too, if anything had been read.
         """

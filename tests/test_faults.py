@@ -547,3 +547,24 @@ def test_a_client_that_has_gone_again_ends_no_example(directory: Path) -> None:
             client.write_all(b"still there?", PATIENCE)
             assert client.read_exactly(12, PATIENCE) == b"still there?"
         process.terminate()
+
+
+def test_what_read_exactly_has_read_is_not_lost_where_memory_ends(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_arguments: object) -> bytes:
+        raise MemoryError
+
+    stream, remote = transport.pair()
+    remote.write_all(b"first", PATIENCE)
+    assert bbipc.poll_socket(stream, Events.DATA_AVAILABLE, PATIENCE)
+    assert stream.read(5, peek=True) == b"first"
+    if bbipc.calling_layer() == "ctypes":
+        first = iter([b"first"])
+        monkeypatch.setattr(bbipc._calls, "read_exactly", lambda *_arguments: next(first, None) or no_memory())
+    else:
+        # The built-in method has read what is there before it goes on with the function.
+        monkeypatch.setattr(bbipc._calls, "read_exactly", no_memory)
+    with pytest.raises(MemoryError) as ended:
+        stream.read_exactly(8, PATIENCE)
+    assert b"".join(vars(ended.value)["chunks"]) == b"first"
