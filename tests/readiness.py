@@ -62,6 +62,9 @@ def knows(one: Socket, fact: Fact, timeout: float = 0) -> bool:
     if WINDOWS and isinstance(one, (bbipc.LocalServer, bbipc.LocalStream)):
         # What is done at one end of a pipe is so at the other at once.
         return True
+    if WINDOWS and isinstance(one, bbipc.StreamServer):
+        # It may hold the client already, of whom the system tells nobody any more.
+        return bool(bbipc.poll_socket(one, bbipc.Events.CONNECTION_AVAILABLE, timeout))
     # By looking: of Windows' calls, and of macOS' and FreeBSD's, none waits for each of the facts alone.
     give_up_at = time.perf_counter() + timeout
     while not _knows_now(one, fact):
