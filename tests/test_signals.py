@@ -209,10 +209,10 @@ many = _calls.SocketList([stream._handle] * 40, [data] * 40)
 handled = []
 signal.signal(signal.SIGINT, lambda *_: handled.append(True))
 for wait in [
-    lambda: _calls.poll_socket(stream._handle, data, _ffi.FOREVER),
-    lambda: many.poll(_ffi.FOREVER)[0],
-    lambda: _calls.wait_for_events(poller._handle, {}, {}, _ffi.FOREVER),
-    lambda: _calls.receive(poller._handle, {}, {}, 65536, _ffi.FOREVER),
+    lambda: _calls.poll_socket(stream._handle, data, _ffi.FOREVER, 0),
+    lambda: many.poll(_ffi.FOREVER, 0)[0],
+    lambda: _calls.wait_for_events(poller._handle, {}, {}, _ffi.FOREVER, 0),
+    lambda: _calls.receive(poller._handle, {}, {}, 65536, _ffi.FOREVER, 0),
 ]:
     for _ in range(2):
         assert _calls.status_of(pressed(wait, 0)) == _ffi.ERROR_INTERRUPTED

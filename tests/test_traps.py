@@ -367,6 +367,7 @@ def test_tools_of_ld_preload_see_nothing_of_bbipc(directory: Path) -> None:
     assert ended.stdout.splitlines() == ["Python's socket goes through LD_PRELOAD", "bbipc does not"], ended.stderr
 
 
+@pytest.mark.skipif(WINDOWS, reason="a named pipe has no descriptor for gevent to wait for")
 @pytest.mark.skipif(importlib.util.find_spec("gevent") is None, reason="gevent is missing: pip install gevent")
 def test_the_guides_program_with_gevent(directory: Path) -> None:
     (program,) = (

@@ -114,7 +114,8 @@ test "blocks are distinct, aligned and used again" {
         const address = first.ptr;
         allocator.free(first);
         const again = try allocator.alloc(u8, size);
-        if (size < 1 << large_log2) try testing.expectEqual(address, again.ptr);
+        // A mapping of its own may be made elsewhere the next time.
+        if (size <= 1 << (large_log2 - 1)) try testing.expectEqual(address, again.ptr);
         allocator.free(again);
         allocator.free(second);
     }
