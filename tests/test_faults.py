@@ -29,7 +29,6 @@ from bbipc.sockets import open_pollers
 from conftest import PATIENCE, Transport, dropping, fill, open_descriptors
 from patience import QEMU
 from peer import MANY
-from processes import Processes, example
 from systems import LINUX, WINDOWS
 from threads import Waiting
 
@@ -536,17 +535,6 @@ def test_a_poller_whose_close_is_interrupted_leaves_no_trace(transport: Transpor
     gc.collect()
     assert open_descriptors() == descriptors
     assert len(open_pollers) == before
-
-
-def test_a_client_that_has_gone_again_ends_no_example(directory: Path) -> None:
-    """Elsewhere than on Linux, one that resets its connection is gone before it is accepted."""
-    with Processes() as processes:
-        command = example("echo_server.py", f"local:{directory}/echo")
-        process, _ = processes.serve_command([*delaying("accept4:error=EAGAIN:when=1"), *command])
-        with bbipc.connect_to_local_server(f"{directory}/echo") as client:
-            client.write_all(b"still there?", PATIENCE)
-            assert client.read_exactly(12, PATIENCE) == b"still there?"
-        process.terminate()
 
 
 def test_what_read_exactly_has_read_is_not_lost_where_memory_ends(
