@@ -22,7 +22,7 @@ from bbipc._waiting import BEGINNING, Deadline, wait
 from bbipc.events import SETS
 from conftest import PATIENCE, WINDOWS, fill
 from systems import BACKENDS, LINUX, MACOS
-from test_docs import environment
+from test_traps import run_program
 from threads import PROMPTLY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,18 +35,8 @@ def short_directory() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="bbipc-", dir="/tmp" if MACOS else None)
 
 
-def run(program: str, *arguments: object, **options: Any) -> str:
-    """What a program in Python prints."""
-    finished = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-        **options,
-    )
+def printed(program: str, directory: Path | None = None, *arguments: object) -> str:
+    finished = run_program(program, directory, *arguments)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout.strip()
 
@@ -78,7 +68,7 @@ with socket.socket() as listener:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_stream_that_is_asked_now_and_then_may_be_of_no_more_interest_once_its_outcome_is_known(backend: str) -> None:
     """The look that told of the outcome ended the process: the poller no longer asked for that stream."""
-    assert run(CONNECTING_AND_ASKED, backend) == "[]"
+    assert printed(CONNECTING_AND_ASKED, None, backend) == "[]"
 
 
 # ---- A closing that was missed ----
@@ -255,4 +245,4 @@ def test_a_file_that_can_not_be_found_by_its_absolute_name_is_not_left_without_a
     reached = tmp_path / "reached"
     reached.mkdir()
     reached.chmod(0o777)
-    assert run(OUT_OF_REACH, cwd=tmp_path) == "['s'] ['RuntimeWarning']"
+    assert printed(OUT_OF_REACH, tmp_path) == "['s'] ['RuntimeWarning']"

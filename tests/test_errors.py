@@ -217,7 +217,7 @@ def test_a_pipe_that_may_not_be_opened_is_a_socket_error(directory: Path) -> Non
 
 
 @pytest.mark.skipif(WINDOWS, reason="no user can be changed to on Windows without a password")
-def test_a_refused_permission_is_a_socket_error(directory: Path) -> None:
+def test_a_refused_permission_is_a_socket_error_that_does_not_speak_of_ports(directory: Path) -> None:
     # Root may do everything, so a child that is nobody tries.
     program = """
 import errno, os, sys
@@ -235,16 +235,23 @@ if os.geteuid() == 65534:
 for attempt in attempts:
     try:
         attempt()
-    except bbipc.SocketError as error:
+    except PermissionError as error:
+        assert isinstance(error, bbipc.SocketError)
         assert error.errno == errno.EACCES, error
         assert not isinstance(error, bbipc.NoLocalServerError)
+        print(error)
     else:
         raise AssertionError("permitted")
 if os.getuid() == 0:
     os.seteuid(0)
 server.close()
 """
-    subprocess.run([sys.executable, "-c", program, str(directory)], check=True, timeout=PATIENCE)
+    command = [sys.executable, "-c", program, str(directory)]
+    ran = subprocess.run(command, check=True, timeout=PATIENCE, capture_output=True, text=True)
+    said = ran.stdout.splitlines()
+    assert "this user may not write to what is there" in said[0]
+    assert all("this user may not make a file in that directory" in line for line in said[1:])
+    assert "port" not in ran.stdout
 
 
 def test_errors_name_their_socket(transport: Transport) -> None:

@@ -7,8 +7,6 @@ import errno
 import os
 import pickle
 import socket as python_socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -297,40 +295,6 @@ def test_a_socket_of_datagrams_is_named(directory: Path) -> None:
         error = refusal(lambda: bbipc.connect_to_local_server(directory / "datagrams"))
     assert not isinstance(error, bbipc.NoLocalServerError)
     assert "not one of streams" in str(error)
-
-
-@only_files
-def test_a_refused_permission_for_a_pathname_does_not_speak_of_ports(directory: Path) -> None:
-    # Root may do everything, so a child that is nobody tries.
-    program = """
-import os, stat, sys
-import bbipc
-os.chdir(sys.argv[1])
-server = bbipc.make_local_server("closed")
-os.chmod("closed", 0)
-os.chmod(".", 0o755)
-if os.geteuid() == 0:
-    os.setegid(65534)
-    os.seteuid(65534)
-attempts = [lambda: bbipc.connect_to_local_server("closed")]
-if os.geteuid() == 65534:
-    attempts.append(lambda: bbipc.make_local_server("forbidden"))
-for attempt in attempts:
-    try:
-        attempt()
-    except PermissionError as error:
-        assert isinstance(error, bbipc.SocketError)
-        print(error)
-if os.getuid() == 0:
-    os.seteuid(0)
-server.close()
-"""
-    command = [sys.executable, "-c", program, str(directory)]
-    ran = subprocess.run(command, check=True, timeout=PATIENCE, capture_output=True, text=True)
-    said = ran.stdout.splitlines()
-    assert "this user may not write to what is there" in said[0]
-    assert all("this user may not make a file in that directory" in line for line in said[1:])
-    assert "port" not in ran.stdout
 
 
 # ---- A port that lingers ----

@@ -40,9 +40,11 @@ def names_of(program: str) -> dict[str, Any]:
     return names
 
 
-def run_program(program: str, directory: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+def run_program(
+    program: str, directory: Path | None = None, *arguments: object, **options: Any
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program, *map(str, arguments)],
         cwd=directory,
         env=environment(),
         stdin=subprocess.DEVNULL,
