@@ -259,9 +259,18 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def come_back():  # for a signal of the moment before the loop's system call, which Python sees only after it
+    asyncio.get_running_loop().call_later(0.02, come_back)
+
+
+async def main():
+    come_back()
+    await ask(ours, b"?")
+
+
 threading.Thread(target=interrupt).start()
 try:
-    asyncio.run(ask(ours, b"?"))
+    asyncio.run(main())
 except KeyboardInterrupt:
     print("interrupted", ours.closed)
 theirs.close()
