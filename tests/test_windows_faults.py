@@ -367,3 +367,18 @@ def test_packets_of_cancelled_watches_do_not_pile_up(directory: Path) -> None:
         peer.write_all(b"now")
         reported = [poller.wait_for_events(0) for _ in range(3)]
         assert (stream, DATA) in [report for reports in reported for report in reports]
+
+
+# ---- Waits that ended at a tick of the clock ----
+
+
+def test_a_short_wait_hears_what_comes(server: StreamServer) -> None:
+    with bbipc.make_poller() as poller:
+        poller.monitor_socket(server, CLIENT)
+        for number in range(200):
+            with bbipc.connect_to_ipv4_tcp_server("127.0.0.1", server.port) as client:
+                until = time.perf_counter() + PATIENCE
+                while not poller.wait_for_events(0.0001 * (number % 5 + 1)):
+                    assert time.perf_counter() < until
+                server.accept_connection().close()
+                client.close()

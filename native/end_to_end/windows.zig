@@ -164,6 +164,8 @@ pub fn warmUp() !void {
     _ = try support.succeed(c.bbipc_prepare_to_wait(null));
     _ = c.bbipc_connect_to_local_server("bbipc-nobody", 12, null);
     const server = try support.succeed(c.bbipc_make_ipv4_tcp_server(0x7f000001, 0, 1, 0, null));
+    // The timer of short waits.
+    if (support.poll(server, c.BBIPC_CONNECTION_AVAILABLE, 20 * std.time.ns_per_ms) != 0) return error.Unexpected;
     var waits: [waiting_threads_max]support.Call(support.poll) = undefined;
     for (&waits) |*wait| try wait.start(.{ server, c.BBIPC_CONNECTION_AVAILABLE, support.patience_ns });
     try support.awaitPolling(waits.len);

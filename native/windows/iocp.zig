@@ -420,7 +420,7 @@ pub const Selector = struct {
             std.debug.assert(reports_max > 0);
             shot.packets = &.{};
             shot.cursor = 0;
-            shot.packets = try sys.dequeue(
+            shot.packets = try sys.dequeueInTime(
                 shot.selector.port,
                 shot.room[0..@min(reports_max, reports_per_wait_max)],
                 timeout_ns,

@@ -45,6 +45,7 @@ pub const code = struct {
     pub const access_denied = 5;
     pub const not_enough_memory = 8;
     pub const broken_pipe = 109;
+    pub const wait_io_completion = 192;
     pub const bad_pipe = 230;
     pub const pipe_busy = 231;
     pub const no_data = 232;
@@ -117,6 +118,16 @@ pub extern "kernel32" fn GetQueuedCompletionStatusEx(
     timeout_ms: u32,
     alertable: BOOL,
 ) callconv(.winapi) BOOL;
+extern "kernel32" fn CreateWaitableTimerExW(?*const SECURITY_ATTRIBUTES, ?[*:0]const u16, u32, u32) callconv(.winapi) ?HANDLE;
+extern "kernel32" fn SetWaitableTimer(
+    timer: HANDLE,
+    due: *const i64,
+    period_ms: i32,
+    called: *const fn (?*anyopaque, u32, u32) callconv(.winapi) void,
+    argument: ?*anyopaque,
+    resumes: BOOL,
+) callconv(.winapi) BOOL;
+extern "kernel32" fn CancelWaitableTimer(HANDLE) callconv(.winapi) BOOL;
 pub extern "kernel32" fn PostQueuedCompletionStatus(HANDLE, u32, usize, ?*anyopaque) callconv(.winapi) BOOL;
 pub extern "kernel32" fn SetFileCompletionNotificationModes(HANDLE, u8) callconv(.winapi) BOOL;
 pub extern "kernel32" fn SetHandleInformation(HANDLE, u32, u32) callconv(.winapi) BOOL;
@@ -447,21 +458,92 @@ pub fn associate(port: HANDLE, file: HANDLE, failure: *status.Failure) status.Er
     if (CreateIoCompletionPort(file, port, 0, 0) == null) return failure.system(lastCode());
 }
 
-/// Takes packets; none when the time is up.
+/// Takes packets; none when the time is up. A wait ends at a tick of the system's clock, up to 15.6 ms late.
 pub fn dequeue(
     port: HANDLE,
     entries: []OVERLAPPED_ENTRY,
     timeout_ns: ?u64,
     failure: *status.Failure,
 ) status.Error![]OVERLAPPED_ENTRY {
-    var count: u32 = 0;
-    // The count can be wrong where the call fails.
-    if (GetQueuedCompletionStatusEx(port, entries.ptr, @intCast(entries.len), &count, milliseconds(timeout_ns), 0) == 0) {
-        const why = lastCode();
-        return if (why == code.wait_timeout) entries[0..0] else failure.system(why);
-    }
-    return entries[0..count];
+    return (try takePackets(port, entries, timeout_ns, 0, failure)) orelse entries[0..0];
 }
+
+/// The same, but a wait of less than a second ends soon after its time is up: a timer of high resolution ends it.
+pub fn dequeueInTime(
+    port: HANDLE,
+    entries: []OVERLAPPED_ENTRY,
+    timeout_ns: ?u64,
+    failure: *status.Failure,
+) status.Error![]OVERLAPPED_ENTRY {
+    const ns = timeout_ns orelse return dequeue(port, entries, null, failure);
+    if (ns == 0 or ns >= std.time.ns_per_s) return dequeue(port, entries, ns, failure);
+    const until_ns = monotonicNs() + ns;
+    // What is there already needs no timer.
+    const ready = try dequeue(port, entries, 0, failure);
+    if (ready.len > 0) return ready;
+    const timer = FineTimer.take() orelse return dequeue(port, entries, ns, failure);
+    defer timer.giveBack();
+    while (true) {
+        const left_ns = until_ns -| monotonicNs();
+        if (left_ns == 0) return entries[0..0];
+        timer.start(left_ns);
+        // The call's own time limit stays, for the case that the timer fails.
+        if (try takePackets(port, entries, left_ns, 1, failure)) |packets| return packets;
+    }
+}
+
+/// Null when the thread was interrupted by a timer, or by anybody's procedure call; that happens only if it is alertable.
+fn takePackets(
+    port: HANDLE,
+    entries: []OVERLAPPED_ENTRY,
+    timeout_ns: ?u64,
+    alertable: BOOL,
+    failure: *status.Failure,
+) status.Error!?[]OVERLAPPED_ENTRY {
+    var count: u32 = 0;
+    const limit = milliseconds(timeout_ns);
+    if (GetQueuedCompletionStatusEx(port, entries.ptr, @intCast(entries.len), &count, limit, alertable) != 0)
+        return if (count == 0 and alertable != 0) null else entries[0..count];
+    // The count can be wrong where the call fails.
+    return switch (lastCode()) {
+        code.wait_timeout => entries[0..0],
+        code.wait_io_completion => null,
+        else => |why| failure.system(why),
+    };
+}
+
+/// Ends a wait of the thread that starts it, if that is alertable, about when its time is up: Windows 10 1803 and later
+/// (CreateWaitableTimerExW).
+const FineTimer = struct {
+    handle: HANDLE,
+
+    const high_resolution = 2;
+    const may_be_set = 2; // TIMER_MODIFY_STATE
+    /// One is kept, so that most waits needn't make theirs.
+    var spare: std.atomic.Value(?HANDLE) = .init(null);
+
+    fn take() ?FineTimer {
+        const made = spare.swap(null, .acquire) orelse CreateWaitableTimerExW(null, null, high_resolution, may_be_set);
+        return .{ .handle = made orelse return null };
+    }
+
+    /// It fails only for wrong arguments.
+    fn start(timer: FineTimer, timeout_ns: u64) void {
+        // What is less than 0 counts from now, in units of 100 ns.
+        const due = -@as(i64, @intCast(std.math.divCeil(u64, timeout_ns, 100) catch unreachable));
+        _ = SetWaitableTimer(timer.handle, &due, 0, called, null, 0);
+    }
+
+    /// That the thread was interrupted is all that is wanted.
+    fn called(_: ?*anyopaque, _: u32, _: u32) callconv(.winapi) void {}
+
+    /// Takes back a call that has not been made, too.
+    fn giveBack(timer: FineTimer) void {
+        _ = CancelWaitableTimer(timer.handle);
+        const left_over = spare.swap(timer.handle, .release) orelse return;
+        _ = CloseHandle(left_over);
+    }
+};
 
 /// Queues a packet of our own.
 pub fn post(port: HANDLE, context: ?*anyopaque) void {
@@ -490,3 +572,50 @@ pub const Waker = struct {
 
     pub fn drain(_: Waker) void {}
 };
+
+const testing = std.testing;
+
+test "a timer ends a wait that has no limit, and a packet ends it before" {
+    var failure: status.Failure = .{};
+    const port = try createPort(&failure);
+    defer _ = CloseHandle(port);
+    var room: [1]OVERLAPPED_ENTRY = undefined;
+    const timer = FineTimer.take() orelse return error.SkipZigTest; // before Windows 10 1803
+    defer timer.giveBack();
+    const began_ns = monotonicNs();
+    timer.start(3 * std.time.ns_per_ms);
+    try testing.expectEqual(null, try takePackets(port, &room, null, 1, &failure));
+    try testing.expect(monotonicNs() - began_ns > 2 * std.time.ns_per_ms);
+    timer.start(3600 * std.time.ns_per_s);
+    post(port, null);
+    try testing.expectEqual(1, (try takePackets(port, &room, null, 1, &failure)).?.len);
+}
+
+test "a timer that is given back interrupts no later wait, and is taken again" {
+    var failure: status.Failure = .{};
+    const port = try createPort(&failure);
+    defer _ = CloseHandle(port);
+    var room: [1]OVERLAPPED_ENTRY = undefined;
+    const timer = FineTimer.take() orelse return error.SkipZigTest; // before Windows 10 1803
+    timer.start(1);
+    Sleep(20);
+    timer.giveBack();
+    try testing.expectEqual(0, (try takePackets(port, &room, 0, 1, &failure)).?.len);
+    const again = FineTimer.take().?;
+    defer again.giveBack();
+    try testing.expectEqual(timer.handle, again.handle);
+}
+
+test "a wait in time ends neither early nor with what came too late" {
+    var failure: status.Failure = .{};
+    const port = try createPort(&failure);
+    defer _ = CloseHandle(port);
+    var room: [1]OVERLAPPED_ENTRY = undefined;
+    for ([_]u64{ 1, 200, 1_000, 100_000, 2_500_000 }) |timeout_ns| {
+        const began_ns = monotonicNs();
+        try testing.expectEqual(0, (try dequeueInTime(port, &room, timeout_ns, &failure)).len);
+        try testing.expect(monotonicNs() - began_ns >= timeout_ns);
+    }
+    post(port, null);
+    try testing.expectEqual(1, (try dequeueInTime(port, &room, 2_500_000, &failure)).len);
+}
