@@ -22,7 +22,7 @@ pub fn build(b: *std.Build) void {
     const library = addLibrary(b, target, optimize);
     b.installArtifact(library);
 
-    const check = b.step("check", "Compile the library for every target in native/targets.json");
+    const check = b.step("check", "Compile the library for every target in native/packaging/targets.json");
     for (everyTarget(b)) |one| {
         const compiled = addLibrary(b, one, optimize);
         _ = compiled.getEmittedBin(); // or it would only be analysed
@@ -32,7 +32,7 @@ pub fn build(b: *std.Build) void {
     // The tests call what the header declares, as a C program would.
     const header = b.createModule(.{
         .root_source_file = b.addTranslateC(.{
-            .root_source_file = b.path("native/bbipc.h"),
+            .root_source_file = b.path("native/include/bbipc.h"),
             // Without a system, or its <stdint.h> would be looked for on this machine.
             .target = b.resolveTargetQuery(.{ .cpu_arch = target.result.cpu.arch, .os_tag = .freestanding }),
             .optimize = optimize,
@@ -109,16 +109,16 @@ fn addLibrary(b: *std.Build, target: std.Build.ResolvedTarget, optimize: std.bui
 
 fn everyTarget(b: *std.Build) []const std.Build.ResolvedTarget {
     const Entry = struct { zig_target: []const u8, cpu: ?[]const u8 = null };
-    const text = @embedFile("native/targets.json");
+    const text = @embedFile("native/packaging/targets.json");
     const arena = b.graph.arena;
     const entries = std.json.parseFromSliceLeaky([]Entry, arena, text, .{ .ignore_unknown_fields = true }) catch |err|
-        std.debug.panic("native/targets.json: {t}", .{err});
+        std.debug.panic("native/packaging/targets.json: {t}", .{err});
     const targets = b.graph.alloc(std.Build.ResolvedTarget, entries.len);
     for (targets, entries) |*target, entry| {
         const query = std.Target.Query.parse(.{
             .arch_os_abi = entry.zig_target,
             .cpu_features = entry.cpu,
-        }) catch |err| std.debug.panic("native/targets.json: {s}: {t}", .{ entry.zig_target, err });
+        }) catch |err| std.debug.panic("native/packaging/targets.json: {s}: {t}", .{ entry.zig_target, err });
         target.* = b.resolveTargetQuery(query);
     }
     return targets;

@@ -1,4 +1,4 @@
-"""The native library's built-in functions for CPython (native/python.zig): calls at the cost of a C extension's.
+"""The native library's built-in functions for CPython (native/cpython/): calls at the cost of a C extension's.
 
 The library is linked with no Python, and made for no version of it. It tells which functions of CPython it calls, and
 is given their addresses.

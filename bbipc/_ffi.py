@@ -1,4 +1,4 @@
-"""The C interface, declared for ctypes: the functions of native/bbipc.h in the header's order.
+"""The C interface, declared for ctypes: the functions of native/include/bbipc.h in the header's order.
 
 Functions that can block or copy much release the GIL; the others keep it. A test compares every declaration with the
 header.

@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 
-# The same as BBIPC_VERSION in native/bbipc.h; a test compares them.
+# The same as BBIPC_VERSION in native/include/bbipc.h; a test compares them.
 __version__ = "0.1.0"
 
 _FILE_NAMES = {"win32": "bbipc.dll", "darwin": "libbbipc.dylib"}

@@ -1,21 +1,21 @@
 //! The exported functions: they check their arguments, call, and map the error. bbipc.h documents them.
 
 const std = @import("std");
-const events = @import("events.zig");
-const handles = @import("handles.zig");
-const places = @import("places.zig");
+const events = @import("core/events.zig");
+const handles = @import("core/handles.zig");
+const places = @import("core/places.zig");
 const platform = @import("platform.zig");
-const pollers = @import("poller.zig");
-const polling = @import("poll_sockets.zig");
-const python = @import("python.zig");
-const status = @import("status.zig");
-const transfer = @import("transfer.zig");
+const pollers = @import("core/poller.zig");
+const polling = @import("core/poll_sockets.zig");
+const python = @import("cpython/python.zig");
+const status = @import("core/status.zig");
+const transfer = @import("core/transfer.zig");
 
 const Handle = handles.Handle;
 const Result = i64;
 const table = &handles.table;
 
-pub const version = versionOf(@embedFile("bbipc.h"));
+pub const version = versionOf(@embedFile("include/bbipc.h"));
 
 /// The header is the one place where the version is written.
 fn versionOf(comptime header: []const u8) [:0]const u8 {

@@ -24,16 +24,16 @@ pub const panic = if (builtin.is_test) std.debug.FullPanic(std.debug.defaultPani
 }.call);
 
 test {
-    _ = @import("status.zig");
-    _ = @import("events.zig");
-    _ = @import("deadline.zig");
-    _ = @import("places.zig");
+    _ = @import("core/status.zig");
+    _ = @import("core/events.zig");
+    _ = @import("core/deadline.zig");
+    _ = @import("core/places.zig");
     _ = platform.sys;
     _ = platform.sys.allocator;
     _ = @import("posix/bsd_rules.zig");
-    _ = @import("posix/kqueue_poll.zig");
-    _ = @import("handles.zig");
-    _ = @import("poller.zig");
-    _ = @import("c_api_test.zig");
-    _ = @import("end_to_end_test.zig");
+    _ = @import("posix/selectors/kqueue_poll.zig");
+    _ = @import("core/handles.zig");
+    _ = @import("core/poller.zig");
+    _ = @import("tests/c_api_test.zig");
+    _ = @import("tests/end_to_end_test.zig");
 }

@@ -210,7 +210,7 @@ def test_a_fork_comes_to_its_turn_while_other_threads_connect_and_close(tmp_path
     source, program = tmp_path / "forks.c", tmp_path / "forks"
     source.write_text(FORKS, encoding="utf-8")
     library = Path(bbipc.__file__).with_name(systems.LIBRARY)
-    compiler = [sys.executable, "-m", "ziglang", "cc", "-std=gnu11", "-pthread", f"-I{ROOT / 'native'}"]
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-std=gnu11", "-pthread", f"-I{ROOT / 'native' / 'include'}"]
     # A cache outside the tree.
     cache = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(tmp_path / "zig")}
     subprocess.run([*compiler, source, library, f"-Wl,-rpath,{library.parent}", "-o", program], env=cache, check=True)

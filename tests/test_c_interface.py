@@ -37,7 +37,7 @@ EXE = ".exe" if WINDOWS else ""
 FULL = os.environ.get("BBIPC_TESTS_FULL") == "1"
 RANDOM_CALLS = 10_000_000 if FULL else 200_000
 
-STRICT = ["-Wall", "-Wextra", "-pedantic", "-Werror", f"-I{ROOT / 'native'}"]
+STRICT = ["-Wall", "-Wextra", "-pedantic", "-Werror", f"-I{ROOT / 'native' / 'include'}"]
 
 #: The languages of the example, as options of the compiler.
 LANGUAGES = {"c99": ["-x", "c", "-std=c99"], "c++11": ["-x", "c++", "-std=c++11"]}
@@ -87,7 +87,7 @@ def test_header_compiles_alone_and_twice(language: str, standard: str, tmp_path:
 
 
 def test_every_function_of_the_header_can_be_linked(tmp_path: Path, processes: Processes) -> None:
-    header = (ROOT / "native" / "bbipc.h").read_text(encoding="utf-8")
+    header = (ROOT / "native" / "include" / "bbipc.h").read_text(encoding="utf-8")
     names = re.findall(r"^[a-z].*?\b(bbipc_\w+)\(", header, re.MULTILINE)
     assert len(names) > 30
     source = tmp_path / "functions.c"

@@ -275,7 +275,7 @@ def test_c_program_of_page(page: Path, directory: Path) -> None:
         source.write_text(block.code + "\n", encoding="utf-8")
         program = source.with_suffix(".exe" if WINDOWS else "")
         compiler = [sys.executable, "-m", "ziglang", "cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
-        files = [f"-I{ROOT / 'native'}", str(source), str(library), "-o", str(program)]
+        files = [f"-I{ROOT / 'native' / 'include'}", str(source), str(library), "-o", str(program)]
         if WINDOWS:
             # Which looks for it beside the program.
             shutil.copy(library, directory)

@@ -19,7 +19,7 @@ from bbipc.events import SERVER_EVENTS, STREAM_EVENTS
 from systems import PATHNAME_MAX
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADER = (ROOT / "native" / "bbipc.h").read_text(encoding="utf-8")
+HEADER = (ROOT / "native" / "include" / "bbipc.h").read_text(encoding="utf-8")
 CODE = re.sub(r"/\*.*?\*/", " ", HEADER, flags=re.DOTALL)
 
 # ---- The header, read ----

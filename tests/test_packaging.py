@@ -29,7 +29,7 @@ from bbipc import _library, calling_layer
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("zig_cache")]
 
 ROOT = Path(__file__).resolve().parent.parent
-HEADER = (ROOT / "native" / "bbipc.h").read_text(encoding="utf-8")
+HEADER = (ROOT / "native" / "include" / "bbipc.h").read_text(encoding="utf-8")
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 ZIG_VERSION = re.findall(r'^zig-version = "(.*)"$', PYPROJECT, re.MULTILINE)[0]
 TARGETS = hatch_build.read_targets(ROOT)
@@ -289,7 +289,7 @@ class TestBuildHook:
     def test_machine_without_a_target_is_an_error_that_says_what_to_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(hatch_build, "platform_tags", lambda: iter(["amiga_68000"]))
         with pytest.raises(
-            hatch_build.BuildError, match=r"this machine is amiga_68000.*add it to native/targets\.json"
+            hatch_build.BuildError, match=r"this machine is amiga_68000.*add it to native/packaging/targets\.json"
         ):
             hatch_build.choose_target(TARGETS)
 

@@ -1,4 +1,4 @@
-"""Each wheel of native/targets.json and the library inside: that nothing is wrong with them, or else that it is told.
+"""Each wheel of targets.json and the library inside: that nothing is wrong with them, or else that it is told.
 
 The wheels are built first, all of them, unless BBIPC_TESTS_WHEELS in the environment names a folder that has them.
 """
@@ -118,10 +118,10 @@ class TestEveryWheel:
 
 @needs_compiler
 class TestCommand:
-    """python native/build_wheels.py"""
+    """python native/packaging/build_wheels.py"""
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, ROOT / "native" / "build_wheels.py", *arguments]
+        command = [sys.executable, ROOT / "native" / "packaging" / "build_wheels.py", *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def test_builds_what_it_is_asked_for_and_prints_a_table(self, tmp_path: Path) -> None:
@@ -409,7 +409,7 @@ class TestWrongLibraryIsToldOf:
                 MACOS,
                 "os_sync_wait_on_address",
                 "_os_sync_wait_on_address is not among the names that macOS 11 is known to have, "
-                "in native/macos_11_symbols.txt",
+                "in macos_11_symbols.txt",
             ),
         ],
         ids=["Linux", "FreeBSD 15", "macOS 14"],

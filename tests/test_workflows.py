@@ -53,7 +53,7 @@ def test_the_oldest_python_that_is_promised_is_the_oldest_that_pip_accepts() -> 
 
 
 def test_native_tests_are_run_for_every_target_that_there_is_a_machine_for() -> None:
-    targets = {entry["zig_target"] for entry in json.loads(text_of("native/targets.json"))}
+    targets = {entry["zig_target"] for entry in json.loads(text_of("native/packaging/targets.json"))}
     run = re.findall(r"\btarget: ([\w.-]+)", text_of(".github/workflows/test.yml"))
     assert sorted(run) == sorted(target for target in targets if target.startswith(("x86_64-", "aarch64-")))
 

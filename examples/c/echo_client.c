@@ -5,7 +5,7 @@
  * In the top directory, with any C compiler (here the one that comes with Zig):
  *
  *     python -m ziglang build --prefix build
- *     python -m ziglang cc -std=c99 -Wall -Wextra -pedantic -I native -o build/echo_client examples/c/echo_client.c \
+ *     python -m ziglang cc -std=c99 -Wall -Wextra -pedantic -I native/include -o build/echo_client examples/c/echo_client.c \
  *         -L build/lib -lbbipc -Wl,-rpath,"$PWD/build/lib"
  *
  * With a server running (python examples/echo_server.py local:/tmp/echo):
@@ -14,7 +14,7 @@
  *
  * On Windows, where build\bin\bbipc.dll has to lie beside the program, or be on the PATH:
  *
- *     python -m ziglang cc -std=c99 -Wall -Wextra -pedantic -I native -o build/bin/echo_client.exe ^
+ *     python -m ziglang cc -std=c99 -Wall -Wextra -pedantic -I native/include -o build/bin/echo_client.exe ^
  *         examples/c/echo_client.c -L build/lib -lbbipc -lshell32
  *     build\bin\echo_client "Hello World" local:echo
  */

@@ -25,7 +25,7 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const c = std.c;
-const kqueue = @import("kqueue.zig");
+const kqueue = @import("selectors/kqueue.zig");
 const rules = @import("bsd_rules.zig");
 const sys = @import("sys.zig");
 

@@ -6,7 +6,7 @@ const builtin = @import("builtin");
 const linux = std.os.linux;
 const sys = @import("sys.zig");
 const memory = @import("memory.zig");
-const status = @import("../status.zig");
+const status = @import("../core/status.zig");
 
 pub const Descriptor = linux.fd_t;
 pub const E = linux.E;
@@ -20,7 +20,7 @@ pub const socklen_t = linux.socklen_t;
 pub const pollfd = linux.pollfd;
 pub const POLL = linux.POLL;
 
-pub const selector = @import("epoll.zig");
+pub const selector = @import("selectors/epoll.zig");
 
 pub const allocator = memory.allocator;
 pub const lockAllocator = memory.acquire;

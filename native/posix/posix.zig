@@ -1,12 +1,12 @@
 //! The POSIX platform: what platform.zig asks for, and the choice of selector.
 
-const events = @import("../events.zig");
-const status = @import("../status.zig");
+const events = @import("../core/events.zig");
+const status = @import("../core/status.zig");
 
 pub const sys = @import("sys.zig");
-pub const tcp = @import("tcp.zig");
-pub const local = @import("local.zig");
-pub const poll = @import("poll.zig");
+pub const tcp = @import("transports/tcp.zig");
+pub const local = @import("transports/unix.zig");
+pub const poll = @import("selectors/poll.zig");
 const scalable = sys.selector;
 const sockets = @import("stream.zig");
 

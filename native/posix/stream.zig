@@ -2,12 +2,12 @@
 
 const std = @import("std");
 const sys = @import("sys.zig");
-const poll = @import("poll.zig");
-const tcp = @import("tcp.zig");
-const local = @import("local.zig");
-const Connection = @import("../connection.zig").Connection;
-const events = @import("../events.zig");
-const status = @import("../status.zig");
+const poll = @import("selectors/poll.zig");
+const tcp = @import("transports/tcp.zig");
+const local = @import("transports/unix.zig");
+const Connection = @import("../core/connection.zig").Connection;
+const events = @import("../core/events.zig");
+const status = @import("../core/status.zig");
 
 /// A client that came and went is passed over; this bounds how many in one call.
 const vanished_clients_max = 1024;

@@ -6,7 +6,7 @@
 
 const std = @import("std");
 const builtin = @import("builtin");
-const status = @import("../status.zig");
+const status = @import("../core/status.zig");
 
 const kernel = switch (builtin.os.tag) {
     .linux => @import("linux.zig"),

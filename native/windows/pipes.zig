@@ -31,12 +31,12 @@
 
 const std = @import("std");
 const sys = @import("sys.zig");
-const tcp = @import("tcp.zig");
-const iocp = @import("iocp.zig");
-const events = @import("../events.zig");
-const deadlines = @import("../deadline.zig");
-const handles = @import("../handles.zig");
-const status = @import("../status.zig");
+const tcp = @import("transports/tcp.zig");
+const iocp = @import("selectors/iocp.zig");
+const events = @import("../core/events.zig");
+const deadlines = @import("../core/deadline.zig");
+const handles = @import("../core/handles.zig");
+const status = @import("../core/status.zig");
 
 const allocator = sys.allocator;
 

@@ -3,11 +3,11 @@
 const std = @import("std");
 const sys = @import("sys.zig");
 const afd = @import("afd.zig");
-const tcp = @import("tcp.zig");
+const tcp = @import("transports/tcp.zig");
 const pipes = @import("pipes.zig");
-const Connection = @import("../connection.zig").Connection;
-const events = @import("../events.zig");
-const status = @import("../status.zig");
+const Connection = @import("../core/connection.zig").Connection;
+const events = @import("../core/events.zig");
+const status = @import("../core/status.zig");
 
 pub const Server = struct {
     transport: union(enum) {

@@ -6,10 +6,10 @@
 
 const std = @import("std");
 const windows = std.os.windows;
-const handles = @import("../handles.zig");
-const status = @import("../status.zig");
+const handles = @import("../core/handles.zig");
+const status = @import("../core/status.zig");
 const pipes = @import("pipes.zig");
-const tcp = @import("tcp.zig");
+const tcp = @import("transports/tcp.zig");
 
 pub const HANDLE = windows.HANDLE;
 pub const invalid_handle: HANDLE = windows.INVALID_HANDLE_VALUE;

@@ -3,10 +3,10 @@
 const builtin = @import("builtin");
 
 pub const sys = @import("sys.zig");
-pub const tcp = @import("tcp.zig");
-pub const local = @import("local.zig");
-pub const poll = @import("poll.zig");
-const iocp = @import("iocp.zig");
+pub const tcp = @import("transports/tcp.zig");
+pub const local = @import("transports/pipe.zig");
+pub const poll = @import("selectors/poll.zig");
+const iocp = @import("selectors/iocp.zig");
 const sockets = @import("stream.zig");
 
 pub const Server = sockets.Server;

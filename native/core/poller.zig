@@ -8,7 +8,7 @@
 //! All functions but `wait` and `destroy` are called with the library's lock held.
 
 const std = @import("std");
-const platform = @import("platform.zig");
+const platform = @import("../platform.zig");
 const events = @import("events.zig");
 const handles = @import("handles.zig");
 const status = @import("status.zig");

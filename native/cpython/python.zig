@@ -14,12 +14,12 @@
 //! methods' documentation, which are the main interpreter's, as are the only classes that have such methods.
 
 const std = @import("std");
-const c_api = @import("c_api.zig");
-const deadlines = @import("deadline.zig");
-const events = @import("events.zig");
-const places = @import("places.zig");
-const status = @import("status.zig");
-const unfilled = @import("unfilled.zig");
+const c_api = @import("../c_api.zig");
+const deadlines = @import("../core/deadline.zig");
+const events = @import("../core/events.zig");
+const places = @import("../core/places.zig");
+const status = @import("../core/status.zig");
+const unfilled = @import("../core/unfilled.zig");
 
 const Handle = i64;
 

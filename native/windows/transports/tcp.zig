@@ -2,14 +2,14 @@
 //! call; what happens to a socket is learnt from AFD (afd.zig).
 
 const std = @import("std");
-const sys = @import("sys.zig");
-const afd = @import("afd.zig");
-const events = @import("../events.zig");
-const handles = @import("../handles.zig");
-const iocp = @import("iocp.zig");
-const status = @import("../status.zig");
-const Connection = @import("../connection.zig").Connection;
-const sockets = @import("stream.zig");
+const sys = @import("../sys.zig");
+const afd = @import("../afd.zig");
+const events = @import("../../core/events.zig");
+const handles = @import("../../core/handles.zig");
+const iocp = @import("../selectors/iocp.zig");
+const status = @import("../../core/status.zig");
+const Connection = @import("../../core/connection.zig").Connection;
+const sockets = @import("../stream.zig");
 
 const SockaddrIn = extern struct {
     family: u16 = af_inet,

@@ -1,7 +1,7 @@
 //! poll_socket and poll_sockets: one wait over sockets that the caller lists, without a poller.
 
 const std = @import("std");
-const platform = @import("platform.zig");
+const platform = @import("../platform.zig");
 const events = @import("events.zig");
 const handles = @import("handles.zig");
 const poller = @import("poller.zig");

@@ -1,10 +1,10 @@
 //! Local servers and streams: named pipes. Their names, and who may open them.
 
 const std = @import("std");
-const sys = @import("sys.zig");
-const pipes = @import("pipes.zig");
-const status = @import("../status.zig");
-const sockets = @import("stream.zig");
+const sys = @import("../sys.zig");
+const pipes = @import("../pipes.zig");
+const status = @import("../../core/status.zig");
+const sockets = @import("../stream.zig");
 
 /// With the question mark the rest is taken to the letter. With a dot, Windows would take "..", and dots and spaces at the end,
 /// for what they mean in paths.

@@ -8,8 +8,8 @@
 //! sys_generic.c). So here is one that does none of this.
 
 const std = @import("std");
-const rules = @import("bsd_rules.zig");
-const events = @import("../events.zig");
+const rules = @import("../bsd_rules.zig");
+const events = @import("../../core/events.zig");
 
 /// `sys` is sys.zig, or has the names of it that are used here.
 pub fn Of(comptime sys: type) type {
@@ -216,7 +216,7 @@ pub fn Of(comptime sys: type) type {
 }
 
 const testing = std.testing;
-const stand_ins = @import("bsd_stand_ins.zig");
+const stand_ins = @import("../bsd_stand_ins.zig");
 const File = stand_ins.File;
 const waker = 1;
 

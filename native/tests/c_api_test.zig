@@ -1,11 +1,12 @@
-//! Compares what the library exports and counts with what native/bbipc.h promises, so that they can't drift apart.
+//! Compares what the library exports and counts with what native/include/bbipc.h promises, so that they
+//! can't drift apart.
 
 const std = @import("std");
 const c = @import("bbipc_h");
-const c_api = @import("c_api.zig");
-const events = @import("events.zig");
-const platform = @import("platform.zig");
-const status = @import("status.zig");
+const c_api = @import("../c_api.zig");
+const events = @import("../core/events.zig");
+const platform = @import("../platform.zig");
+const status = @import("../core/status.zig");
 const testing = std.testing;
 
 test "every function of the header is exported with the same types, and nothing else is" {

@@ -1,9 +1,9 @@
 //! Local servers and streams: Unix domain sockets (unix(7)).
 
 const std = @import("std");
-const sys = @import("sys.zig");
-const status = @import("../status.zig");
-const sockets = @import("stream.zig");
+const sys = @import("../sys.zig");
+const status = @import("../../core/status.zig");
+const sockets = @import("../stream.zig");
 
 /// One byte of sun_path is left for the closing NUL, which some systems and many tools expect.
 pub const pathname_max = @sizeOf(@FieldType(sys.sockaddr.un, "path")) - 1;

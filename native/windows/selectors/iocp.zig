@@ -19,12 +19,12 @@
 //! - The port's closing wakes nobody. The poller wakes its threads first.
 
 const std = @import("std");
-const sys = @import("sys.zig");
-const afd = @import("afd.zig");
-const events = @import("../events.zig");
-const status = @import("../status.zig");
-const pipes = @import("pipes.zig");
-const sockets = @import("stream.zig");
+const sys = @import("../sys.zig");
+const afd = @import("../afd.zig");
+const events = @import("../../core/events.zig");
+const status = @import("../../core/status.zig");
+const pipes = @import("../pipes.zig");
+const sockets = @import("../stream.zig");
 
 const allocator = sys.allocator;
 

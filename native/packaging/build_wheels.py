@@ -1,9 +1,9 @@
-"""Builds the wheels for all targets in native/targets.json on one machine, checks them, and prints a table of them.
+"""Builds the wheels for all targets in targets.json on one machine, checks them, and prints a table of them.
 
-    python native/build_wheels.py [--output DIRECTORY] [--target PLATFORM]...
+    python native/packaging/build_wheels.py [--output DIRECTORY] [--target PLATFORM]...
 
 It takes what the tests take (`python -m pip install -e ".[test]"`), and builds each wheel by the hook that builds it
-for everybody, native/hatch_build.py. The wheels have the same bytes whenever and wherever they are built.
+for everybody, native/packaging/hatch_build.py. The wheels have the same bytes whenever and wherever they are built.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import check_wheel
 from hatch_build import TARGET_VARIABLE, BuildError, Target, choose_target, read_targets
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: What the Windows versions in Zig's targets are called by people.
 WINDOWS_VERSIONS = {"win8_1": "Windows 8.1", "win10_rs5": "Windows 10 1809"}

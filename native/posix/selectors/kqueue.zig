@@ -31,11 +31,11 @@
 //! - Its numbers differ: EVFILT_USER is -10 on macOS and -11 on FreeBSD.
 
 const std = @import("std");
-const sys = @import("sys.zig");
-const posix = @import("posix.zig");
+const sys = @import("../sys.zig");
+const posix = @import("../posix.zig");
 const shared = @import("kqueue_poll.zig").Of(sys);
-const events = @import("../events.zig");
-const status = @import("../status.zig");
+const events = @import("../../core/events.zig");
+const status = @import("../../core/status.zig");
 
 const kernel = sys.kevents;
 const EV = kernel.EV;

@@ -2,7 +2,7 @@
 
 const std = @import("std");
 const support = @import("support.zig");
-const sys = @import("../platform.zig").sys;
+const sys = @import("../../platform.zig").sys;
 const testing = std.testing;
 
 const c = support.c;

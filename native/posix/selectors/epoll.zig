@@ -19,10 +19,10 @@
 
 const std = @import("std");
 const linux = std.os.linux;
-const sys = @import("sys.zig");
-const posix = @import("posix.zig");
-const events = @import("../events.zig");
-const status = @import("../status.zig");
+const sys = @import("../sys.zig");
+const posix = @import("../posix.zig");
+const events = @import("../../core/events.zig");
+const status = @import("../../core/status.zig");
 
 /// What one epoll_wait takes at the most. More wait for the next.
 const reports_per_wait_max = 1024;

@@ -15,11 +15,11 @@
 //!   and recognised as such. poll_sockets pins its sockets, so there it can't happen.
 
 const std = @import("std");
-const sys = @import("sys.zig");
-const posix = @import("posix.zig");
-const deadlines = @import("../deadline.zig");
-const events = @import("../events.zig");
-const status = @import("../status.zig");
+const sys = @import("../sys.zig");
+const posix = @import("../posix.zig");
+const deadlines = @import("../../core/deadline.zig");
+const events = @import("../../core/events.zig");
+const status = @import("../../core/status.zig");
 
 const allocator = sys.allocator;
 

@@ -3,8 +3,8 @@
 
 const std = @import("std");
 const builtin = @import("builtin");
-const handles = @import("../handles.zig");
-const sys = @import("../platform.zig").sys;
+const handles = @import("../../core/handles.zig");
+const sys = @import("../../platform.zig").sys;
 const testing = std.testing;
 
 /// The tests' only switch on the operating system.

@@ -14,7 +14,7 @@
 //! and fork() needs only take that one to find everything in order.
 
 const std = @import("std");
-const platform = @import("platform.zig");
+const platform = @import("../platform.zig");
 const status = @import("status.zig");
 const waiters = @import("waiters.zig");
 const poller = @import("poller.zig");

@@ -2,7 +2,7 @@
 //! lock why it was woken.
 
 const std = @import("std");
-const sys = @import("platform.zig").sys;
+const sys = @import("../platform.zig").sys;
 
 pub const Notice = enum {
     none,

@@ -1,7 +1,7 @@
 //! Linux kernels that lack a call: a filter of calls (seccomp(2)) makes this one say that it does, to one thread.
 
 const std = @import("std");
-const handles = @import("../handles.zig");
+const handles = @import("../../core/handles.zig");
 const support = @import("support.zig");
 const linux = std.os.linux;
 const testing = std.testing;

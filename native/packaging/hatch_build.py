@@ -1,8 +1,8 @@
 """Hatchling's build hook: compiles the native library for one target and names the wheel after it.
 
 A wheel is built for the machine that builds it, or for the wheel platform that the environment variable
-BBIPC_WHEEL_TARGET names: one of those in native/targets.json, whole or one of its dotted parts. An editable install
-is for this machine always, and gets the library put into bbipc/, where the package looks for it.
+BBIPC_WHEEL_TARGET names: one of those in targets.json, whole or one of its dotted parts. An editable install is for
+this machine always, and gets the library put into bbipc/, where the package looks for it.
 
 pip installs the compiler for the time of the build only where there is no `zig` of the right version already. So the
 package `ziglang` is not in build-system.requires, and a machine for which there is no such package can build too.
@@ -39,7 +39,7 @@ FREEBSD_PLATFORM = re.compile(r"freebsd_(?P<major>\d+)_(?P<minor>\d+)_\w+_(?P<ma
 
 
 class Target(NamedTuple):
-    """One entry of native/targets.json.
+    """One entry of native/packaging/targets.json.
 
     The version in a Windows target is the oldest that the library is for: 8.1 has every function that it calls, and on
     ARM64 Windows 10 1809 (rs5) is the first with a CPython.
@@ -103,7 +103,7 @@ class NativeLibraryHook(BuildHookInterface[Any]):
 
 
 def read_targets(root: Path) -> list[Target]:
-    entries = json.loads((root / "native" / "targets.json").read_text(encoding="utf-8"))
+    entries = json.loads((root / "native" / "packaging" / "targets.json").read_text(encoding="utf-8"))
     return [Target(**entry) for entry in entries]
 
 
@@ -121,7 +121,7 @@ def choose_target(targets: Sequence[Target], name: str = "") -> Target:
     asked = f"{TARGET_VARIABLE} is {name!r}" if name else f"this machine is {wanted[0]}"
     raise BuildError(
         f"{asked}, but the library is built only for {known}. "
-        f"For another processor under one of these systems, add it to native/targets.json and try"
+        f"For another processor under one of these systems, add it to native/packaging/targets.json and try"
     )
 
 

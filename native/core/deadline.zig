@@ -1,7 +1,7 @@
 //! When a wait is over, on the system's monotonic clock.
 
 const std = @import("std");
-const sys = @import("platform.zig").sys;
+const sys = @import("../platform.zig").sys;
 
 pub const Deadline = union(enum) {
     never,

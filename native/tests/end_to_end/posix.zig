@@ -3,7 +3,7 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const support = @import("support.zig");
-const sys = @import("../platform.zig").sys;
+const sys = @import("../../platform.zig").sys;
 const c = support.c;
 
 pub const is_linux = builtin.os.tag == .linux;

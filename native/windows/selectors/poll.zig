@@ -3,12 +3,12 @@
 //! watches them for so long.
 
 const std = @import("std");
-const sys = @import("sys.zig");
+const sys = @import("../sys.zig");
 const iocp = @import("iocp.zig");
-const handles = @import("../handles.zig");
-const events = @import("../events.zig");
-const status = @import("../status.zig");
-const sockets = @import("stream.zig");
+const handles = @import("../../core/handles.zig");
+const events = @import("../../core/events.zig");
+const status = @import("../../core/status.zig");
+const sockets = @import("../stream.zig");
 
 /// What a wait of poll_sockets knows of one socket.
 pub const Entry = struct {

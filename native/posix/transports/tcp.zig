@@ -1,9 +1,9 @@
 //! IPv4 servers and streams (ip(7), tcp(7)).
 
 const std = @import("std");
-const sys = @import("sys.zig");
-const status = @import("../status.zig");
-const sockets = @import("stream.zig");
+const sys = @import("../sys.zig");
+const status = @import("../../core/status.zig");
+const sockets = @import("../stream.zig");
 
 /// Both in the host's byte order, as in bbipc.h.
 pub const Address = struct {

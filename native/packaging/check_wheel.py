@@ -1,6 +1,6 @@
 """What has to be true of a wheel before anybody installs it: of its name, its files and the library inside.
 
-`faults` says in words what is wrong with one wheel. native/build_wheels.py asks it of what it builds, and
+`faults` says in words what is wrong with one wheel. native/packaging/build_wheels.py asks it of what it builds, and
 tests/test_wheel.py of wheels that are right and of wheels that are wrong on purpose.
 
 Libraries are read with lief, which only this needs: to build and to install a wheel doesn't.
@@ -30,7 +30,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from hatch_build import FREEBSD_PLATFORM, Target
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 LIBRARY_SIZE_MAX_BYTES = 300_000
 
@@ -107,14 +107,14 @@ def library_of(wheel: Path, target: Target) -> bytes:
 
 
 def exported_names(root: Path = ROOT) -> set[str]:
-    """The functions that native/bbipc.h declares."""
-    header = (root / "native" / "bbipc.h").read_text(encoding="utf-8")
+    """The functions that native/include/bbipc.h declares."""
+    header = (root / "native" / "include" / "bbipc.h").read_text(encoding="utf-8")
     code = re.sub(r"/\*.*?\*/|//[^\n]*|^\s*#[^\n]*(?:\\\n[^\n]*)*", "", header, flags=re.DOTALL | re.MULTILINE)
     return set(re.findall(r"\b(bbipc_\w+)\s*\(", code))
 
 
 def version(root: Path = ROOT) -> str:
-    header = (root / "native" / "bbipc.h").read_text(encoding="utf-8")
+    header = (root / "native" / "include" / "bbipc.h").read_text(encoding="utf-8")
     (found,) = re.findall(r'#define BBIPC_VERSION "([^"]+)"', header)
     return str(found)
 
@@ -532,7 +532,7 @@ def undefined_faults(binary: Any, target: Target) -> Iterator[str]:
     elif system == "macos":
         known = macos_11_symbols()
         yield from (
-            f"{symbol.name} is not among the names that macOS 11 is known to have, in native/macos_11_symbols.txt"
+            f"{symbol.name} is not among the names that macOS 11 is known to have, in macos_11_symbols.txt"
             for symbol in undefined
             if symbol.name not in known
         )
@@ -545,5 +545,5 @@ def undefined_faults(binary: Any, target: Target) -> Iterator[str]:
 
 
 def macos_11_symbols() -> set[str]:
-    lines = (ROOT / "native" / "macos_11_symbols.txt").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "native" / "packaging" / "macos_11_symbols.txt").read_text(encoding="utf-8").splitlines()
     return {line for line in lines if not line.startswith("#")}
