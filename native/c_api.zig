@@ -1,14 +1,18 @@
 //! The exported functions: they check their arguments, call, and map the error. bbipc.h documents them.
 
 const std = @import("std");
-const events = @import("core/events.zig");
+const events = @import("base/events.zig");
 const handles = @import("core/handles.zig");
-const places = @import("core/places.zig");
+const places = @import("base/places.zig");
 const platform = @import("platform.zig");
+const net = @import("net/address.zig");
 const pollers = @import("core/poller.zig");
+const Server = @import("core/server.zig").Server;
+const socket_events = @import("core/socket_events.zig");
+const Stream = @import("core/stream.zig").Stream;
 const polling = @import("core/poll_sockets.zig");
 const python = @import("cpython/python.zig");
-const status = @import("core/status.zig");
+const status = @import("base/status.zig");
 const transfer = @import("core/transfer.zig");
 
 const Handle = handles.Handle;
@@ -71,9 +75,9 @@ pub export fn bbipc_prepare_to_wait(system_code: ?*i32) callconv(.c) Result {
 }
 
 fn prepareToWait(failure: *status.Failure) status.Error!Result {
-    platform.sys.prepareToWait();
-    table.lock.lock();
-    defer table.lock.unlock();
+    handles.prepareToWait();
+    handles.lock.lock();
+    defer handles.lock.unlock();
     const sleeper: platform.poll.Sleeper = try .take(failure);
     sleeper.giveBack();
     return 0;
@@ -85,7 +89,7 @@ pub export fn bbipc_pending_operations() callconv(.c) u64 {
 
 pub export fn bbipc_finish_writes(timeout_ns: i64) callconv(.c) Result {
     checkTimeout(timeout_ns) catch |err| return status.fromError(err);
-    return @intFromBool(platform.sys.finishWrites(if (timeout_ns == forever) null else @intCast(timeout_ns)));
+    return @intFromBool(platform.finishWrites(if (timeout_ns == forever) null else @intCast(timeout_ns)));
 }
 
 pub export fn bbipc_close(handle: Handle) callconv(.c) Result {
@@ -126,12 +130,12 @@ const delete_on_close = 0x1;
 const peek_flag = 0x1;
 
 const ListenIpv4 = struct {
-    address: platform.tcp.Address,
+    address: net.Ipv4,
     backlog: i32,
     reuse: bool,
 
-    fn run(self: ListenIpv4, failure: *status.Failure) status.Error!platform.Server {
-        return platform.tcp.listen(self.address, self.backlog, self.reuse, failure);
+    fn run(self: ListenIpv4, failure: *status.Failure) status.Error!Server {
+        return Server.listenIpv4(self.address, self.backlog, self.reuse, failure);
     }
 };
 
@@ -154,11 +158,11 @@ pub export fn bbipc_make_ipv4_tcp_server(
 }
 
 const ConnectIpv4 = struct {
-    remote: platform.tcp.Address,
-    local: platform.tcp.Address,
+    remote: net.Ipv4,
+    local: net.Ipv4,
 
-    fn run(self: ConnectIpv4, failure: *status.Failure) status.Error!platform.Stream {
-        return platform.tcp.connect(self.remote, self.local, failure);
+    fn run(self: ConnectIpv4, failure: *status.Failure) status.Error!Stream {
+        return Stream.connectIpv4(self.remote, self.local, failure);
     }
 };
 
@@ -178,12 +182,12 @@ pub export fn bbipc_connect_to_ipv4_tcp_server(
 }
 
 pub export fn bbipc_local_pathname_limit() callconv(.c) u64 {
-    return platform.local.pathname_limit;
+    return platform.pathname_limit;
 }
 
 fn pathnameOf(pathname: ?[*]const u8, size: u64) status.Error![]const u8 {
     if (size == 0) return error.InvalidArgument;
-    if (size > platform.local.pathname_max) return error.NameTooLong;
+    if (size > platform.pathname_max) return error.NameTooLong;
     const start = pathname orelse return error.InvalidArgument;
     return start[0..@intCast(size)];
 }
@@ -193,8 +197,8 @@ const ListenLocal = struct {
     backlog: i32,
     delete: bool,
 
-    fn run(self: ListenLocal, failure: *status.Failure) status.Error!platform.Server {
-        return platform.local.listen(self.pathname, self.backlog, self.delete, failure);
+    fn run(self: ListenLocal, failure: *status.Failure) status.Error!Server {
+        return Server.listenLocal(self.pathname, self.backlog, self.delete, failure);
     }
 };
 
@@ -219,8 +223,8 @@ pub export fn bbipc_make_local_server(
 const ConnectLocal = struct {
     pathname: []const u8,
 
-    fn run(self: ConnectLocal, failure: *status.Failure) status.Error!platform.Stream {
-        return platform.local.connect(self.pathname, failure);
+    fn run(self: ConnectLocal, failure: *status.Failure) status.Error!Stream {
+        return Stream.connectLocal(self.pathname, failure);
     }
 };
 
@@ -237,9 +241,9 @@ pub export fn bbipc_connect_to_local_server(
 }
 
 const Accept = struct {
-    server: *platform.Server,
+    server: *Server,
 
-    fn run(self: Accept, failure: *status.Failure) status.Error!platform.Stream {
+    fn run(self: Accept, failure: *status.Failure) status.Error!Stream {
         return self.server.accept(failure);
     }
 };
@@ -267,7 +271,7 @@ pub export fn bbipc_ipv4_local_address(
 fn localAddress(socket: Handle, host: ?*u32, port: ?*u16, failure: *status.Failure) status.Error!Result {
     const slot = try table.pinSocket(socket);
     defer slot.unpin();
-    storeAddress(switch (slot.object) {
+    try storeAddress(switch (slot.object) {
         .server => |*server| try server.localAddress(failure),
         .stream => |*stream| try stream.localAddress(failure),
         .none, .poller => unreachable,
@@ -282,11 +286,15 @@ pub export fn bbipc_ipv4_remote_address(stream: Handle, host_address: ?*u32, por
 fn remoteAddress(stream: Handle, host: ?*u32, port: ?*u16) status.Error!Result {
     const slot = try table.pinKind(stream, .stream);
     defer slot.unpin();
-    storeAddress(try slot.object.stream.remoteAddress(), host, port);
+    try storeAddress(slot.object.stream.remote_address, host, port);
     return 0;
 }
 
-fn storeAddress(address: platform.tcp.Address, host: ?*u32, port: ?*u16) void {
+fn storeAddress(of: net.Address, host: ?*u32, port: ?*u16) status.Error!void {
+    const address = switch (of) {
+        .local => return error.WrongKind,
+        .ipv4 => |address| address,
+    };
     if (host) |out| out.* = address.host;
     if (port) |out| out.* = address.port;
 }
@@ -298,9 +306,9 @@ fn pinStream(stream: Handle, failure: *status.Failure) status.Error!*handles.Slo
     const slot = try table.pinKind(stream, .stream);
     errdefer slot.unpin();
     if (!slot.object.stream.connection.known.load().determined) {
-        table.lock.lock();
-        defer table.lock.unlock();
-        _ = try pollers.eventsOf(slot, null, events.determined, failure);
+        handles.lock.lock();
+        defer handles.lock.unlock();
+        _ = try socket_events.eventsOf(slot, null, events.determined, failure);
     }
     return slot;
 }
@@ -448,9 +456,9 @@ fn finishWriting(stream: Handle, failure: *status.Failure) status.Error!Result {
     const slot = try pinStream(stream, failure);
     defer slot.unpin();
     try slot.object.stream.finishWriting(failure);
-    table.lock.lock();
-    defer table.lock.unlock();
-    pollers.becameKnown(slot);
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    socket_events.becameKnown(slot);
     return 0;
 }
 
@@ -467,8 +475,8 @@ pub export fn bbipc_connection_error(stream: Handle, system_code: ?*i32) callcon
 fn connectionError(stream: Handle, failure: *status.Failure) status.Error!Result {
     const slot = try pinStream(stream, failure);
     defer slot.unpin();
-    table.lock.lock();
-    defer table.lock.unlock();
+    handles.lock.lock();
+    defer handles.lock.unlock();
     const code = try slot.object.stream.connectionError(failure);
     if (code == 0) return 0;
     failure.system_code = code;
@@ -553,7 +561,7 @@ fn pollSockets(
 const MakePoller = struct {
     backend: platform.Backend,
 
-    fn run(self: MakePoller, failure: *status.Failure) status.Error!*pollers.Poller {
+    fn run(self: MakePoller, failure: *status.Failure) status.Error!*handles.Poller {
         return pollers.Poller.create(self.backend, failure);
     }
 };
@@ -574,7 +582,7 @@ fn backendOf(number: i32) ?platform.Backend {
 pub export fn bbipc_poller_backend(poller: Handle) callconv(.c) Result {
     const slot = table.pinKind(poller, .poller) catch |err| return status.fromError(err);
     defer slot.unpin();
-    return @backingInt(slot.object.poller.backend);
+    return @backingInt(pollers.of(slot).backend);
 }
 
 /// A poller and a socket, pinned.
@@ -602,10 +610,10 @@ pub export fn bbipc_monitor_socket(poller: Handle, socket: Handle, asked: u32, s
 fn monitor(poller: Handle, socket: Handle, asked: u32, failure: *status.Failure) status.Error!Result {
     const pair: Pair = try .pin(poller, socket);
     defer pair.unpin();
-    if (asked & ~pollers.eventsAllowed(pair.socket) != 0) return error.WrongEvents;
-    table.lock.lock();
-    defer table.lock.unlock();
-    try pair.poller.object.poller.monitor(pair.socket, asked, failure);
+    if (asked & ~socket_events.eventsAllowed(pair.socket) != 0) return error.WrongEvents;
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    try pollers.of(pair.poller).monitor(pair.socket, asked, failure);
     return 0;
 }
 
@@ -616,9 +624,9 @@ pub export fn bbipc_unmonitor_socket(poller: Handle, socket: Handle) callconv(.c
 fn unmonitor(poller: Handle, socket: Handle) status.Error!Result {
     const slot = try table.pinKind(poller, .poller);
     defer slot.unpin();
-    table.lock.lock();
-    defer table.lock.unlock();
-    return @intFromBool(try slot.object.poller.unmonitor(try findSocket(socket)));
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    return @intFromBool(try pollers.of(slot).unmonitor(try findSocket(socket)));
 }
 
 /// With the lock held: an open socket, or null for one that is closed.
@@ -634,9 +642,9 @@ pub export fn bbipc_monitored_events(poller: Handle, socket: Handle) callconv(.c
 fn monitoredEvents(poller: Handle, socket: Handle) status.Error!Result {
     const slot = try table.pinKind(poller, .poller);
     defer slot.unpin();
-    table.lock.lock();
-    defer table.lock.unlock();
-    return try slot.object.poller.monitoredEvents(try findSocket(socket));
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    return try pollers.of(slot).monitoredEvents(try findSocket(socket));
 }
 
 pub export fn bbipc_set_monitored_events(
@@ -652,10 +660,10 @@ pub export fn bbipc_set_monitored_events(
 fn setMonitored(poller: Handle, socket: Handle, asked: u32, failure: *status.Failure) status.Error!Result {
     const pair: Pair = try .pin(poller, socket);
     defer pair.unpin();
-    if (asked & ~pollers.eventsAllowed(pair.socket) != 0) return error.WrongEvents;
-    table.lock.lock();
-    defer table.lock.unlock();
-    try pair.poller.object.poller.setMonitored(pair.socket, asked, failure);
+    if (asked & ~socket_events.eventsAllowed(pair.socket) != 0) return error.WrongEvents;
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    try pollers.of(pair.poller).setMonitored(pair.socket, asked, failure);
     return 0;
 }
 
@@ -669,9 +677,9 @@ fn monitoredSockets(poller: Handle, sockets: ?[*]Handle, capacity: u64) status.E
     if (capacity > 0 and sockets == null) return error.InvalidArgument;
     const room_size: usize = @intCast(@min(capacity, std.math.maxInt(u32)));
     const room: []Handle = if (sockets) |first| first[0..room_size] else &.{};
-    table.lock.lock();
-    defer table.lock.unlock();
-    return @intCast(try slot.object.poller.monitored(room));
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    return @intCast(try pollers.of(slot).monitored(room));
 }
 
 pub export fn bbipc_wait_for_events(
@@ -707,16 +715,16 @@ fn waitForEvents(
         .capacity = @intCast(@min(capacity, std.math.maxInt(u32))),
     };
     var own_place: u32 = places.none;
-    try slot.object.poller.wait(&results, timeout_ns, place orelse &own_place, failure);
+    try pollers.of(slot).wait(&results, timeout_ns, place orelse &own_place, failure);
     return @intCast(results.count);
 }
 
 pub export fn bbipc_wake(poller: Handle) callconv(.c) Result {
     const slot = table.pinKind(poller, .poller) catch |err| return status.fromError(err);
     defer slot.unpin();
-    table.lock.lock();
-    defer table.lock.unlock();
-    slot.object.poller.wake() catch |err| return status.fromError(err);
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    pollers.of(slot).wake() catch |err| return status.fromError(err);
     return 0;
 }
 

@@ -1,22 +1,21 @@
-//! The only switch on the operating system in the library, but for the one of the POSIX side: posix/sys.zig.
+//! The only switch on the operating system in the library, but for the one among the POSIX systems: posix/kernel.zig.
 //!
-//! What a platform supplies, under the same names on every system:
+//! What a platform supplies, under the same names on every system. The block below checks that they are there.
 //!
-//!   sys        Lock, Waker, Descriptor, ThreadId, Process, allocator, lockAllocator, unlockAllocator, monotonicNs, threadId,
-//!              forks, yield, pageSize, prepareToWait, pendingOperations, finishWrites, abort
-//!   tcp        listen, connect: IPv4 servers and streams
-//!   local      listen, connect, pathname_max, pathname_limit: local servers and streams
-//!   Server     accept, localAddress, prepareClose, deinit, fileno; watched: what selectors watch of it; eventsOf: what a
-//!              selector's report means; probe: what holds now
-//!   Stream     read, write, finishWriting, connectionError, localAddress, remoteAddress, prepareAbort, deinit, fileno;
-//!              connection: what is known of it; watched, eventsOf, probe
-//!   Selector   one of the system's ways of watching many sockets, chosen by a Backend: open, close, arm, rearm, disarm,
-//!              snapshot, discard, changesNeedNotice, reportToOthers, hearsLate, hear; Snapshot: wait, next, signalsTaken, outdated
-//!   entryPoint what the system calls when it loads the library, or nothing
-//!   poll       the wait behind bbipc_poll_socket and bbipc_poll_sockets: Sleeper, Entry, wait
+//!   sys         Lock, library_lock, Waker, ThreadId, Process, allocator, lockAllocator, unlockAllocator, monotonicNs,
+//!               threadId, forks, yield, pageSize, prepareToWait, pendingOperations, abort, and the codes of errors that the
+//!               library makes itself
+//!   transports  Transport, what a stream is made of: receive, look, send and finish say what became of the call
+//!               (base/outcome.zig); conditionsNow, takeError, resetAtEnd and reasonOfSevering what the system says of the
+//!               connection. Listener, what a server is made of. Descriptor: what selectors watch of either. Functions that
+//!               make them
+//!   selectors   Selector, one of the system's ways of watching many sockets, chosen by a Backend; Key, a watched socket
+//!   poll        the wait behind bbipc_poll_socket and bbipc_poll_sockets: Sleeper, Entry, wait
+//!   finishWrites, and entryPoint: what the system calls when it loads the library, or nothing
 //!
 //! architecture.md says which files they live in.
 
+const std = @import("std");
 const builtin = @import("builtin");
 
 const implementation = switch (builtin.os.tag) {
@@ -26,11 +25,44 @@ const implementation = switch (builtin.os.tag) {
 };
 
 pub const sys = implementation.sys;
-pub const tcp = implementation.tcp;
-pub const local = implementation.local;
-pub const Server = implementation.Server;
-pub const Stream = implementation.Stream;
-pub const Selector = implementation.Selector;
-pub const Backend = implementation.Backend;
 pub const poll = implementation.poll;
+pub const finishWrites = implementation.finishWrites;
 pub const entryPoint = implementation.entryPoint;
+
+pub const Selector = implementation.selectors.Selector;
+pub const Key = implementation.selectors.Key;
+pub const Backend = implementation.selectors.Backend;
+
+const transports = implementation.transports;
+pub const Transport = transports.Transport;
+pub const Listener = transports.Listener;
+pub const Descriptor = transports.Descriptor;
+pub const listenIpv4 = transports.listenIpv4;
+pub const listenLocal = transports.listenLocal;
+pub const connectIpv4 = transports.connectIpv4;
+pub const connectLocal = transports.connectLocal;
+/// Bytes that a local pathname may have, and the same in the system's unit, as bbipc.h tells it.
+pub const pathname_max = transports.pathname_max;
+pub const pathname_limit = transports.pathname_limit;
+
+/// Each has these, whether somebody calls them yet or not.
+const contract = .{
+    .{ sys, "Lock library_lock Waker ThreadId Process allocator lockAllocator unlockAllocator monotonicNs threadId forks yield " ++
+        "pageSize prepareToWait pendingOperations abort would_block not_connected connection_aborted refused_connection" },
+    .{ poll, "Sleeper Entry wait entryOf conditionsOf" },
+    .{ Transport, "receive look send canFinish finish conditionsNow takeError isOfWrite resetAtEnd reasonIsRead " ++
+        "reasonOfSevering tells_reason_later watched fileno localAddress prepareAbort close" },
+    .{ Listener, "accept conditionsNow watched fileno localAddress prepareClose close" },
+    .{ Selector, "open close arm rearm disarm snapshot discard changesNeedNotice reportToOthers hearsLate hear Snapshot" },
+    .{ Selector.Snapshot, "wait next signalsTaken outdated" },
+};
+
+comptime {
+    @setEvalBranchQuota(100_000);
+    for (contract) |entry| {
+        var names = std.mem.tokenizeScalar(u8, entry[1], ' ');
+        while (names.next()) |name| {
+            if (!@hasDecl(entry[0], name)) @compileError(@typeName(entry[0]) ++ " has no " ++ name);
+        }
+    }
+}

@@ -24,14 +24,14 @@ pub const panic = if (builtin.is_test) std.debug.FullPanic(std.debug.defaultPani
 }.call);
 
 test {
-    _ = @import("core/status.zig");
-    _ = @import("core/events.zig");
+    _ = @import("base/status.zig");
+    _ = @import("base/events.zig");
     _ = @import("core/deadline.zig");
-    _ = @import("core/places.zig");
+    _ = @import("base/places.zig");
     _ = platform.sys;
     _ = platform.sys.allocator;
     _ = @import("posix/bsd_rules.zig");
-    _ = @import("posix/selectors/kqueue_poll.zig");
+    _ = @import("posix/kqueue_poll.zig");
     _ = @import("core/handles.zig");
     _ = @import("core/poller.zig");
     _ = @import("tests/c_api_test.zig");

@@ -1,9 +1,7 @@
-//! What a stream knows of its connection, and what follows from what a selector reports of it: the same on every platform
-//! and for every transport.
+//! What a stream knows of its connection.
 
 const std = @import("std");
-const events = @import("events.zig");
-const status = @import("status.zig");
+const events = @import("../base/events.zig");
 
 /// Facts are added from several threads at once, never taken back.
 const AtomicKnown = struct {
@@ -51,38 +49,6 @@ pub const Connection = struct {
 
     pub fn errorCode(connection: *const Connection) i32 {
         return connection.error_code.load(.acquire);
-    }
-
-    /// Which of the asked-for events hold of a stream, by what a selector reported of it. With the library's lock held.
-    ///
-    /// The stream supplies `connection`; `determine(conditions)`, called when something was reported while it was
-    /// connecting; and `hasUnread()`, which tells whether bytes of a remote end that has gone are still to be read, and
-    /// adds `drained` if it is certain that there are none.
-    pub fn eventsOf(
-        stream: anytype,
-        conditions: events.Conditions,
-        asked: u32,
-        failure: *status.Failure,
-    ) status.Error!u32 {
-        const known = &stream.connection.known;
-        if (!known.load().determined) {
-            if (conditions.isEmpty()) return 0;
-            try stream.determine(conditions, failure);
-        }
-        if (conditions.severed) {
-            known.add(.{ .ended = true, .severed = true });
-        } else if (conditions.ended) {
-            known.add(.{ .ended = true });
-        }
-        var data = conditions.readable;
-        if (known.load().gone()) {
-            // Selectors report the end as readable too.
-            data = false;
-            if (!known.load().drained and asked & (events.data_available | events.end_of_data) != 0) {
-                data = try stream.hasUnread(failure);
-            }
-        }
-        return asked & events.ofStream(known.load(), .{ .data = data, .space = conditions.writable });
     }
 };
 

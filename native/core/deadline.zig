@@ -30,21 +30,6 @@ pub const Deadline = union(enum) {
     }
 };
 
-/// How long to sleep before asking again where no kernel tells (see events.Plan.Asks): soon at first, then seldom.
-pub const Backoff = struct {
-    interval_ns: u64 = first_ns,
-
-    const first_ns = 1 * std.time.ns_per_ms;
-    const last_ns = 50 * std.time.ns_per_ms;
-
-    /// The shorter of the interval and what remains.
-    pub fn limit(backoff: *Backoff, remaining_ns: ?u64) u64 {
-        const interval_ns = backoff.interval_ns;
-        backoff.interval_ns = @min(interval_ns * 2, last_ns);
-        return @min(interval_ns, remaining_ns orelse std.math.maxInt(u64));
-    }
-};
-
 test "a deadline that has passed leaves nothing, one that never comes leaves for ever" {
     const testing = std.testing;
     try testing.expectEqual(null, Deadline.after(-1).remainingNs());

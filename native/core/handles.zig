@@ -15,19 +15,48 @@
 
 const std = @import("std");
 const platform = @import("../platform.zig");
-const status = @import("status.zig");
+const status = @import("../base/status.zig");
 const waiters = @import("waiters.zig");
-const poller = @import("poller.zig");
+const Server = @import("server.zig").Server;
+const Stream = @import("stream.zig").Stream;
 const sys = platform.sys;
 
 pub const Handle = i64;
 
+/// The library's one lock. Below the platforms, whose own threads take it too.
+pub const lock = &sys.library_lock;
+
 pub const Object = union(enum) {
     none,
-    server: platform.Server,
-    stream: platform.Stream,
-    poller: *poller.Poller,
+    server: Server,
+    stream: Stream,
+    poller: *Poller,
 };
+
+/// A poller, of which the table knows nothing but what it can be asked.
+pub const Poller = opaque {};
+
+/// What the table asks of pollers, which stand above it. With the library's lock held, but for `destroy`.
+pub const PollerCalls = struct {
+    /// The poller closes.
+    detachAll: *const fn (*Poller) void,
+    /// Somebody pressed Ctrl-C.
+    interrupt: *const fn (*Poller) void,
+    destroy: *const fn (*Poller) void,
+    /// A socket that pollers have closes.
+    socketCloses: *const fn (*Slot) void,
+    /// Something became known of a socket that pollers have.
+    becameKnown: *const fn (*Slot) void,
+};
+
+/// Registered with the first poller. Without one, no object is a poller, and no socket has a registration.
+pub var poller_calls: *const PollerCalls = undefined;
+
+pub fn registerPollers(calls: *const PollerCalls) void {
+    lock.lock();
+    defer lock.unlock();
+    poller_calls = calls;
+}
 
 pub const Slot = struct {
     use: std.atomic.Value(u32) = .init(closed_bit),
@@ -87,7 +116,6 @@ const generation_max = std.math.maxInt(u31);
 pub var table: Table = .{};
 
 pub const Table = struct {
-    lock: sys.Lock = .{},
     /// Segment k has first_segment_slots << k slots. Set once, read without the lock.
     segments: [segments_max]std.atomic.Value(?[*]Slot) = @splat(.init(null)),
     slots_count: u32 = 0,
@@ -165,7 +193,7 @@ pub const Table = struct {
     /// A slot for an object to come. `publish` or `abandon` it.
     pub fn reserve(self: *Table) status.Error!*Slot {
         self.lockToUnsettle();
-        defer self.lock.unlock();
+        defer lock.unlock();
         const slot = try self.takeFree();
         self.unsettled_count += 1;
         return slot;
@@ -190,8 +218,8 @@ pub const Table = struct {
 
     pub fn publish(self: *Table, slot: *Slot, object: Object) Handle {
         std.debug.assert(slot.object == .none and slot.isClosed());
-        self.lock.lock();
-        defer self.lock.unlock();
+        lock.lock();
+        defer lock.unlock();
         slot.object = object;
         _ = self.open_count.fetchAdd(1, .monotonic);
         const handle = slot.handle();
@@ -201,8 +229,8 @@ pub const Table = struct {
     }
 
     pub fn abandon(self: *Table, slot: *Slot) void {
-        self.lock.lock();
-        defer self.lock.unlock();
+        lock.lock();
+        defer lock.unlock();
         self.release(slot);
         self.unsettled_count -= 1;
     }
@@ -219,14 +247,14 @@ pub const Table = struct {
         const slot = try self.pin(handle);
         defer slot.unpin();
         {
-            self.lock.lock();
-            defer self.lock.unlock();
+            lock.lock();
+            defer lock.unlock();
             if (slot.isClosed()) return error.InvalidHandle; // by another thread, since the pin
             switch (slot.object) {
                 .none => unreachable,
-                .poller => |one| one.detachAll(),
+                .poller => |one| poller_calls.detachAll(one),
                 .server, .stream => {
-                    poller.socketCloses(slot);
+                    if (slot.registrations.first != null) poller_calls.socketCloses(slot);
                     self.notifyPollWaiters(slot);
                 },
             }
@@ -241,8 +269,8 @@ pub const Table = struct {
         const slot = try self.pinKind(handle, .stream);
         defer slot.unpin();
         {
-            self.lock.lock();
-            defer self.lock.unlock();
+            lock.lock();
+            defer lock.unlock();
             if (slot.isClosed()) return error.InvalidHandle;
             slot.object.stream.prepareAbort();
         }
@@ -253,15 +281,15 @@ pub const Table = struct {
     fn finish(self: *Table, slot: *Slot) void {
         self.lockToUnsettle();
         self.unsettled_count += 1;
-        self.lock.unlock();
+        lock.unlock();
         switch (slot.object) {
             .none => unreachable,
-            .poller => |one| one.destroy(),
+            .poller => |one| poller_calls.destroy(one),
             .server => |*one| one.deinit(),
             .stream => |*one| one.deinit(),
         }
-        self.lock.lock();
-        defer self.lock.unlock();
+        lock.lock();
+        defer lock.unlock();
         self.unsettled_count -= 1;
         std.debug.assert(slot.registrations.first == null);
         std.debug.assert(slot.waiting == 0);
@@ -297,12 +325,12 @@ pub const Table = struct {
 
     /// Somebody pressed Ctrl-C: all waits end.
     pub fn interruptAll(self: *Table) void {
-        self.lock.lock();
-        defer self.lock.unlock();
+        lock.lock();
+        defer lock.unlock();
         self.pollWaiters().notifyAll(.interrupt);
         for (0..self.slots_count) |index| {
             const slot = self.slotAt(@intCast(index)).?;
-            if (slot.object == .poller and !slot.isClosed()) slot.object.poller.interrupt();
+            if (slot.object == .poller and !slot.isClosed()) poller_calls.interrupt(slot.object.poller);
         }
     }
 
@@ -323,12 +351,12 @@ pub const Table = struct {
     fn lockSettled(self: *Table) void {
         self.fork_gate.lock();
         defer self.fork_gate.unlock();
-        self.lock.lock();
+        lock.lock();
         self.fork_waits = true;
         while (self.unsettled_count > 0) {
-            self.lock.unlock();
+            lock.unlock();
             sys.yield();
-            self.lock.lock();
+            lock.lock();
         }
         self.fork_waits = false;
     }
@@ -336,9 +364,9 @@ pub const Table = struct {
     /// Takes the lock for who begins to make or unmake an object, when no fork waits for the others.
     fn lockToUnsettle(self: *Table) void {
         while (true) {
-            self.lock.lock();
+            lock.lock();
             if (!self.fork_waits) return;
-            self.lock.unlock();
+            lock.unlock();
             self.fork_gate.lock();
             self.fork_gate.unlock();
         }
@@ -356,7 +384,7 @@ pub const Table = struct {
     pub fn afterForkInParent(self: *Table) void {
         if (!self.forkEnds()) return;
         sys.unlockAllocator();
-        self.lock.unlock();
+        lock.unlock();
     }
 
     pub fn afterForkInChild(self: *Table) void {
@@ -367,7 +395,7 @@ pub const Table = struct {
         sys.Process.afterFork();
         platform.poll.Sleeper.forget();
         self.poll_waiters = .{};
-        self.lock.resetAfterFork();
+        lock.resetAfterFork();
         // Another thread may have been about to fork too.
         self.fork_gate.resetAfterFork();
         for (0..self.slots_count) |index| {
@@ -381,6 +409,15 @@ pub const Table = struct {
         }
     }
 };
+
+/// What a thread does before it waits, or makes what it will wait with.
+pub fn prepareToWait() void {
+    sys.prepareToWait(interruptAll);
+}
+
+fn interruptAll() void {
+    table.interruptAll();
+}
 
 const testing = std.testing;
 

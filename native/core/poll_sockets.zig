@@ -1,13 +1,14 @@
-//! poll_socket and poll_sockets: one wait over sockets that the caller lists, without a poller.
+//! poll_socket and poll_sockets: one wait over sockets that the caller lists, without a sockets.
 
 const std = @import("std");
 const platform = @import("../platform.zig");
-const events = @import("events.zig");
+const events = @import("../base/events.zig");
 const handles = @import("handles.zig");
-const poller = @import("poller.zig");
-const places = @import("places.zig");
-const status = @import("status.zig");
+const socket_events = @import("socket_events.zig");
+const places = @import("../base/places.zig");
+const status = @import("../base/status.zig");
 const waiters = @import("waiters.zig");
+const Backoff = @import("../base/backoff.zig").Backoff;
 const deadlines = @import("deadline.zig");
 
 pub const Request = struct {
@@ -39,7 +40,7 @@ pub fn pollSockets(request: Request, deadline: deadlines.Deadline, failure: *sta
         errdefer failure.index = index;
         slots[pinned] = try handles.table.pinSocket(handle);
         pinned += 1;
-        if (asked & ~poller.eventsAllowed(slots[index]) != 0) return error.WrongEvents;
+        if (asked & ~socket_events.eventsAllowed(slots[index]) != 0) return error.WrongEvents;
     }
     var wait: Wait = .{ .slots = slots, .entries = entries, .request = request, .failure = failure };
     return wait.run(deadline);
@@ -69,9 +70,9 @@ const Wait = struct {
     asked_all: bool = false,
 
     fn run(self: *Wait, deadline: deadlines.Deadline) status.Error!usize {
-        if (deadline != .now) platform.sys.prepareToWait();
-        const lock = &handles.table.lock;
-        var backoff: deadlines.Backoff = .{};
+        if (deadline != .now) handles.prepareToWait();
+        const lock = handles.lock;
+        var backoff: Backoff = .{};
         var finished = false;
         while (true) {
             var waiter: ?waiters.Waiter = null;
@@ -138,17 +139,17 @@ const Wait = struct {
         const request = self.request;
         const entries = self.entries[0..self.slots.len];
         for (self.slots, request.asked, request.happened, entries, 0..) |slot, asked, *happened, *entry, index| {
-            var plan = poller.planOf(slot, asked);
+            var plan = socket_events.planOf(slot, asked);
             happened.* = 0;
             if (plan.asks != .never or self.stuck) {
-                happened.* = poller.eventsOf(slot, null, asked, self.failure) catch |err| return self.fail(index, err);
+                happened.* = socket_events.eventsOf(slot, null, asked, self.failure) catch |err| return self.fail(index, err);
                 found += @intFromBool(happened.* != 0);
                 // To ask it may have told that it holds no longer.
-                plan = poller.planOf(slot, asked);
+                plan = socket_events.planOf(slot, asked);
             }
             if (plan.asks != .never) self.rechecks = true;
             const left_to_kernel = !self.stuck and happened.* == 0;
-            entry.* = platform.poll.entryOf(poller.watchedOf(slot), if (left_to_kernel) plan.watches else null);
+            entry.* = platform.poll.entryOf(socket_events.watchedOf(slot), if (left_to_kernel) plan.watches else null);
         }
         self.asked_all = self.stuck;
         self.stuck = false;
@@ -162,11 +163,11 @@ const Wait = struct {
         for (self.slots, request.asked, request.happened, entries, 0..) |slot, asked, *happened, entry, index| {
             const conditions = platform.poll.conditionsOf(entry);
             if (conditions.isEmpty()) continue;
-            const before = poller.planOf(slot, asked);
-            happened.* = poller.eventsOf(slot, conditions, asked, self.failure) catch |err|
+            const before = socket_events.planOf(slot, asked);
+            happened.* = socket_events.eventsOf(slot, conditions, asked, self.failure) catch |err|
                 return self.fail(index, err);
             found += @intFromBool(happened.* != 0);
-            if (happened.* == 0 and std.meta.eql(before, poller.planOf(slot, asked))) self.stuck = true;
+            if (happened.* == 0 and std.meta.eql(before, socket_events.planOf(slot, asked))) self.stuck = true;
         }
         return found;
     }

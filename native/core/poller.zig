@@ -9,20 +9,23 @@
 
 const std = @import("std");
 const platform = @import("../platform.zig");
-const events = @import("events.zig");
+const events = @import("../base/events.zig");
 const handles = @import("handles.zig");
-const status = @import("status.zig");
+const socket_events = @import("socket_events.zig");
+const status = @import("../base/status.zig");
 const waiters = @import("waiters.zig");
+const Backoff = @import("../base/backoff.zig").Backoff;
 const deadlines = @import("deadline.zig");
-const places = @import("places.zig");
-const unfilled = @import("unfilled.zig");
+const places = @import("../base/places.zig");
+const unfilled = @import("../base/unfilled.zig");
 const sys = platform.sys;
 
 /// How many of the sockets that are asked now and then are asked by a wait before it sleeps, and whenever it has slept.
 /// The next looks ask the others.
 const looks_before_sleep_max = 4;
 const looks_after_sleep_max = 64;
-/// As many waits that report something else don't ask them: a busy poller has better things to do.
+/// As many waits that report something else don't ask them: a busy poller has better things to do. But the next wait asks
+/// each that has become one of them: what another poller has learnt of it may be all that was to be learnt.
 const waits_without_looks_max = 16;
 
 /// One socket in one poller.
@@ -31,9 +34,11 @@ const Registration = struct {
     socket: *handles.Slot,
     asked: u32,
     asks: events.Plan.Asks = .never,
+    /// To be asked now and then, and not asked yet.
+    is_unasked: bool = false,
     /// What the selector watches for; null if it doesn't. Less than the plan where the selector could not.
     watches: ?events.Interest = null,
-    key: platform.Selector.Key,
+    key: platform.Key,
     /// Where it was reported last. Of a wait that is over, only the address is left.
     reported_in: ?*const Poller.Results = null,
     reported_at: usize = 0,
@@ -51,9 +56,51 @@ const Registration = struct {
     }
 
     fn plan(registration: *const Registration) events.Plan {
-        return planOf(registration.socket, registration.asked);
+        return socket_events.planOf(registration.socket, registration.asked);
     }
 };
+
+/// What the table of handles asks of pollers.
+const calls: handles.PollerCalls = .{
+    .detachAll = detachAll,
+    .interrupt = interrupt,
+    .destroy = destroy,
+    .socketCloses = socketCloses,
+    .becameKnown = becameKnown,
+};
+
+fn detachAll(poller: *handles.Poller) void {
+    Poller.from(poller).detachAll();
+}
+
+fn interrupt(poller: *handles.Poller) void {
+    Poller.from(poller).notify(.interrupt);
+}
+
+fn destroy(poller: *handles.Poller) void {
+    Poller.from(poller).destroy();
+}
+
+/// What was asked of it may hold from now on, whatever the selectors report.
+fn becameKnown(socket: *handles.Slot) void {
+    var next = socket.registrations.first;
+    while (next) |node| : (next = node.next) {
+        const registration: *Registration = .fromSocket(node);
+        // In a child, the copy of a parent's poller: nobody can wait with it.
+        if (registration.poller.isForeign()) continue;
+        _ = registration.poller.settle(registration);
+    }
+}
+
+/// Every poller forgets the socket, and whoever waits with one returns.
+fn socketCloses(socket: *handles.Slot) void {
+    while (socket.registrations.first) |node| {
+        const registration: *Registration = .fromSocket(node);
+        registration.poller.closings_count += 1;
+        registration.poller.notify(.again);
+        registration.poller.remove(registration);
+    }
+}
 
 /// Registrations that are not in use, for the next ones: they are made and unmade with every connection.
 var spare_registrations: std.DoublyLinkedList = .{};
@@ -75,78 +122,9 @@ fn freeRegistration(registration: *Registration) void {
     spare_registrations.append(&registration.in_poller);
 }
 
-/// The events that a socket of this kind can have.
-pub fn eventsAllowed(socket: *const handles.Slot) u32 {
-    return switch (socket.object) {
-        .server => events.of_servers,
-        .stream => events.of_streams,
-        .none, .poller => unreachable,
-    };
-}
-
-/// How to learn of the asked-for events, by what is known of the socket now.
-pub fn planOf(socket: *const handles.Slot, asked: u32) events.Plan {
-    return switch (socket.object) {
-        .server => .ofServer(asked),
-        .stream => |*stream| .ofStream(asked, stream.connection.known.load()),
-        .none, .poller => unreachable,
-    };
-}
-
-/// What selectors watch of it.
-pub fn watchedOf(socket: *handles.Slot) sys.Descriptor {
-    return switch (socket.object) {
-        .server => |*server| server.watched(),
-        .stream => |*stream| stream.watched(),
-        .none, .poller => unreachable,
-    };
-}
-
-/// The socket's events that hold, by what a selector reported (null: ask the socket itself). A connection whose outcome
-/// becomes known by that is told to every poller that has it.
-pub fn eventsOf(
-    socket: *handles.Slot,
-    conditions: ?events.Conditions,
-    asked: u32,
-    failure: *status.Failure,
-) status.Error!u32 {
-    switch (socket.object) {
-        .server => |*server| {
-            return if (conditions) |given| server.eventsOf(given, asked) else server.probe(asked, failure);
-        },
-        .stream => |*stream| {
-            const before = stream.connection.known.load();
-            const result = if (conditions) |given|
-                stream.eventsOf(given, asked, failure)
-            else
-                stream.probe(asked, failure);
-            if (!before.determined and stream.connection.known.load().determined) becameKnown(socket);
-            return result;
-        },
-        .none, .poller => unreachable,
-    }
-}
-
-/// What was asked of it may hold from now on, whatever the selectors report.
-pub fn becameKnown(socket: *handles.Slot) void {
-    handles.table.notifyPollWaiters(socket);
-    var next = socket.registrations.first;
-    while (next) |node| : (next = node.next) {
-        const registration: *Registration = .fromSocket(node);
-        // In a child, the copy of a parent's poller: nobody can wait with it.
-        if (registration.poller.isForeign()) continue;
-        _ = registration.poller.settle(registration);
-    }
-}
-
-/// Every poller forgets the socket, and whoever waits with one returns.
-pub fn socketCloses(socket: *handles.Slot) void {
-    while (socket.registrations.first) |node| {
-        const registration: *Registration = .fromSocket(node);
-        registration.poller.closings_count += 1;
-        registration.poller.notify(.again);
-        registration.poller.remove(registration);
-    }
+/// The poller of a slot that has one.
+pub fn of(slot: *handles.Slot) *Poller {
+    return .from(slot.object.poller);
 }
 
 pub const Poller = struct {
@@ -165,11 +143,17 @@ pub const Poller = struct {
     /// other out when a wait has not room for both.
     standing_first: bool = true,
     waits_without_looks: u32 = 0,
+    unasked_count: usize = 0,
     wake_requested: bool = false,
     closing: bool = false,
 
-    pub fn create(backend: platform.Backend, failure: *status.Failure) status.Error!*Poller {
-        sys.prepareToWait();
+    pub fn from(poller: *handles.Poller) *Poller {
+        return @ptrCast(@alignCast(poller));
+    }
+
+    pub fn create(backend: platform.Backend, failure: *status.Failure) status.Error!*handles.Poller {
+        handles.prepareToWait();
+        handles.registerPollers(&calls);
         const poller = try sys.allocator.create(Poller);
         errdefer sys.allocator.destroy(poller);
         const waker: sys.Waker = try .open(failure);
@@ -180,10 +164,10 @@ pub const Poller = struct {
             .selector = try .open(backend, waker, failure),
             .waker = waker,
         };
-        return poller;
+        return @ptrCast(poller);
     }
 
-    pub fn destroy(poller: *Poller) void {
+    fn destroy(poller: *Poller) void {
         std.debug.assert(poller.count == 0);
         poller.selector.close();
         poller.waker.close();
@@ -191,17 +175,13 @@ pub const Poller = struct {
     }
 
     /// The poller closes: its sockets leave it, and its waits end.
-    pub fn detachAll(poller: *Poller) void {
+    fn detachAll(poller: *Poller) void {
         poller.closing = true;
         var lists = poller.lists.iterator();
         while (lists.next()) |entry| {
             while (entry.value.first) |node| poller.remove(.fromPoller(node));
         }
         poller.notify(.again);
-    }
-
-    pub fn interrupt(poller: *Poller) void {
-        poller.notify(.interrupt);
     }
 
     /// In a child the waker is the parent's too, and the waiting threads stayed behind.
@@ -238,7 +218,7 @@ pub const Poller = struct {
             .asked = asked,
             .key = .{
                 .handle = socket.handle(),
-                .descriptor = watchedOf(socket),
+                .descriptor = socket_events.watchedOf(socket),
             },
         };
         poller.lists.getPtr(.never).append(&registration.in_poller);
@@ -301,6 +281,7 @@ pub const Poller = struct {
     fn remove(poller: *Poller, registration: *Registration) void {
         poller.disarm(registration);
         poller.lists.getPtr(registration.asks).remove(&registration.in_poller);
+        poller.setUnasked(registration, false);
         registration.socket.registrations.remove(&registration.in_socket);
         poller.count -= 1;
         freeRegistration(registration);
@@ -346,6 +327,13 @@ pub const Poller = struct {
         const list = poller.lists.getPtr(asks);
         // Not all of these are asked by each wait: the newest first.
         if (asks == .now_and_then) list.prepend(&registration.in_poller) else list.append(&registration.in_poller);
+        poller.setUnasked(registration, asks == .now_and_then);
+    }
+
+    fn setUnasked(poller: *Poller, registration: *Registration, is_unasked: bool) void {
+        if (registration.is_unasked == is_unasked) return;
+        registration.is_unasked = is_unasked;
+        if (is_unasked) poller.unasked_count += 1 else poller.unasked_count -= 1;
     }
 
     /// Plans anew after something became known, and tells the threads that sleep by the old plan: what this one has heard may
@@ -421,9 +409,9 @@ pub const Poller = struct {
         failure: *status.Failure,
     ) status.Error!void {
         std.debug.assert(results.capacity > 0);
-        const lock = &handles.table.lock;
+        const lock = handles.lock;
         const deadline: deadlines.Deadline = .after(timeout_ns);
-        var backoff: deadlines.Backoff = .{};
+        var backoff: Backoff = .{};
         var standing_first: ?bool = null;
         var first_turn = true;
         var took_signal = false;
@@ -453,8 +441,9 @@ pub const Poller = struct {
                 woken = poller.takeWake() or poller.hasClosed(place);
                 rechecks = poller.lists.get(.now_and_then).first != null;
                 const stands = !standing_first.? and poller.lists.get(.always).first != null;
-                // The first turn asks those too, if it finds nothing else.
-                blocks = !woken and !stands and results.count == 0 and !(first_turn and rechecks);
+                // The first turn asks those too, if it finds nothing else, and any turn those that are new.
+                const looks_first = poller.unasked_count > 0 or (first_turn and rechecks);
+                blocks = !woken and !stands and results.count == 0 and !looks_first;
                 if (asked) |_| {} else |err| if (results.count == 0) return err;
                 try poller.selector.snapshot(shot);
                 if (blocks) poller.waiters.add(&waiter);
@@ -480,7 +469,8 @@ pub const Poller = struct {
             if (!standing_first.?) asked = poller.collectList(.always, results, poller.count, first_turn, failure);
             if (poller.looksAreDue(results)) {
                 const looks_max: usize = if (first_turn) looks_before_sleep_max else looks_after_sleep_max;
-                poller.collectList(.now_and_then, results, looks_max, first_turn, failure) catch |err| {
+                const due_count = @max(looks_max, poller.unasked_count);
+                poller.collectList(.now_and_then, results, due_count, first_turn, failure) catch |err| {
                     asked = err;
                 };
             }
@@ -524,10 +514,10 @@ pub const Poller = struct {
         return true;
     }
 
-    /// Whether those that are asked now and then are asked: when there is nothing else to report, and now and then
-    /// besides.
+    /// Whether those that are asked now and then are asked: when there is nothing else to report, when one is new among
+    /// them, and now and then besides.
     fn looksAreDue(poller: *Poller, results: *const Results) bool {
-        if (results.count > 0 and poller.waits_without_looks < waits_without_looks_max) {
+        if (results.count > 0 and poller.unasked_count == 0 and poller.waits_without_looks < waits_without_looks_max) {
             poller.waits_without_looks += 1;
             return false;
         }
@@ -557,7 +547,8 @@ pub const Poller = struct {
             const registration: *Registration = .fromPoller(node);
             if (results.find(registration) != null) continue;
             looks_count += 1;
-            const happened = eventsOf(registration.socket, null, registration.asked, failure) catch |err| failed: {
+            poller.setUnasked(registration, false);
+            const happened = socket_events.eventsOf(registration.socket, null, registration.asked, failure) catch |err| failed: {
                 asked = err;
                 break :failed 0;
             };
@@ -592,7 +583,7 @@ pub const Poller = struct {
             var failure: status.Failure = .{};
             // One that can't be asked comes to nothing now, and is asked again.
             var lost = false;
-            const happened = eventsOf(socket, report.conditions, registration.asked, &failure) catch failed: {
+            const happened = socket_events.eventsOf(socket, report.conditions, registration.asked, &failure) catch failed: {
                 lost = !report.repeats;
                 break :failed 0;
             };

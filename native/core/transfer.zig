@@ -2,12 +2,12 @@
 //! one for every wait.
 
 const deadlines = @import("deadline.zig");
-const events = @import("events.zig");
+const events = @import("../base/events.zig");
 const handles = @import("handles.zig");
-const places = @import("places.zig");
-const pollers = @import("poller.zig");
+const places = @import("../base/places.zig");
+const socket_events = @import("socket_events.zig");
 const polling = @import("poll_sockets.zig");
-const status = @import("status.zig");
+const status = @import("../base/status.zig");
 
 const Deadline = deadlines.Deadline;
 
@@ -23,7 +23,7 @@ pub fn read(slot: *handles.Slot, buffer: []u8, peek: bool, failure: *status.Fail
 }
 
 fn tellEnd(slot: *handles.Slot) void {
-    const lock = &handles.table.lock;
+    const lock = handles.lock;
     lock.lock();
     defer lock.unlock();
     if (slot.waiting == 0 and slot.registrations.first == null) return;
@@ -33,7 +33,7 @@ fn tellEnd(slot: *handles.Slot) void {
         // Where that can't be told, they are asked now and then.
         if (slot.object.stream.hasUnread(&failure) catch return) return;
     }
-    pollers.becameKnown(slot);
+    socket_events.becameKnown(slot);
 }
 
 /// How much was read when the buffer was full, or nothing more came in time. What fails after the first byte is left for the

@@ -16,10 +16,10 @@
 const std = @import("std");
 const c_api = @import("../c_api.zig");
 const deadlines = @import("../core/deadline.zig");
-const events = @import("../core/events.zig");
-const places = @import("../core/places.zig");
-const status = @import("../core/status.zig");
-const unfilled = @import("../core/unfilled.zig");
+const events = @import("../base/events.zig");
+const places = @import("../base/places.zig");
+const status = @import("../base/status.zig");
+const unfilled = @import("../base/unfilled.zig");
 
 const Handle = i64;
 

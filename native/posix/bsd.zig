@@ -25,14 +25,12 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const c = std.c;
-const kqueue = @import("selectors/kqueue.zig");
+const common = @import("common.zig");
 const rules = @import("bsd_rules.zig");
-const sys = @import("sys.zig");
 
 const is_macos = builtin.os.tag == .macos;
 
 pub const Descriptor = c.fd_t;
-pub const E = c.E;
 pub const AF = c.AF;
 pub const SOL = c.SOL;
 pub const SO = c.SO;
@@ -43,9 +41,10 @@ pub const socklen_t = c.socklen_t;
 pub const pollfd = c.pollfd;
 pub const POLL = c.POLL;
 
-pub const selector = kqueue;
+pub const has_kqueue = true;
 
 /// libc's, which knows of forks itself.
+pub const has_allocator = true;
 pub const allocator = std.heap.c_allocator;
 pub fn lockAllocator() void {}
 pub fn unlockAllocator() void {}
@@ -79,9 +78,9 @@ comptime {
     std.debug.assert(POLL.ERR == rules.err and POLL.NVAL == rules.nval);
     std.debug.assert(c.MSG.PEEK == 2);
     std.debug.assert(c.MSG.DONTWAIT == 0x80);
-    std.debug.assert(sys.codeOf(.AGAIN) == 35);
-    std.debug.assert(sys.codeOf(.INPROGRESS) == 36);
-    std.debug.assert(sys.codeOf(.CONNREFUSED) == 61);
+    std.debug.assert(common.codeOf(.AGAIN) == 35);
+    std.debug.assert(common.codeOf(.INPROGRESS) == 36);
+    std.debug.assert(common.codeOf(.CONNREFUSED) == 61);
     if (is_macos) {
         std.debug.assert(SO.NOSIGPIPE == 0x1022);
         std.debug.assert(@sizeOf(c.Stat) == 144);
@@ -152,21 +151,21 @@ pub fn accept(fd: Descriptor, address: ?*sockaddr, size: ?*socklen_t) isize {
     if (result < 0) return result;
     if (size) |one| if (one.* == 0) {
         close(@intCast(result));
-        return sys.resultOf(.CONNABORTED);
+        return common.resultOf(.CONNABORTED);
     };
     if (!is_macos) return result;
     const accepted = prepared(@intCast(result));
-    return if (accepted == sys.resultOf(.INVAL)) sys.resultOf(.CONNABORTED) else accepted;
+    return if (accepted == common.resultOf(.INVAL)) common.resultOf(.CONNABORTED) else accepted;
 }
 
-pub fn clientVanished(e: E) bool {
+pub fn clientVanished(e: common.E) bool {
     return switch (e) {
         .INTR, .CONNABORTED, .PROTO, .NETDOWN, .HOSTDOWN, .HOSTUNREACH, .NETUNREACH => true,
         else => false,
     };
 }
 
-pub fn nobodyListens(e: E) bool {
+pub fn nobodyListens(e: common.E) bool {
     return switch (e) {
         // The last is a file that is no socket.
         .NOENT, .CONNREFUSED, .NOTDIR, .NOTSOCK => true,
@@ -196,8 +195,8 @@ pub fn countUnread(fd: Descriptor) usize {
 pub fn send(fd: Descriptor, data: [*]const u8, size: usize) isize {
     const flags: u32 = if (is_macos) 0 else c.MSG.DONTWAIT | c.MSG.NOSIGNAL;
     const result = signed(c.sendto(fd, data, size, flags, null, 0));
-    if (result == sys.resultOf(.NOBUFS)) return sys.resultOf(.AGAIN);
-    return if (is_macos and result == sys.resultOf(.PROTOTYPE)) sys.resultOf(.CONNRESET) else result;
+    if (result == common.resultOf(.NOBUFS)) return common.resultOf(.AGAIN);
+    return if (is_macos and result == common.resultOf(.PROTOTYPE)) common.resultOf(.CONNRESET) else result;
 }
 
 pub fn shutdownWriting(fd: Descriptor) isize {
@@ -237,10 +236,10 @@ pub const FileIdentity = struct {
 };
 
 /// Only of sockets: macOS's bind follows a symbolic link that leads nowhere, and the link is not ours.
-pub fn fileIdentity(pathname: [*:0]const u8) sys.Found {
+pub fn fileIdentity(pathname: [*:0]const u8) common.Found(FileIdentity) {
     var information: c.Stat = undefined;
     const result = signed(c.fstatat(c.AT.FDCWD, pathname, &information, c.AT.SYMLINK_NOFOLLOW));
-    if (result < 0) return switch (sys.failureOf(result)) {
+    if (result < 0) return switch (common.failureOf(result)) {
         .NOENT, .NOTDIR => .nothing,
         else => .unknown,
     };
@@ -260,9 +259,7 @@ pub fn workingDirectory(buffer: []u8) ?[]u8 {
 
 // ---- Waiting ----
 
-pub const Waker = kqueue.Waker;
-
-/// What kqueue.zig calls.
+/// kqueue(2).
 pub const kevents = struct {
     pub const filter_user = if (is_macos) -10 else -11;
     pub const size = if (is_macos) 32 else 64;
@@ -302,8 +299,6 @@ fn timeOf(ns: u64) c.timespec {
     return .{ .sec = @intCast(seconds), .nsec = @intCast(ns % std.time.ns_per_s) };
 }
 
-pub const poll = kqueue.poll;
-
 pub fn pollNow(entry: *pollfd) isize {
     const Look = struct {
         fd: Descriptor,
@@ -311,7 +306,7 @@ pub fn pollNow(entry: *pollfd) isize {
         pub fn look(kernel: @This(), events: i16) error{Failed}!i16 {
             var one = [_]pollfd{.{ .fd = kernel.fd, .events = events, .revents = 0 }};
             // It has no time to wait, and whoever asks about a report that is told once would not hear of it again.
-            while (c.poll(&one, 1, 0) < 0) if (c._errno().* != sys.codeOf(.INTR)) return error.Failed;
+            while (c.poll(&one, 1, 0) < 0) if (c._errno().* != common.codeOf(.INTR)) return error.Failed;
             return one[0].revents;
         }
     };
@@ -354,7 +349,7 @@ pub fn countFork() void {
     _ = forks_count.fetchAdd(1, .monotonic);
 }
 
-pub fn currentProcess() sys.Process {
+pub fn currentProcess() common.ProcessIdentity {
     return .{ .generation = forks_count.load(.monotonic), .number = c.getpid() };
 }
 

@@ -4,12 +4,10 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const linux = std.os.linux;
-const sys = @import("sys.zig");
-const memory = @import("memory.zig");
-const status = @import("../core/status.zig");
+const common = @import("common.zig");
+const status = @import("../base/status.zig");
 
 pub const Descriptor = linux.fd_t;
-pub const E = linux.E;
 pub const AF = linux.AF;
 pub const SOL = linux.SOL;
 pub const SO = linux.SO;
@@ -20,11 +18,10 @@ pub const socklen_t = linux.socklen_t;
 pub const pollfd = linux.pollfd;
 pub const POLL = linux.POLL;
 
-pub const selector = @import("selectors/epoll.zig");
-
-pub const allocator = memory.allocator;
-pub const lockAllocator = memory.acquire;
-pub const unlockAllocator = memory.release;
+pub const has_kqueue = false;
+pub const kevents = {};
+/// There is no libc to ask: memory.zig.
+pub const has_allocator = false;
 
 /// poll.h has it, Zig's POLL has not.
 pub const POLLRDHUP = if (builtin.cpu.arch.isSPARC()) 0x800 else 0x2000;
@@ -39,7 +36,7 @@ fn signed(result: usize) isize {
 const has_times_twice = @hasField(linux.SYS, "ppoll") and @hasField(linux.SYS, "ppoll_time64");
 
 fn isLacking(result: isize) bool {
-    return result == sys.resultOf(.NOSYS);
+    return result == common.resultOf(.NOSYS);
 }
 
 // ---- Sockets ----
@@ -89,7 +86,7 @@ pub fn accept(fd: Descriptor, address: ?*sockaddr, size: ?*socklen_t) isize {
     return socketCall("accept4", .{ fd, address, size, linux.SOCK.CLOEXEC | linux.SOCK.NONBLOCK });
 }
 
-pub fn clientVanished(e: E) bool {
+pub fn clientVanished(e: common.E) bool {
     return switch (e) {
         // accept(2): the last six come from the network.
         .INTR, .CONNABORTED, .PROTO, .NETDOWN, .NOPROTOOPT, .HOSTDOWN, .NONET, .HOSTUNREACH, .NETUNREACH => true,
@@ -97,7 +94,7 @@ pub fn clientVanished(e: E) bool {
     };
 }
 
-pub fn nobodyListens(e: E) bool {
+pub fn nobodyListens(e: common.E) bool {
     return switch (e) {
         .NOENT, .CONNREFUSED, .NOTDIR => true,
         else => false,
@@ -175,7 +172,7 @@ pub const FileIdentity = struct {
 };
 
 /// A symbolic link is itself.
-pub fn fileIdentity(pathname: [*:0]const u8) sys.Found {
+pub fn fileIdentity(pathname: [*:0]const u8) common.Found(FileIdentity) {
     var information: linux.Statx = undefined;
     const flags = linux.AT.SYMLINK_NOFOLLOW | linux.AT.STATX_DONT_SYNC;
     const result = signed(linux.statx(linux.AT.FDCWD, pathname, flags, .{ .INO = true }, &information));
@@ -189,7 +186,7 @@ pub fn fileIdentity(pathname: [*:0]const u8) sys.Found {
 }
 
 fn isAbsence(result: isize) bool {
-    return result == sys.resultOf(.NOENT) or result == sys.resultOf(.NOTDIR);
+    return result == common.resultOf(.NOENT) or result == common.resultOf(.NOTDIR);
 }
 
 /// The kernel's new_encode_dev.
@@ -211,7 +208,7 @@ const older_stat = struct {
     const size = 256;
 };
 
-fn olderFileIdentity(pathname: [*:0]const u8) sys.Found {
+fn olderFileIdentity(pathname: [*:0]const u8) common.Found(FileIdentity) {
     var information: [older_stat.size]u8 align(8) = undefined;
     const directory: usize = @bitCast(@as(isize, linux.AT.FDCWD));
     const result = signed(linux.syscall4(
@@ -254,7 +251,7 @@ pub const Waker = struct {
 
     pub fn open(failure: *status.Failure) status.Error!Waker {
         const result = signed(linux.eventfd(0, linux.EFD.CLOEXEC | linux.EFD.NONBLOCK));
-        if (result < 0) return sys.refused(result, failure);
+        if (result < 0) return common.refused(result, failure);
         return .{ .fd = @intCast(result) };
     }
 
@@ -320,7 +317,7 @@ pub fn monotonicNs() u64 {
 /// Only a sandbox does that. Without the time, a wait would never end.
 fn tellsNoTime() noreturn {
     @branchHint(.cold);
-    sys.abort("clock_gettime(2) is refused: does a sandbox forbid it?");
+    common.abort(writeError, "clock_gettime(2) is refused: does a sandbox forbid it?");
 }
 
 /// Zig looks for the vDSO with libc's getauxval, which the library must not need. In a program it has its own.
@@ -358,7 +355,7 @@ pub fn countFork() void {
     _ = forks_count.fetchAdd(1, .monotonic);
 }
 
-pub fn currentProcess() sys.Process {
+pub fn currentProcess() common.ProcessIdentity {
     const generation = wiped_memory.get() orelse
         return .{ .generation = forks_count.load(.monotonic), .number = linux.getpid() };
     const known = generation.load(.monotonic);

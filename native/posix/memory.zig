@@ -7,7 +7,7 @@
 
 const std = @import("std");
 const linux = std.os.linux;
-const sys = @import("sys.zig");
+const Lock = @import("lock.zig").Lock;
 
 const smallest_log2 = 6;
 /// As large as a chunk: from here on, a block is a mapping of its own.
@@ -16,7 +16,7 @@ const sizes_count = @bitSizeOf(usize) - 1;
 
 const Free = struct { next: ?*Free };
 
-var lock: sys.Lock = .{};
+var lock: Lock = .{};
 /// By the logarithm of their size.
 var free_blocks: [sizes_count]?*Free = @splat(null);
 /// What is left of the last chunk.
@@ -29,11 +29,11 @@ pub const allocator: std.mem.Allocator = .{ .ptr = undefined, .vtable = &.{
     .free = free,
 } };
 
-pub fn acquire() void {
+pub fn lockAllocator() void {
     lock.lock();
 }
 
-pub fn release() void {
+pub fn unlockAllocator() void {
     lock.unlock();
 }
 

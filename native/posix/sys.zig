@@ -5,26 +5,32 @@
 //! run.
 
 const std = @import("std");
-const builtin = @import("builtin");
-const status = @import("../core/status.zig");
-
-const kernel = switch (builtin.os.tag) {
-    .linux => @import("linux.zig"),
-    .macos, .freebsd => @import("bsd.zig"),
-    else => unreachable, // platform.zig knows better
-};
+const common = @import("common.zig");
+const kernel = @import("kernel.zig").kernel;
+const memory = if (kernel.has_allocator) kernel else @import("memory.zig");
 
 /// What objects and arrays are made with, but those that are never freed.
-pub const allocator = kernel.allocator;
+pub const allocator = memory.allocator;
 /// fork() copies the allocator in order only between the two, which the library's fork handlers call.
-pub const lockAllocator = kernel.lockAllocator;
-pub const unlockAllocator = kernel.unlockAllocator;
+pub const lockAllocator = memory.lockAllocator;
+pub const unlockAllocator = memory.unlockAllocator;
+
+pub const Lock = @import("lock.zig").Lock;
+pub const Process = @import("process.zig").Process;
+
+/// Guards all that the library knows (core/handles.zig). Here, for the systems' own files take it too.
+pub var library_lock: Lock = .{};
 
 pub const Descriptor = kernel.Descriptor;
 pub const none: Descriptor = -1;
 
-/// The system's error codes.
-pub const E = kernel.E;
+pub const E = common.E;
+pub const failureOf = common.failureOf;
+pub const codeOf = common.codeOf;
+pub const resultOf = common.resultOf;
+pub const refused = common.refused;
+pub const waitRefused = common.waitRefused;
+
 pub const AF = kernel.AF;
 pub const SOL = kernel.SOL;
 pub const SO = kernel.SO;
@@ -36,33 +42,11 @@ pub const pollfd = kernel.pollfd;
 pub const POLL = kernel.POLL;
 pub const POLLRDHUP = kernel.POLLRDHUP;
 
-/// The kernel's own way of watching many sockets.
-pub const selector = kernel.selector;
-
-/// The error in a result below zero.
-pub fn failureOf(result: isize) E {
-    std.debug.assert(result < 0);
-    return @fromBackingInt(@intCast(-result));
-}
-
-pub fn codeOf(e: E) i32 {
-    return @backingInt(e);
-}
-
-/// An error as a result.
-pub fn resultOf(e: E) isize {
-    return -@as(isize, codeOf(e));
-}
-
-/// What a caller returns after a result below zero.
-pub fn refused(result: isize, failure: *status.Failure) status.Error {
-    return failure.system(codeOf(failureOf(result)));
-}
-
-/// The same after a wait, which a signal's handler may have ended.
-pub fn waitRefused(result: isize, failure: *status.Failure) status.Error {
-    return if (failureOf(result) == .INTR) error.Interrupted else refused(result, failure);
-}
+// Codes that the library makes itself.
+pub const would_block = codeOf(.AGAIN);
+pub const not_connected = codeOf(.NOTCONN);
+pub const connection_aborted = codeOf(.CONNABORTED);
+pub const refused_connection = codeOf(.CONNREFUSED);
 
 // ---- Sockets ----
 
@@ -126,28 +110,22 @@ pub fn ensureNonBlocking(fd: Descriptor) isize {
 /// What tells one file from another for as long as somebody has it open. Null where a local server's file can't be told.
 pub const FileIdentity = kernel.FileIdentity;
 pub const fileIdentity = kernel.fileIdentity;
+pub const Found = common.Found(FileIdentity);
 pub const unlink = kernel.unlink;
-
-/// What a pathname names now.
-pub const Found = union(enum) {
-    file: FileIdentity,
-    nothing,
-    /// The system does not tell.
-    unknown,
-};
 
 /// The working directory's absolute name with its closing NUL, in the buffer. Null if it is too long or unreachable.
 pub const workingDirectory = kernel.workingDirectory;
 
 // ---- Waiting ----
 
-pub const Waker = kernel.Waker;
-
-/// kqueue(2), where the system has it.
+/// Whether kqueue(2) is the system's way of watching many sockets; else it is epoll(7).
+pub const has_kqueue = kernel.has_kqueue;
 pub const kevents = kernel.kevents;
 
+pub const Waker = if (has_kqueue) @import("kqueue_waker.zig").Waker else kernel.Waker;
+
 /// Waits for poll(2) conditions. timeout_ns null is for ever.
-pub const poll = kernel.poll;
+pub const poll = if (has_kqueue) @import("kqueue_poll.zig").Of(@This()).poll else kernel.poll;
 
 /// The conditions of one descriptor now.
 pub fn pollNow(entry: *pollfd) isize {
@@ -168,31 +146,6 @@ pub const monotonicNs = kernel.monotonicNs;
 pub const ThreadId = kernel.ThreadId;
 pub const threadId = kernel.threadId;
 
-/// Which process this is. Not by its number alone, which another process may have had or have: a later one, or one of
-/// another PID namespace (pid_namespaces(7)). Asked by every use of a poller.
-pub const Process = struct {
-    /// Of a process and all whom it has forked, no two have the same.
-    generation: u32,
-    /// 0 where the generation alone is certain.
-    number: i32,
-
-    /// No process.
-    pub const none: Process = .{ .generation = 0, .number = 0 };
-
-    pub fn current() Process {
-        return kernel.currentProcess();
-    }
-
-    pub fn isCurrent(process: Process) bool {
-        return std.meta.eql(process, current());
-    }
-
-    /// In a forked child, at once.
-    pub fn afterFork() void {
-        kernel.countFork();
-    }
-};
-
 /// Whether processes are made by fork().
 pub const forks = true;
 
@@ -207,59 +160,14 @@ test pageSize {
 }
 
 /// Signals interrupt waits by themselves.
-pub fn prepareToWait() void {}
+pub fn prepareToWait(_: *const fn () void) void {}
 
 /// What the system still has of this process's operations: nothing, for POSIX systems do theirs at once.
 pub fn pendingOperations() u64 {
     return 0;
 }
 
-/// What was written is the system's, which needs no process to deliver it.
-pub fn finishWrites(_: ?u64) bool {
-    return true;
-}
-
-/// Says something last and ends the process: for the library's own panics, where nothing may be unwound.
+/// Says something last and ends the process.
 pub fn abort(text: []const u8) noreturn {
-    for ([_][]const u8{ "bbipc: internal error: ", text, "\n" }) |part| kernel.writeError(part);
-    // Not SIGABRT by kill(2): a handler for it could return.
-    @trap();
+    common.abort(kernel.writeError, text);
 }
-
-/// A lock for short sections. Not fair and not recursive: a thread that finds it taken spins for a moment, then sleeps
-/// in the kernel (Drepper, Futexes Are Tricky).
-pub const Lock = struct {
-    state: std.atomic.Value(u32) = .init(unlocked),
-
-    const unlocked = 0;
-    const locked = 1;
-    const contended = 2;
-    const spins_max = 100;
-
-    pub fn lock(self: *Lock) void {
-        if (self.state.cmpxchgWeak(unlocked, locked, .acquire, .monotonic) == null) return;
-        self.lockSlowly();
-    }
-
-    fn lockSlowly(self: *Lock) void {
-        @branchHint(.cold);
-        for (0..spins_max) |_| {
-            if (self.state.load(.monotonic) == unlocked) {
-                if (self.state.cmpxchgWeak(unlocked, locked, .acquire, .monotonic) == null) return;
-            }
-            std.atomic.spinLoopHint();
-        }
-        while (self.state.swap(contended, .acquire) != unlocked) kernel.sleepWhile(&self.state.raw, contended);
-    }
-
-    pub fn unlock(self: *Lock) void {
-        const before = self.state.swap(unlocked, .release);
-        std.debug.assert(before != unlocked);
-        if (before == contended) kernel.wakeOne(&self.state.raw);
-    }
-
-    /// In a forked child, for the only thread there is: it took the lock before the fork, the sleepers stayed behind.
-    pub fn resetAfterFork(self: *Lock) void {
-        self.state.store(unlocked, .release);
-    }
-};

@@ -4,9 +4,9 @@
 const std = @import("std");
 const c = @import("bbipc_h");
 const c_api = @import("../c_api.zig");
-const events = @import("../core/events.zig");
+const events = @import("../base/events.zig");
 const platform = @import("../platform.zig");
-const status = @import("../core/status.zig");
+const status = @import("../base/status.zig");
 const testing = std.testing;
 
 test "every function of the header is exported with the same types, and nothing else is" {

@@ -16,8 +16,8 @@
 
 const std = @import("std");
 const sys = @import("sys.zig");
-const events = @import("../core/events.zig");
-const status = @import("../core/status.zig");
+const events = @import("../base/events.zig");
+const status = @import("../base/status.zig");
 
 pub const receive: u32 = 0x001;
 pub const send: u32 = 0x004;

@@ -6,23 +6,12 @@
 
 const std = @import("std");
 const windows = std.os.windows;
-const handles = @import("../core/handles.zig");
-const status = @import("../core/status.zig");
-const pipes = @import("pipes.zig");
-const tcp = @import("transports/tcp.zig");
+const status = @import("../base/status.zig");
 
 pub const HANDLE = windows.HANDLE;
 pub const invalid_handle: HANDLE = windows.INVALID_HANDLE_VALUE;
 pub const SOCKET = usize;
 pub const BOOL = c_int;
-
-/// What a selector watches: the kernel's side of a server or stream. It stays until its last watch is gone.
-pub const Descriptor = union(enum) {
-    tcp: *tcp.Socket,
-    tcp_server: *tcp.Listener,
-    pipe: *pipes.Pipe,
-    pipe_server: *pipes.Listener,
-};
 
 /// What the system still has of this process: every operation block that it can write to, and every packet that is queued
 /// for one.
@@ -32,11 +21,15 @@ pub fn pendingOperations() u64 {
     return pending_operations.load(.acquire);
 }
 
-pub const finishWrites = pipes.finishWrites;
-
 pub const pageSize = std.heap.defaultQueryPageSize;
 
 // ---- Error codes ----
+
+// Those that the library makes itself.
+pub const would_block = code.wsa_ewouldblock;
+pub const not_connected = code.wsa_enotconn;
+pub const connection_aborted = code.wsa_econnaborted;
+pub const refused_connection = code.wsa_econnrefused;
 
 /// Those of GetLastError and WSAGetLastError that the library acts on or makes itself.
 pub const code = struct {
@@ -411,11 +404,14 @@ pub fn yield() void {
 // ---- Ctrl-C ----
 
 var heeds_console: std.atomic.Value(bool) = .init(false);
+/// Has all waits end. Set before the system can call.
+var interrupt_waits: *const fn () void = undefined;
 
 /// Nothing interrupts a thread that waits for a completion port, so Ctrl-C has to be heard of (SetConsoleCtrlHandler). For the
 /// process's life, from the first thing that can be waited with.
-pub fn prepareToWait() void {
+pub fn prepareToWait(interrupt: *const fn () void) void {
     if (heeds_console.swap(true, .acq_rel)) return;
+    interrupt_waits = interrupt;
     stayLoaded();
     // A process that refuses is one without a console, and without Ctrl-C.
     _ = SetConsoleCtrlHandler(consoleEvent, 1);
@@ -425,7 +421,7 @@ pub fn prepareToWait() void {
 /// called after this one.
 fn consoleEvent(event: u32) callconv(.winapi) BOOL {
     const ctrl_break = 1;
-    if (event <= ctrl_break) handles.table.interruptAll();
+    if (event <= ctrl_break) interrupt_waits();
     return 0;
 }
 
@@ -443,6 +439,9 @@ pub const Lock = struct {
         ReleaseSRWLockExclusive(&self.system);
     }
 };
+
+/// Guards all that the library knows (core/handles.zig). Here, for the reaper and the listeners take it too.
+pub var library_lock: Lock = .{};
 
 // ---- Completion ports ----
 

@@ -1,18 +1,14 @@
 //! The Windows platform: what platform.zig asks for.
 
 const builtin = @import("builtin");
+const pipes = @import("pipes/pipe.zig");
 
 pub const sys = @import("sys.zig");
-pub const tcp = @import("transports/tcp.zig");
-pub const local = @import("transports/pipe.zig");
+pub const transports = @import("transports/transport.zig");
+pub const selectors = @import("selectors/iocp.zig");
 pub const poll = @import("selectors/poll.zig");
-const iocp = @import("selectors/iocp.zig");
-const sockets = @import("stream.zig");
 
-pub const Server = sockets.Server;
-pub const Stream = sockets.Stream;
-pub const Selector = iocp.Selector;
-pub const Backend = iocp.Backend;
+pub const finishWrites = pipes.finishWrites;
 
 /// What Windows calls when it loads the library. Zig's own would be one more exported function, and bring thread-local
 /// storage with it.

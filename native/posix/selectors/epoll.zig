@@ -20,9 +20,9 @@
 const std = @import("std");
 const linux = std.os.linux;
 const sys = @import("../sys.zig");
-const posix = @import("../posix.zig");
-const events = @import("../../core/events.zig");
-const status = @import("../../core/status.zig");
+const Key = @import("key.zig").Key;
+const events = @import("../../base/events.zig");
+const status = @import("../../base/status.zig");
 
 /// What one epoll_wait takes at the most. More wait for the next.
 const reports_per_wait_max = 1024;
@@ -53,20 +53,20 @@ pub const Selector = struct {
 
     pub fn arm(
         self: *Selector,
-        key: *posix.Selector.Key,
+        key: *Key,
         interest: events.Interest,
         failure: *status.Failure,
     ) status.Error!void {
         try self.control(linux.EPOLL.CTL_ADD, key.descriptor, key.handle, interest, failure);
     }
 
-    pub fn rearm(self: *Selector, key: *posix.Selector.Key, interest: events.Interest) bool {
+    pub fn rearm(self: *Selector, key: *Key, interest: events.Interest) bool {
         var failure: status.Failure = .{};
         self.control(linux.EPOLL.CTL_MOD, key.descriptor, key.handle, interest, &failure) catch return false;
         return true;
     }
 
-    pub fn disarm(self: *Selector, key: *posix.Selector.Key) void {
+    pub fn disarm(self: *Selector, key: *Key) void {
         var failure: status.Failure = .{};
         // It fails only where somebody closed the descriptor behind our back, and the kernel has forgotten it.
         self.control(linux.EPOLL.CTL_DEL, key.descriptor, key.handle, .{}, &failure) catch {};

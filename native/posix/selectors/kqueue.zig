@@ -32,10 +32,10 @@
 
 const std = @import("std");
 const sys = @import("../sys.zig");
-const posix = @import("../posix.zig");
-const shared = @import("kqueue_poll.zig").Of(sys);
-const events = @import("../../core/events.zig");
-const status = @import("../../core/status.zig");
+const Key = @import("key.zig").Key;
+const kqueue_changes = @import("../kqueue_changes.zig");
+const events = @import("../../base/events.zig");
+const status = @import("../../base/status.zig");
 
 const kernel = sys.kevents;
 const EV = kernel.EV;
@@ -60,77 +60,14 @@ comptime {
     std.debug.assert(@offsetOf(Kevent, "udata") == 24);
 }
 
-const change = shared.change;
-const codeIn = shared.codeIn;
-const Watch = shared.Watch;
-
-/// Waits for poll(2) conditions.
-pub const poll = shared.poll;
+const changing = kqueue_changes.Of(kernel);
+const changes_max = changing.changes_max;
+const deletes = changing.deletes;
+const make = changing.make;
+const Watch = changing.Watch;
 
 /// What one kevent takes at the most. More wait for the next.
 const reports_per_wait_max = 512;
-
-/// How many changes one call of `make` makes at the most.
-const changes_max = 4;
-
-/// Makes all changes, whatever becomes of each, and returns the negated code of the first that failed. To delete what
-/// is not there is no failure.
-fn make(fd: sys.Descriptor, changes: []const Kevent) isize {
-    var receipts: [changes_max]Kevent = undefined;
-    const result = kernel.call(fd, changes, receipts[0..changes.len], 0);
-    if (result < 0) return result;
-    for (changes[0..@intCast(result)], receipts[0..@intCast(result)]) |made, receipt| {
-        if (made.flags & EV.DELETE == 0 and codeIn(receipt) != 0) return -@as(isize, codeIn(receipt));
-    }
-    return 0;
-}
-
-/// The changes that take a socket's watches away.
-fn deletes(descriptor: sys.Descriptor) [2]Kevent {
-    const ident: usize = @intCast(descriptor);
-    return .{ change(ident, EVFILT.READ, EV.DELETE, 0), change(ident, EVFILT.WRITE, EV.DELETE, 0) };
-}
-
-/// What stands in a kqueue for the waker. Level-triggered: it is reported to every thread until it is taken down.
-const waker_number = 0;
-
-/// A kqueue with an EVFILT_USER. It is readable, so that it can be waited for in poll too; and a poller with this
-/// selector watches its sockets with the very same kqueue.
-pub const Waker = struct {
-    fd: sys.Descriptor,
-    process: sys.Process,
-
-    /// A signal stays until it is taken down, and wakes everybody who waits for this waker.
-    pub const lasts = true;
-
-    pub fn open(failure: *status.Failure) status.Error!Waker {
-        const result = kernel.make();
-        if (result < 0) return sys.refused(result, failure);
-        const waker: Waker = .{ .fd = @intCast(result), .process = .current() };
-        errdefer waker.close();
-        const added = make(waker.fd, &.{change(waker_number, EVFILT.USER, EV.ADD, 0)});
-        if (added < 0) return sys.refused(added, failure);
-        return waker;
-    }
-
-    /// A forked child has none, and must not close what has its number.
-    pub fn close(waker: Waker) void {
-        if (waker.process.isCurrent()) sys.close(waker.fd);
-    }
-
-    pub fn signal(waker: Waker) void {
-        var trigger = change(waker_number, EVFILT.USER, 0, 0);
-        trigger.fflags = kernel.NOTE.TRIGGER;
-        _ = make(waker.fd, &.{trigger});
-    }
-
-    pub fn drain(waker: Waker) void {
-        _ = make(waker.fd, &.{
-            change(waker_number, EVFILT.USER, EV.DELETE, 0),
-            change(waker_number, EVFILT.USER, EV.ADD, 0),
-        });
-    }
-};
 
 /// The numbers are those of bbipc.h.
 pub const Backend = enum(i32) {
@@ -152,7 +89,7 @@ pub const Selector = struct {
 
     pub fn arm(
         self: *Selector,
-        key: *posix.Selector.Key,
+        key: *Key,
         interest: events.Interest,
         failure: *status.Failure,
     ) status.Error!void {
@@ -164,18 +101,18 @@ pub const Selector = struct {
     }
 
     /// Watches anew, so that what the old watches have told already is told again.
-    pub fn rearm(self: *Selector, key: *posix.Selector.Key, interest: events.Interest) bool {
+    pub fn rearm(self: *Selector, key: *Key, interest: events.Interest) bool {
         var room: [changes_max]Kevent = undefined;
         room[0..2].* = deletes(key.descriptor);
         return make(self.fd, room[0 .. 2 + adds(key, interest, room[2..]).len]) >= 0;
     }
 
-    pub fn disarm(self: *Selector, key: *posix.Selector.Key) void {
+    pub fn disarm(self: *Selector, key: *Key) void {
         // It fails only where somebody closed the descriptor behind our back, and the kernel has forgotten both.
         _ = make(self.fd, &deletes(key.descriptor));
     }
 
-    fn adds(key: *const posix.Selector.Key, interest: events.Interest, room: []Kevent) []const Kevent {
+    fn adds(key: *const Key, interest: events.Interest, room: []Kevent) []const Kevent {
         return Watch.of(interest).changes(key.descriptor, key.handle, room);
     }
 };

@@ -16,42 +16,19 @@
 
 const std = @import("std");
 const sys = @import("../sys.zig");
-const posix = @import("../posix.zig");
-const deadlines = @import("../../core/deadline.zig");
-const events = @import("../../core/events.zig");
-const status = @import("../../core/status.zig");
+const Key = @import("key.zig").Key;
+const readiness = @import("../readiness.zig");
+const Backoff = @import("../../base/backoff.zig").Backoff;
+const events = @import("../../base/events.zig");
+const status = @import("../../base/status.zig");
 
 const allocator = sys.allocator;
 
 /// What a wait of poll_sockets knows of one socket.
 pub const Entry = sys.pollfd;
 
-/// What to ask of the kernel for one socket. Null asks nothing, not even what it would report unasked.
-pub fn entryOf(descriptor: sys.Descriptor, interest: ?events.Interest) sys.pollfd {
-    const asked = interest orelse return .{ .fd = sys.none, .events = 0, .revents = 0 };
-    var bits: i16 = 0;
-    if (asked.readable) bits |= sys.POLL.IN;
-    if (asked.writable) bits |= sys.POLL.OUT;
-    if (asked.ended) bits |= sys.POLLRDHUP;
-    return .{ .fd = descriptor, .events = bits, .revents = 0 };
-}
-
-pub fn conditionsOf(entry: sys.pollfd) events.Conditions {
-    return .{
-        .readable = entry.revents & sys.POLL.IN != 0,
-        .writable = entry.revents & sys.POLL.OUT != 0,
-        .ended = entry.revents & sys.POLLRDHUP != 0,
-        .severed = entry.revents & (sys.POLL.HUP | sys.POLL.ERR | sys.POLL.NVAL) != 0,
-    };
-}
-
-/// What the kernel says of one socket now.
-pub fn conditionsNow(descriptor: sys.Descriptor, failure: *status.Failure) status.Error!events.Conditions {
-    var entry = entryOf(descriptor, .{ .readable = true, .writable = true, .ended = true });
-    const result = sys.pollNow(&entry);
-    if (result < 0) return sys.refused(result, failure);
-    return conditionsOf(entry);
-}
+pub const entryOf = readiness.entryOf;
+pub const conditionsOf = readiness.conditionsOf;
 
 /// What wakes the threads in poll_sockets: one for all of them. Its functions are called with the library's lock
 /// held.
@@ -105,12 +82,12 @@ fn waitForEntries(entries: []sys.pollfd, waker: ?usize, timeout_ns: ?u64, failur
 /// fewer than it has, and a socket can be listed many times: it looks at parts of them, and between two looks waits for
 /// the waker alone.
 fn waitInParts(entries: []sys.pollfd, waker: ?usize, timeout_ns: ?u64) isize {
-    const deadline: deadlines.Deadline = .afterNs(timeout_ns);
-    var backoff: deadlines.Backoff = .{};
+    const end_ns: ?u64 = if (timeout_ns) |ns| sys.monotonicNs() +| ns else null;
+    var backoff: Backoff = .{};
     while (true) {
         const ready = lookInParts(entries);
-        if (ready != 0 or deadline == .now) return ready;
-        const left_ns = deadline.remainingNs();
+        if (ready != 0 or timeout_ns == 0) return ready;
+        const left_ns: ?u64 = if (end_ns) |end| end -| sys.monotonicNs() else null;
         if (left_ns == 0) return 0;
         const place = waker orelse return ready;
         // The next look counts it.
@@ -140,7 +117,7 @@ fn lookInParts(entries: []sys.pollfd) isize {
 pub const Poll = struct {
     /// Parallel to `keys`; the waker is the first of both.
     entries: std.ArrayList(sys.pollfd) = .empty,
-    keys: std.ArrayList(?*posix.Selector.Key) = .empty,
+    keys: std.ArrayList(?*Key) = .empty,
     /// Where the next wait starts to look, so that all get their turn when more are ready than it takes.
     turn: usize = 0,
     /// The memory of the last wait, for the next.
@@ -159,25 +136,25 @@ pub const Poll = struct {
         self.spare.free();
     }
 
-    fn append(self: *Poll, descriptor: sys.Descriptor, key: ?*posix.Selector.Key, interest: events.Interest) status.Error!void {
+    fn append(self: *Poll, descriptor: sys.Descriptor, key: ?*Key, interest: events.Interest) status.Error!void {
         std.debug.assert(self.entries.items.len == self.keys.items.len);
         try self.entries.ensureUnusedCapacity(allocator, 1);
         try self.keys.append(allocator, key);
         self.entries.appendAssumeCapacity(entryOf(descriptor, interest));
     }
 
-    pub fn arm(self: *Poll, key: *posix.Selector.Key, interest: events.Interest, _: *status.Failure) status.Error!void {
+    pub fn arm(self: *Poll, key: *Key, interest: events.Interest, _: *status.Failure) status.Error!void {
         try self.append(key.descriptor, key, interest);
         key.position = @intCast(self.keys.items.len - 1);
     }
 
-    pub fn rearm(self: *Poll, key: *posix.Selector.Key, interest: events.Interest) bool {
+    pub fn rearm(self: *Poll, key: *Key, interest: events.Interest) bool {
         std.debug.assert(self.keys.items[key.position] == key);
         self.entries.items[key.position] = entryOf(key.descriptor, interest);
         return true;
     }
 
-    pub fn disarm(self: *Poll, key: *posix.Selector.Key) void {
+    pub fn disarm(self: *Poll, key: *Key) void {
         const position = key.position;
         std.debug.assert(self.keys.items[position] == key);
         _ = self.entries.swapRemove(position);

@@ -1,54 +1,51 @@
-//! IPv4 servers and streams (ip(7), tcp(7)).
+//! TCP over IPv4 (ip(7), tcp(7)).
 
 const std = @import("std");
 const sys = @import("../sys.zig");
-const status = @import("../../core/status.zig");
-const sockets = @import("../stream.zig");
+const net = @import("../../net/address.zig");
+const status = @import("../../base/status.zig");
+const Attempt = @import("../../base/attempt.zig").Attempt;
 
-/// Both in the host's byte order, as in bbipc.h.
-pub const Address = struct {
-    host: u32,
-    port: u16,
+const Socket = @import("socket.zig").Socket;
 
-    pub const unspecified: Address = .{ .host = 0, .port = 0 };
+pub const Listener = struct { descriptor: sys.Descriptor };
 
-    fn toSystem(address: Address) sys.sockaddr.in {
-        return .{
-            .port = std.mem.nativeToBig(u16, address.port),
-            .addr = std.mem.nativeToBig(u32, address.host),
-        };
-    }
+fn toSystem(address: net.Ipv4) sys.sockaddr.in {
+    return .{
+        .port = std.mem.nativeToBig(u16, address.port),
+        .addr = std.mem.nativeToBig(u32, address.host),
+    };
+}
 
-    fn fromSystem(address: sys.sockaddr.in) Address {
-        return .{
-            .host = std.mem.bigToNative(u32, address.addr),
-            .port = std.mem.bigToNative(u16, address.port),
-        };
-    }
+fn fromSystem(address: sys.sockaddr.in) net.Ipv4 {
+    return .{
+        .host = std.mem.bigToNative(u32, address.addr),
+        .port = std.mem.bigToNative(u16, address.port),
+    };
+}
 
-    /// Accepts a connection, and becomes the address of its remote end.
-    pub fn accept(address: *Address, server: sys.Descriptor) isize {
-        var name: sys.sockaddr.in = unspecified.toSystem();
-        var size: sys.socklen_t = @sizeOf(sys.sockaddr.in);
-        const result = sys.accept(server, @ptrCast(&name), &size);
-        if (result >= 0) address.* = fromSystem(name);
-        return result;
-    }
+/// Accepts a connection, and tells the address of its remote end.
+pub fn accept(descriptor: sys.Descriptor, remote: *net.Address) isize {
+    var name = toSystem(.unspecified);
+    var size: sys.socklen_t = @sizeOf(sys.sockaddr.in);
+    const result = sys.accept(descriptor, @ptrCast(&name), &size);
+    if (result >= 0) remote.* = .{ .ipv4 = fromSystem(name) };
+    return result;
+}
 
-    pub fn ofDescriptor(descriptor: sys.Descriptor, failure: *status.Failure) status.Error!Address {
-        var name: sys.sockaddr.in = unspecified.toSystem();
-        var size: sys.socklen_t = @sizeOf(sys.sockaddr.in);
-        const result = sys.localName(descriptor, @ptrCast(&name), &size);
-        if (result < 0) return sys.refused(result, failure);
-        return fromSystem(name);
-    }
+pub fn localAddress(descriptor: sys.Descriptor, failure: *status.Failure) status.Error!net.Ipv4 {
+    var name = toSystem(.unspecified);
+    var size: sys.socklen_t = @sizeOf(sys.sockaddr.in);
+    const result = sys.localName(descriptor, @ptrCast(&name), &size);
+    if (result < 0) return sys.refused(result, failure);
+    return fromSystem(name);
+}
 
-    fn bind(address: Address, descriptor: sys.Descriptor, failure: *status.Failure) status.Error!void {
-        const name = address.toSystem();
-        const result = sys.bind(descriptor, &name, @sizeOf(sys.sockaddr.in));
-        if (result < 0) return sys.refused(result, failure);
-    }
-};
+fn bind(address: net.Ipv4, descriptor: sys.Descriptor, failure: *status.Failure) status.Error!void {
+    const name = toSystem(address);
+    const result = sys.bind(descriptor, &name, @sizeOf(sys.sockaddr.in));
+    if (result < 0) return sys.refused(result, failure);
+}
 
 fn open(failure: *status.Failure) status.Error!sys.Descriptor {
     const result = sys.streamSocket(sys.AF.INET);
@@ -62,56 +59,40 @@ fn set(descriptor: sys.Descriptor, level: i32, option: u32, failure: *status.Fai
 }
 
 pub fn listen(
-    address: Address,
+    address: net.Ipv4,
     backlog: i32,
     reuse_address: bool,
     failure: *status.Failure,
-) status.Error!sockets.Server {
+) status.Error!Listener {
     const descriptor = try open(failure);
     errdefer sys.close(descriptor);
     if (reuse_address) try set(descriptor, sys.SOL.SOCKET, sys.SO.REUSEADDR, failure);
     // Accepted streams inherit it, which saves a call for each.
     try set(descriptor, sys.IPPROTO.TCP, sys.TCP.NODELAY, failure);
-    try address.bind(descriptor, failure);
+    try bind(address, descriptor, failure);
     const result = sys.listen(descriptor, backlog);
     if (result < 0) return sys.refused(result, failure);
-    return .{ .descriptor = descriptor, .namespace = .ipv4 };
+    return .{ .descriptor = descriptor };
 }
 
-/// A port of the system's choice can be the very port that is connected to. TCP then connects the socket with itself
-/// (simultaneous open, RFC 9293, 3.5), where a user expects to be refused; another try gets another port.
-const self_connects_max = 8;
-
-pub fn connect(remote: Address, local: Address, failure: *status.Failure) status.Error!sockets.Stream {
-    for (0..self_connects_max) |_| {
-        var stream = try connectOnce(remote, local, failure);
-        errdefer stream.deinit();
-        if (local.port != 0 or stream.connection.known.load().failed) return stream;
-        const chosen = try Address.ofDescriptor(stream.descriptor, failure);
-        if (!std.meta.eql(chosen, remote)) return stream;
-        stream.deinit();
-    }
-    return failure.system(sys.codeOf(.CONNREFUSED));
-}
-
-fn connectOnce(remote: Address, local: Address, failure: *status.Failure) status.Error!sockets.Stream {
+pub fn connect(remote: net.Ipv4, local: net.Ipv4, failure: *status.Failure) status.Error!Attempt(Socket) {
     const descriptor = try open(failure);
     errdefer sys.close(descriptor);
     try set(descriptor, sys.IPPROTO.TCP, sys.TCP.NODELAY, failure);
-    if (!std.meta.eql(local, Address.unspecified)) {
+    if (!std.meta.eql(local, net.Ipv4.unspecified)) {
         if (local.port == 0) sys.choosePortLate(descriptor);
-        try local.bind(descriptor, failure);
+        try bind(local, descriptor, failure);
     }
 
-    var stream: sockets.Stream = .{ .descriptor = descriptor, .remote_address = remote };
-    const name = remote.toSystem();
+    const name = toSystem(remote);
     const result = sys.connect(descriptor, &name, @sizeOf(sys.sockaddr.in));
-    if (result >= 0) {
-        stream.connection.establish();
-    } else switch (sys.failureOf(result)) {
-        // Interrupted or not, the attempt goes on.
-        .INPROGRESS, .INTR => {},
-        else => |e| stream.connection.fail(sys.codeOf(e)),
-    }
-    return stream;
+    if (result >= 0) return .{ .transport = .{ .descriptor = descriptor }, .state = .connected };
+    return .{
+        .transport = .{ .descriptor = descriptor },
+        .state = switch (sys.failureOf(result)) {
+            // Interrupted or not, the attempt goes on.
+            .INPROGRESS, .INTR => .under_way,
+            else => |e| .{ .failed = sys.codeOf(e) },
+        },
+    };
 }

@@ -1,9 +1,14 @@
-//! Local servers and streams: Unix domain sockets (unix(7)).
+//! Unix domain sockets (unix(7)).
 
 const std = @import("std");
 const sys = @import("../sys.zig");
-const status = @import("../../core/status.zig");
-const sockets = @import("../stream.zig");
+const status = @import("../../base/status.zig");
+const Socket = @import("socket.zig").Socket;
+
+pub const Listener = struct {
+    descriptor: sys.Descriptor,
+    pathname: *Pathname,
+};
 
 /// One byte of sun_path is left for the closing NUL, which some systems and many tools expect.
 pub const pathname_max = @sizeOf(@FieldType(sys.sockaddr.un, "path")) - 1;
@@ -116,7 +121,7 @@ pub fn listen(
     backlog: i32,
     delete_on_close: bool,
     failure: *status.Failure,
-) status.Error!sockets.Server {
+) status.Error!Listener {
     _ = try Name.of(pathname);
     const made: *Pathname = try .make(pathname);
     errdefer made.free();
@@ -128,10 +133,10 @@ pub fn listen(
     const listening = sys.listen(descriptor, backlog);
     if (listening < 0) return sys.refused(listening, failure);
     if (!delete_on_close) made.made = null;
-    return .{ .descriptor = descriptor, .namespace = .{ .local = made } };
+    return .{ .descriptor = descriptor, .pathname = made };
 }
 
-pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!sockets.Stream {
+pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!Socket {
     const name: Name = try .of(pathname);
     const descriptor = try open(failure);
     errdefer sys.close(descriptor);
@@ -142,9 +147,7 @@ pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!sock
         failure.system_code = sys.codeOf(e);
         return if (sys.nobodyListens(e)) error.NoLocalServer else error.System;
     }
-    var stream: sockets.Stream = .{ .descriptor = descriptor, .remote_address = null };
-    stream.connection.establish();
-    return stream;
+    return .{ .descriptor = descriptor };
 }
 
 fn open(failure: *status.Failure) status.Error!sys.Descriptor {

@@ -78,8 +78,8 @@ test "where the kernel has no 32-bit times, waits last as long and the lock is s
             var thread: std.atomic.Value(system.Thread) = .init(0);
             var polling: support.Call(pollAs) = undefined;
             const slept = slept: {
-                handles.table.lock.lock();
-                defer handles.table.lock.unlock();
+                handles.lock.lock();
+                defer handles.lock.unlock();
                 try polling.start(.{ &thread, pair.near });
                 while (thread.load(.acquire) == 0) std.Thread.yield() catch {};
                 break :slept system.awaitSleep(testing.io, thread.load(.acquire));

@@ -4,6 +4,7 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const handles = @import("../../core/handles.zig");
+const pollers = @import("../../core/poller.zig");
 const sys = @import("../../platform.zig").sys;
 const testing = std.testing;
 
@@ -508,8 +509,8 @@ pub fn slotOf(handle: Handle) u32 {
 }
 
 pub fn slotsCount() u32 {
-    handles.table.lock.lock();
-    defer handles.table.lock.unlock();
+    handles.lock.lock();
+    defer handles.lock.unlock();
     return handles.table.slots_count;
 }
 
@@ -535,7 +536,7 @@ pub fn awaitWaiting(poller: Handle, threads: usize) !void {
     const Look = struct {
         fn count(handle: Handle) usize {
             const slot = handles.table.find(handle) orelse return 0;
-            return slot.object.poller.waiters.list.len();
+            return pollers.of(slot).waiters.list.len();
         }
     };
     try awaitCount(threads, poller, Look.count);
@@ -545,8 +546,8 @@ fn awaitCount(expected: usize, context: anytype, comptime count: fn (@TypeOf(con
     const end_ns = monotonicNs() + patience_ns;
     while (monotonicNs() < end_ns) {
         {
-            handles.table.lock.lock();
-            defer handles.table.lock.unlock();
+            handles.lock.lock();
+            defer handles.lock.unlock();
             if (count(context) == expected) return;
         }
         std.Thread.yield() catch {};

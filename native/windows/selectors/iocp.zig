@@ -21,10 +21,12 @@
 const std = @import("std");
 const sys = @import("../sys.zig");
 const afd = @import("../afd.zig");
-const events = @import("../../core/events.zig");
-const status = @import("../../core/status.zig");
-const pipes = @import("../pipes.zig");
-const sockets = @import("../stream.zig");
+const events = @import("../../base/events.zig");
+const status = @import("../../base/status.zig");
+const reaper = @import("../pipes/reaper.zig");
+const transports = @import("../transports/transport.zig");
+const watchers = @import("../watchers.zig");
+const Watcher = watchers.Watcher;
 
 const allocator = sys.allocator;
 
@@ -43,126 +45,45 @@ pub const Backend = enum(i32) {
 
 /// One socket that one selector watches. Lives until it is disarmed and has no packet to come.
 pub const Watch = struct {
-    selector: *Selector,
+    watcher: Watcher,
     /// 0 when nobody wants to hear of it any more.
     handle: i64,
-    descriptor: sys.Descriptor,
-    interest: events.Interest,
-    state: State = .idle,
+    descriptor: transports.Descriptor,
     /// How often in a row the packet came, and nothing of interest held.
     idle_packets: u8 = 0,
-    /// For TCP: the poll, the helper it goes to, and what it asks for.
-    poll: afd.Poll = .{},
-    helper: ?*afd.Helper = null,
-    asked: u32 = 0,
-    cancelled: bool = false,
-    /// Whether the packet to come is one of our own.
-    queued: bool = false,
-    /// A TCP server's list of watchers, while AFD is to tell of it.
-    watchers: ?*std.DoublyLinkedList = null,
-    /// In the selector's list of those that the next wait begins to watch, or in the list of watchers of what is
-    /// watched.
-    node: std.DoublyLinkedList.Node = .{},
 
-    const State = enum {
-        /// To be begun by the next wait.
-        idle,
-        /// Its pipe will tell.
-        watching,
-        /// A packet is to come.
-        pending,
-    };
-
-    pub fn fromNode(node: *std.DoublyLinkedList.Node) *Watch {
-        return @alignCast(@fieldParentPtr("node", node));
+    fn fromNode(node: *watchers.List.Node) *Watch {
+        return .from(.fromNode(node));
     }
 
-    fn wants(watch: *const Watch, conditions: events.Conditions) bool {
-        return isOfInterest(watch.interest, conditions);
-    }
-
-    fn leave(watch: *Watch, state: State) void {
-        std.debug.assert(state != .watching);
-        if (watch.state == .watching) watch.selector.watching_count -= 1;
-        watch.state = state;
-    }
-
-    fn isPolled(watch: *const Watch) bool {
-        return watch.helper != null;
-    }
-
-    /// Ends the poll early. Its packet comes in any case.
-    fn cancel(watch: *Watch) void {
-        std.debug.assert(watch.state == .pending);
-        // What was queued is on its way.
-        if (watch.cancelled or watch.queued) return;
-        watch.cancelled = true;
-        watch.selector.cancelled_count += 1;
-        watch.poll.cancel(watch.helper.?.handle);
+    fn from(watcher: *Watcher) *Watch {
+        return @alignCast(@fieldParentPtr("watcher", watcher));
     }
 
     /// Whether a server was just asked for this one, and its clients had gone: nothing is amiss then.
     fn wasAboutVanished(watch: *const Watch) bool {
         return watch.descriptor == .tcp_server and watch.descriptor.tcp_server.passed_over;
     }
-
-    /// The server that it watches has it no longer in its list.
-    fn leaveWatchers(watch: *Watch) void {
-        const list = watch.watchers orelse return;
-        list.remove(&watch.node);
-        watch.watchers = null;
-    }
-
-    /// A packet of our own, and none of AFD's.
-    fn queuePacket(watch: *Watch) void {
-        watch.leave(.pending);
-        watch.queued = true;
-        watch.selector.pending_count += 1;
-        _ = sys.pending_operations.fetchAdd(1, .acq_rel);
-        sys.post(watch.selector.port, watch);
-    }
 };
 
-/// Whether what holds is what was asked for. A severed connection is told unasked, as by every selector.
-pub fn isOfInterest(interest: events.Interest, conditions: events.Conditions) bool {
-    return (interest.readable and conditions.readable) or
-        (interest.writable and conditions.writable) or
-        (interest.ended and conditions.ended) or
-        conditions.severed;
-}
-
-/// Queues the packets of those watchers of a pipe that want what holds. With the library's lock held.
-pub fn tell(watchers: *std.DoublyLinkedList, conditions: events.Conditions) void {
-    var next = watchers.first;
-    while (next) |node| {
-        next = node.next;
-        const watch: *Watch = .fromNode(node);
-        if (!watch.wants(conditions)) continue;
-        watchers.remove(node);
-        watch.queuePacket();
-    }
-}
-
-/// Those whose watches AFD has look at what they watch again. With the library's lock held.
-pub fn lookAgain(watchers: *std.DoublyLinkedList) void {
-    var next = watchers.first;
-    while (next) |node| : (next = node.next) Watch.fromNode(node).cancel();
-}
+/// A watched socket, as selectors know it.
+pub const Key = struct {
+    handle: i64,
+    descriptor: transports.Descriptor,
+    /// The selector's own, while armed.
+    watch: ?*Watch = null,
+};
 
 /// A watch over many sockets. `Snapshot.wait` is called without the library's lock, all else with it.
 pub const Selector = struct {
-    port: sys.HANDLE,
+    /// Watches point to it, so a selector stays where it is while anything is armed.
+    port: watchers.Port,
     helpers: std.ArrayList(*afd.Helper) = .empty,
-    idle: std.DoublyLinkedList = .{},
-    /// How many packets are to come, and how many of them of watches that were cancelled.
-    pending_count: u32 = 0,
-    cancelled_count: u32 = 0,
-    /// How many watches their pipes will tell, through the reaper.
-    watching_count: u32 = 0,
+    idle: watchers.List = .{},
 
     /// The waker's port is the selector's.
     pub fn open(_: Backend, waker: sys.Waker, _: *status.Failure) status.Error!Selector {
-        return .{ .port = waker.port };
+        return .{ .port = .{ .handle = waker.port } };
     }
 
     /// Every socket was disarmed before, and no thread waits.
@@ -188,7 +109,7 @@ pub const Selector = struct {
     pub fn drain(selector: *Selector) void {
         var shot: Snapshot = .{ .selector = selector };
         var failure: status.Failure = .{};
-        while (selector.pending_count > 0) {
+        while (selector.port.pending_count > 0) {
             shot.wait(reports_per_wait_max, null, &failure) catch sys.Sleep(1);
             selector.discard(&shot);
         }
@@ -198,16 +119,15 @@ pub const Selector = struct {
         const watch = try allocator.create(Watch);
         errdefer allocator.destroy(watch);
         watch.* = .{
-            .selector = selector,
+            .watcher = .{ .port = &selector.port, .interest = interest },
             .handle = key.handle,
             .descriptor = key.descriptor,
-            .interest = interest,
         };
         switch (key.descriptor) {
-            .tcp, .tcp_server => watch.helper = try selector.takeHelper(failure),
+            .tcp, .tcp_server => watch.watcher.helper = try selector.takeHelper(failure),
             .pipe, .pipe_server => {},
         }
-        selector.idle.append(&watch.node);
+        selector.idle.append(&watch.watcher.node);
         key.watch = watch;
     }
 
@@ -229,7 +149,7 @@ pub const Selector = struct {
         try selector.helpers.ensureUnusedCapacity(allocator, 1);
         const helper = try allocator.create(afd.Helper);
         errdefer allocator.destroy(helper);
-        helper.* = try .open(selector.port, failure);
+        helper.* = try .open(selector.port.handle, failure);
         helper.watches_count = 1;
         selector.helpers.appendAssumeCapacity(helper);
         return helper;
@@ -237,17 +157,17 @@ pub const Selector = struct {
 
     pub fn rearm(selector: *Selector, key: *Key, interest: events.Interest) bool {
         const watch = key.watch.?;
-        watch.interest = interest;
+        watch.watcher.interest = interest;
         watch.idle_packets = 0;
-        switch (watch.state) {
+        switch (watch.watcher.state) {
             .idle => {},
             // Its pipe looks at what it waits for now.
             .watching => {
                 unwatch(watch);
-                watch.leave(.idle);
-                selector.idle.append(&watch.node);
+                watch.watcher.leave(.idle);
+                selector.idle.append(&watch.watcher.node);
             },
-            .pending => if (watch.isPolled() and afd.eventsOf(interest) & ~watch.asked != 0) watch.cancel(),
+            .pending => if (watch.watcher.isPolled() and afd.eventsOf(interest) & ~watch.watcher.asked != 0) watch.watcher.cancel(),
         }
         return true;
     }
@@ -255,17 +175,17 @@ pub const Selector = struct {
     pub fn disarm(selector: *Selector, key: *Key) void {
         const watch = key.watch.?;
         key.watch = null;
-        if (watch.helper) |helper| helper.watches_count -= 1;
+        if (watch.watcher.helper) |helper| helper.watches_count -= 1;
         watch.handle = 0;
-        switch (watch.state) {
-            .idle => selector.idle.remove(&watch.node),
+        switch (watch.watcher.state) {
+            .idle => selector.idle.remove(&watch.watcher.node),
             .watching => {
                 unwatch(watch);
-                watch.leave(.idle);
+                watch.watcher.leave(.idle);
             },
             .pending => {
-                watch.leaveWatchers();
-                if (watch.isPolled()) watch.cancel();
+                watch.watcher.leaveList();
+                if (watch.watcher.isPolled()) watch.watcher.cancel();
                 return; // it goes with its packet
             },
         }
@@ -275,7 +195,7 @@ pub const Selector = struct {
     fn unwatch(watch: *Watch) void {
         switch (watch.descriptor) {
             .tcp, .tcp_server => unreachable,
-            inline .pipe, .pipe_server => |one| one.unwatch(watch),
+            inline .pipe, .pipe_server => |one| one.unwatch(&watch.watcher),
         }
     }
 
@@ -286,7 +206,7 @@ pub const Selector = struct {
 
     /// Begins to watch what is to be watched, for a wait.
     pub fn snapshot(selector: *Selector, shot: *Snapshot) status.Error!void {
-        if (selector.cancelled_count > cancelled_max) selector.takeQueued();
+        if (selector.port.cancelled_count > cancelled_max) selector.takeQueued();
         selector.beginAll();
         shot.begin(selector);
     }
@@ -301,15 +221,15 @@ pub const Selector = struct {
         var room: [64]sys.OVERLAPPED_ENTRY = undefined;
         var signals_count: usize = 0;
         // What is queued meanwhile is for the next time.
-        for (0..selector.pending_count / room.len + 1) |_| {
+        for (0..selector.port.pending_count / room.len + 1) |_| {
             var failure: status.Failure = .{};
-            const packets = sys.dequeue(selector.port, &room, 0, &failure) catch break;
+            const packets = sys.dequeue(selector.port.handle, &room, 0, &failure) catch break;
             for (packets) |packet| {
                 if (selector.taken(packet) == .signal) signals_count += 1;
             }
             if (packets.len < room.len) break;
         }
-        for (0..signals_count) |_| sys.post(selector.port, null);
+        for (0..signals_count) |_| sys.post(selector.port.handle, null);
     }
 
     const Taken = union(enum) {
@@ -321,77 +241,69 @@ pub const Selector = struct {
     };
 
     fn taken(selector: *Selector, packet: sys.OVERLAPPED_ENTRY) Taken {
-        const watch: *Watch = @ptrCast(@alignCast(packet.context orelse return .signal));
-        std.debug.assert(watch.state == .pending);
-        selector.pending_count -= 1;
-        if (watch.cancelled) selector.cancelled_count -= 1;
+        const watch: *Watch = .from(@ptrCast(@alignCast(packet.context orelse return .signal)));
+        std.debug.assert(watch.watcher.state == .pending);
+        selector.port.pending_count -= 1;
+        if (watch.watcher.cancelled) selector.port.cancelled_count -= 1;
         _ = sys.pending_operations.fetchSub(1, .acq_rel);
         if (watch.handle == 0) {
             allocator.destroy(watch);
             return .nobodys;
         }
-        watch.leaveWatchers();
-        watch.state = .idle;
-        watch.queued = false;
-        selector.idle.append(&watch.node);
+        watch.watcher.leaveList();
+        watch.watcher.state = .idle;
+        watch.watcher.queued = false;
+        selector.idle.append(&watch.watcher.node);
         return .{ .watch = watch };
     }
 
     fn beginAll(selector: *Selector) void {
         while (selector.idle.popFirst()) |node| {
             const watch: *Watch = .fromNode(node);
-            watch.cancelled = false;
+            watch.watcher.cancelled = false;
             switch (watch.descriptor) {
                 .tcp => |socket| _ = selector.beginPoll(watch, socket.base),
                 .tcp_server => |listener| if (listener.held != null) {
-                    watch.queuePacket();
+                    watch.watcher.queuePacket();
                 } else if (selector.beginPoll(watch, listener.socket.base)) {
-                    watch.watchers = &listener.watchers;
-                    listener.watchers.append(&watch.node);
+                    watch.watcher.in_list = &listener.watching;
+                    listener.watching.append(&watch.watcher.node);
                 },
                 inline .pipe, .pipe_server => |one| {
-                    watch.state = .watching;
-                    selector.watching_count += 1;
-                    one.watch(watch);
+                    watch.watcher.state = .watching;
+                    selector.port.watching_count += 1;
+                    one.watch(&watch.watcher);
                 },
             }
         }
     }
 
     fn beginPoll(selector: *Selector, watch: *Watch, base: sys.HANDLE) bool {
-        watch.asked = afd.eventsOf(watch.interest);
-        if (watch.poll.submit(watch.helper.?.handle, base, watch.asked, watch)) {
-            watch.state = .pending;
-            selector.pending_count += 1;
+        watch.watcher.asked = afd.eventsOf(watch.watcher.interest);
+        if (watch.watcher.poll.submit(watch.watcher.helper.?.handle, base, watch.watcher.asked, &watch.watcher)) {
+            watch.watcher.state = .pending;
+            selector.port.pending_count += 1;
             _ = sys.pending_operations.fetchAdd(1, .acq_rel);
             return true;
         }
         // Somebody closed it behind our back, or the system has no memory: look at it at once.
         watch.idle_packets = idle_packets_max;
-        watch.queuePacket();
+        watch.watcher.queuePacket();
         return false;
     }
 
     /// Whether something may hold that has not been told yet, for its packet is in the reaper's hands.
     pub fn hearsLate(selector: *const Selector) bool {
-        return selector.watching_count > 0;
+        return selector.port.watching_count > 0;
     }
 
     /// Returns when that has been told. Without the library's lock.
-    pub const hear = pipes.waitForReaper;
+    pub const hear = reaper.waitForAll;
 
     /// After a wait: what was dequeued and not looked at is watched anew.
     pub fn discard(_: *Selector, shot: *Snapshot) void {
         while (shot.cursor < shot.packets.len) _ = shot.take();
     }
-
-    /// A watched socket, as selectors know it.
-    pub const Key = struct {
-        handle: i64,
-        descriptor: sys.Descriptor,
-        /// The selector's own, while armed.
-        watch: ?*Watch = null,
-    };
 
     /// So often a packet may come in vain before the poller is told that something is amiss.
     const idle_packets_max = 3;
@@ -421,7 +333,7 @@ pub const Selector = struct {
             shot.packets = &.{};
             shot.cursor = 0;
             shot.packets = try sys.dequeueInTime(
-                shot.selector.port,
+                shot.selector.port.handle,
                 shot.room[0..@min(reports_max, reports_per_wait_max)],
                 timeout_ns,
                 failure,
@@ -431,12 +343,12 @@ pub const Selector = struct {
         pub fn next(shot: *Snapshot) ?events.Report {
             while (shot.cursor < shot.packets.len) {
                 const watch = shot.take() orelse continue;
-                var conditions = sockets.conditionsNow(watch.descriptor);
-                if (watch.descriptor == .tcp and watch.poll.lasting().severed) conditions.severed = true;
-                if (watch.wants(conditions)) {
+                var conditions = transports.conditionsNow(watch.descriptor);
+                if (watch.descriptor == .tcp and watch.watcher.poll.lasting().severed) conditions.severed = true;
+                if (watch.watcher.wants(conditions)) {
                     watch.idle_packets = 0;
-                } else if (watch.cancelled or watch.idle_packets < idle_packets_max) {
-                    if (!watch.cancelled and !watch.wasAboutVanished()) watch.idle_packets += 1;
+                } else if (watch.watcher.cancelled or watch.idle_packets < idle_packets_max) {
+                    if (!watch.watcher.cancelled and !watch.wasAboutVanished()) watch.idle_packets += 1;
                     shot.in_vain_count += 1;
                     continue;
                 }

@@ -5,21 +5,21 @@
 const std = @import("std");
 const sys = @import("../sys.zig");
 const iocp = @import("iocp.zig");
-const handles = @import("../../core/handles.zig");
-const events = @import("../../core/events.zig");
-const status = @import("../../core/status.zig");
-const sockets = @import("../stream.zig");
+const events = @import("../../base/events.zig");
+const status = @import("../../base/status.zig");
+const transports = @import("../transports/transport.zig");
+const watchers = @import("../watchers.zig");
 
 /// What a wait of poll_sockets knows of one socket.
 pub const Entry = struct {
-    key: iocp.Selector.Key,
+    key: iocp.Key,
     interest: ?events.Interest,
     conditions: events.Conditions = .{},
     armed: bool = false,
 };
 
 /// What to ask for one socket. Null asks nothing.
-pub fn entryOf(descriptor: sys.Descriptor, interest: ?events.Interest) Entry {
+pub fn entryOf(descriptor: transports.Descriptor, interest: ?events.Interest) Entry {
     // Reports only wake, so the handle is anything but the 0 of a watch that nobody wants.
     return .{ .key = .{ .handle = 1, .descriptor = descriptor }, .interest = interest };
 }
@@ -48,7 +48,7 @@ pub const Sleeper = struct {
         if (free) |bed| {
             free = bed.next;
             free_count -= 1;
-            return .{ .waker = .{ .port = bed.selector.port }, .bed = bed };
+            return .{ .waker = .{ .port = bed.selector.port.handle }, .bed = bed };
         }
         const waker: sys.Waker = try .open(failure);
         errdefer waker.close();
@@ -85,16 +85,16 @@ pub fn wait(
     const selector = &ours.bed.selector;
     var shot: iocp.Selector.Snapshot = undefined;
     {
-        handles.table.lock.lock();
-        defer handles.table.lock.unlock();
+        sys.library_lock.lock();
+        defer sys.library_lock.unlock();
         errdefer disarmAll(selector, watched);
         try armAll(selector, watched, failure);
         try selector.snapshot(&shot);
     }
     const waited = shot.wait(shot.room.len, timeout_ns, failure);
     {
-        handles.table.lock.lock();
-        defer handles.table.lock.unlock();
+        sys.library_lock.lock();
+        defer sys.library_lock.unlock();
         selector.discard(&shot);
         disarmAll(selector, watched);
     }
@@ -106,13 +106,13 @@ pub fn wait(
 
 /// Whether one of them is what was asked for.
 fn askAll(entries: []Entry) bool {
-    handles.table.lock.lock();
-    defer handles.table.lock.unlock();
+    sys.library_lock.lock();
+    defer sys.library_lock.unlock();
     var any = false;
     for (entries) |*entry| {
         const interest = entry.interest orelse continue;
-        const conditions = sockets.conditionsNow(entry.key.descriptor);
-        const told = iocp.isOfInterest(interest, conditions);
+        const conditions = transports.conditionsNow(entry.key.descriptor);
+        const told = watchers.isOfInterest(interest, conditions);
         entry.conditions = if (told) conditions else .{};
         if (told) any = true;
     }

@@ -1,10 +1,11 @@
-//! Local servers and streams: named pipes. Their names, and who may open them.
+//! Named pipes as local servers and streams: their names, and who may open them.
 
 const std = @import("std");
 const sys = @import("../sys.zig");
-const pipes = @import("../pipes.zig");
-const status = @import("../../core/status.zig");
-const sockets = @import("../stream.zig");
+const listeners = @import("../pipes/listener.zig");
+const pipes = @import("../pipes/pipe.zig");
+const reaper = @import("../pipes/reaper.zig");
+const status = @import("../../base/status.zig");
 
 /// With the question mark the rest is taken to the letter. With a dot, Windows would take "..", and dots and spaces at the end,
 /// for what they mean in paths.
@@ -57,21 +58,14 @@ fn startsLikePipe(pathname: []const u8) bool {
     return true;
 }
 
-/// A pipe has no file that could stay: its name goes with its last handle.
-pub fn listen(
-    pathname: []const u8,
-    backlog: i32,
-    _: bool,
-    failure: *status.Failure,
-) status.Error!sockets.Server {
+pub fn listen(pathname: []const u8, backlog: i32, failure: *status.Failure) status.Error!*listeners.Listener {
     const name: Name = try .of(pathname);
-    const listener = try pipes.Listener.listen(name.text(), backlog, try security(failure), failure);
-    return .{ .transport = .{ .pipe = listener } };
+    return .listen(name.text(), backlog, try security(failure), failure);
 }
 
-pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!sockets.Stream {
+pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!*pipes.Pipe {
     const name: Name = try .of(pathname);
-    return .ofPipe(try pipes.connect(name.text(), failure));
+    return pipes.connect(name.text(), failure);
 }
 
 // ---- Who may open a server's pipe ----
@@ -172,31 +166,31 @@ test "names: what can't be one" {
 }
 
 test "a write that nobody reads is given up some time after its pipe was closed" {
-    const before_ns = pipes.unread_after_close_ns;
-    pipes.unread_after_close_ns = 50 * std.time.ns_per_ms;
-    defer pipes.unread_after_close_ns = before_ns;
+    const before_ns = reaper.unread_after_close_ns;
+    reaper.unread_after_close_ns = 50 * std.time.ns_per_ms;
+    defer reaper.unread_after_close_ns = before_ns;
     var buffer: [64]u8 = undefined;
     const pathname = try std.mem.print(&buffer, "bbipc-unread-{d}", .{sys.threadId()});
     const data: [pathname_max]u8 = @splat('x');
     for ([_]bool{ false, true }) |accepted_writes| {
         var failure: status.Failure = .{};
-        var server = try listen(pathname, 1, false, &failure);
-        var client = try connect(pathname, &failure);
-        var accepted = try server.accept(&failure);
-        server.deinit();
-        const writer = if (accepted_writes) &accepted else &client;
-        const reader = if (accepted_writes) &client else &accepted;
-        while (try writer.write(&data, &failure) > 0) {}
-        writer.deinit();
+        const server = try listen(pathname, 1, &failure);
+        const client = try connect(pathname, &failure);
+        const accepted = (try server.accept(&failure)).?;
+        server.close();
+        const writer = if (accepted_writes) accepted else client;
+        const reader = if (accepted_writes) client else accepted;
+        while (writer.write(&data) == .count) {}
+        writer.close();
         try testing.expect(sys.pendingOperations() > 0);
 
         const end_ns = sys.monotonicNs() + 10 * std.time.ns_per_s;
         while (sys.pendingOperations() > 0 and sys.monotonicNs() < end_ns) sys.yield();
         try testing.expectEqual(0, sys.pendingOperations());
         // A client that stays has no part in the name.
-        if (!accepted_writes) reader.deinit();
-        var again = try listen(pathname, 1, false, &failure);
-        again.deinit();
-        if (accepted_writes) reader.deinit();
+        if (!accepted_writes) reader.close();
+        const again = try listen(pathname, 1, &failure);
+        again.close();
+        if (accepted_writes) reader.close();
     }
 }

@@ -1,15 +1,15 @@
-//! IPv4 servers and streams over Winsock's non-blocking sockets. No overlapped operation moves data, so no buffer outlives a
+//! TCP over IPv4, by Winsock's non-blocking sockets. No overlapped operation moves data, so no buffer outlives a
 //! call; what happens to a socket is learnt from AFD (afd.zig).
 
 const std = @import("std");
 const sys = @import("../sys.zig");
 const afd = @import("../afd.zig");
-const events = @import("../../core/events.zig");
-const handles = @import("../../core/handles.zig");
-const iocp = @import("../selectors/iocp.zig");
-const status = @import("../../core/status.zig");
-const Connection = @import("../../core/connection.zig").Connection;
-const sockets = @import("../stream.zig");
+const events = @import("../../base/events.zig");
+const net = @import("../../net/address.zig");
+const status = @import("../../base/status.zig");
+const watchers = @import("../watchers.zig");
+const Attempt = @import("../../base/attempt.zig").Attempt;
+const Outcome = @import("../../base/outcome.zig").Outcome;
 
 const SockaddrIn = extern struct {
     family: u16 = af_inet,
@@ -68,27 +68,19 @@ const winsock = struct {
     pub extern "ws2_32" fn shutdown(sys.SOCKET, i32) callconv(.winapi) i32;
 };
 
-/// Both in the host's byte order, as in bbipc.h.
-pub const Address = struct {
-    host: u32,
-    port: u16,
+fn toSystem(address: net.Ipv4) SockaddrIn {
+    return .{
+        .port = std.mem.nativeToBig(u16, address.port),
+        .address = std.mem.nativeToBig(u32, address.host),
+    };
+}
 
-    pub const unspecified: Address = .{ .host = 0, .port = 0 };
-
-    fn toSystem(address: Address) SockaddrIn {
-        return .{
-            .port = std.mem.nativeToBig(u16, address.port),
-            .address = std.mem.nativeToBig(u32, address.host),
-        };
-    }
-
-    fn fromSystem(address: SockaddrIn) Address {
-        return .{
-            .host = std.mem.bigToNative(u32, address.address),
-            .port = std.mem.bigToNative(u16, address.port),
-        };
-    }
-};
+fn fromSystem(address: SockaddrIn) net.Ipv4 {
+    return .{
+        .host = std.mem.bigToNative(u32, address.address),
+        .port = std.mem.bigToNative(u16, address.port),
+    };
+}
 
 /// Winsock counts start-ups in each process; the library's own lasts until the process ends.
 var started: std.atomic.Value(bool) = .init(false);
@@ -103,15 +95,6 @@ fn start(failure: *status.Failure) status.Error!void {
     try afd.prepare(failure);
     started.store(true, .release);
 }
-
-/// What moved a step further, or why not.
-pub const Outcome = union(enum) {
-    count: usize,
-    /// Not now.
-    nothing,
-    /// The system's code.
-    failed: i32,
-};
 
 pub const Socket = struct {
     socket: sys.SOCKET,
@@ -158,18 +141,18 @@ pub const Socket = struct {
         if (result != 0) return failure.system(winsock.WSAGetLastError());
     }
 
-    fn bindTo(self: *Socket, address: Address, failure: *status.Failure) status.Error!void {
-        const name = address.toSystem();
+    fn bindTo(self: *Socket, address: net.Ipv4, failure: *status.Failure) status.Error!void {
+        const name = toSystem(address);
         if (winsock.bind(self.socket, &name, @sizeOf(SockaddrIn)) == 0) return;
         const why = winsock.WSAGetLastError();
         // Another socket has the port for itself.
         return failure.system(if (why == sys.code.wsa_eacces) sys.code.wsa_eaddrinuse else why);
     }
 
-    pub fn localAddress(self: *Socket, failure: *status.Failure) status.Error!Address {
-        var name = Address.unspecified.toSystem();
+    pub fn localAddress(self: *Socket, failure: *status.Failure) status.Error!net.Ipv4 {
+        var name = toSystem(.unspecified);
         var size: i32 = @sizeOf(SockaddrIn);
-        if (winsock.getsockname(self.socket, &name, &size) == 0) return .fromSystem(name);
+        if (winsock.getsockname(self.socket, &name, &size) == 0) return fromSystem(name);
         const why = winsock.WSAGetLastError();
         // It has none yet.
         return if (why == sys.code.wsa_einval) .unspecified else failure.system(why);
@@ -185,7 +168,7 @@ pub const Socket = struct {
     fn acceptClient(self: *Socket, failure: *status.Failure) status.Error!Accepted {
         // Somebody who has the socket's number can have made it a blocking one.
         if (!makeNonBlocking(self.socket)) return failure.system(winsock.WSAGetLastError());
-        var name = Address.unspecified.toSystem();
+        var name = toSystem(.unspecified);
         var size: i32 = @sizeOf(SockaddrIn);
         const socket = winsock.accept(self.socket, &name, &size);
         if (socket == invalid_socket) {
@@ -197,7 +180,7 @@ pub const Socket = struct {
         _ = sys.SetHandleInformation(@ptrFromInt(socket), handle_flag_inherit, 0);
         const client = adopt(socket, failure) catch |err|
             return if (isOfClient(failure.system_code)) .vanished else err;
-        return .{ .client = .{ .socket = client, .address = .fromSystem(name) } };
+        return .{ .client = .{ .socket = client, .address = fromSystem(name) } };
     }
 
     /// Whether what went wrong is that one client's, and no error of the server.
@@ -214,21 +197,40 @@ pub const Socket = struct {
 
     pub fn receive(self: *Socket, buffer: []u8, peek: bool) Outcome {
         const size: i32 = @intCast(@min(buffer.len, receive_max));
-        return outcome(winsock.recv(self.socket, buffer.ptr, size, if (peek) msg_peek else 0));
+        const result = winsock.recv(self.socket, buffer.ptr, size, if (peek) msg_peek else 0);
+        return if (result >= 0) .{ .count = @intCast(result) } else failedToReceive(winsock.WSAGetLastError());
     }
 
-    pub fn transmit(self: *Socket, data: []const u8) Outcome {
-        return outcome(winsock.send(self.socket, data.ptr, @intCast(@min(data.len, send_max)), 0));
+    pub fn send(self: *Socket, data: []const u8) Outcome {
+        const result = winsock.send(self.socket, data.ptr, @intCast(@min(data.len, send_max)), 0);
+        return if (result >= 0) .{ .count = @intCast(result) } else failedToSend(winsock.WSAGetLastError());
     }
 
-    fn outcome(result: i32) Outcome {
-        if (result >= 0) return .{ .count = @intCast(result) };
-        const why = winsock.WSAGetLastError();
-        return if (why == sys.code.wsa_ewouldblock) .nothing else .{ .failed = why };
+    fn failedToReceive(why: i32) Outcome {
+        return switch (why) {
+            sys.code.wsa_ewouldblock => .nothing,
+            sys.code.wsa_efault, sys.code.wsa_enobufs, sys.code.wsa_enotsock => .{ .refused = why },
+            // Said of an attempt to connect that has failed for a reason of its own.
+            sys.code.wsa_enotconn => .{ .broken = 0 },
+            else => .{ .broken = why },
+        };
     }
 
-    pub fn finishWriting(self: *Socket) i32 {
-        return if (winsock.shutdown(self.socket, sd_send) == 0) 0 else winsock.WSAGetLastError();
+    fn failedToSend(why: i32) Outcome {
+        return switch (why) {
+            sys.code.wsa_ewouldblock => .nothing,
+            sys.code.wsa_econnreset, sys.code.wsa_econnaborted => .{ .broken = why },
+            else => .{ .refused = why },
+        };
+    }
+
+    pub fn finish(self: *Socket, failure: *status.Failure) status.Error!void {
+        if (winsock.shutdown(self.socket, sd_send) != 0) return failure.system(winsock.WSAGetLastError());
+    }
+
+    /// With the library's lock held.
+    pub fn conditionsNow(self: *Socket) events.Conditions {
+        return afd.conditionsNow(self.base);
     }
 
     /// SO_ERROR: why an attempt to connect has failed.
@@ -309,7 +311,7 @@ test "the socket below layered providers is found, also where they don't tell it
 
 // ---- Servers ----
 
-const Client = struct { socket: Socket, address: Address };
+pub const Client = struct { socket: Socket, address: net.Ipv4 };
 
 /// A client that came and went is passed over; this bounds how many in one call.
 const vanished_clients_max = 1024;
@@ -328,7 +330,7 @@ pub const Listener = struct {
     /// Whether the last look for a client found some that had gone.
     passed_over: bool = false,
     /// Those that AFD is to tell.
-    watchers: std.DoublyLinkedList = .{},
+    watching: watchers.List = .{},
 
     /// Owns the socket if it succeeds.
     fn create(socket: Socket) status.Error!*Listener {
@@ -348,12 +350,12 @@ pub const Listener = struct {
         const client = self.next(&failure) catch return conditions;
         if (client == null) return .{};
         self.held = client;
-        iocp.lookAgain(&self.watchers);
+        watchers.lookAgain(&self.watching);
         return .{ .readable = true };
     }
 
     pub fn accept(self: *Listener, failure: *status.Failure) status.Error!?Client {
-        const lock = &handles.table.lock;
+        const lock = &sys.library_lock;
         lock.lock();
         defer lock.unlock();
         const held = self.held orelse return self.next(failure);
@@ -371,7 +373,7 @@ pub const Listener = struct {
     }
 
     pub fn close(self: *Listener) void {
-        std.debug.assert(self.watchers.first == null);
+        std.debug.assert(self.watching.first == null);
         // As the system does with those that nobody has accepted.
         if (self.held) |*client| {
             client.socket.prepareAbort();
@@ -399,11 +401,11 @@ test "a backlog above 200 is a hint, for the system would cut it" {
 }
 
 pub fn listen(
-    address: Address,
+    address: net.Ipv4,
     backlog: i32,
     reuse_address: bool,
     failure: *status.Failure,
-) status.Error!sockets.Server {
+) status.Error!*Listener {
     var socket: Socket = try .open(failure);
     errdefer socket.close();
     // Never SO_REUSEADDR: here it would let two servers have one port. Without either option a server can have the port of
@@ -411,48 +413,20 @@ pub fn listen(
     if (!reuse_address) try socket.set(sol_socket, so_exclusiveaddruse, 1, failure);
     try socket.bindTo(address, failure);
     if (winsock.listen(socket.socket, backlogFor(backlog)) != 0) return failure.system(winsock.WSAGetLastError());
-    return .{ .transport = .{ .tcp = try .create(socket) } };
-}
-
-/// A port of the system's choice can be the very port that is connected to. TCP then connects the socket with itself
-/// (simultaneous open, RFC 9293, 3.5), where a user expects to be refused; another try gets another port.
-const self_connects_max = 8;
-
-pub fn connect(remote: Address, local: Address, failure: *status.Failure) status.Error!sockets.Stream {
-    for (0..self_connects_max) |_| {
-        var stream = try connectOnce(remote, local, failure);
-        errdefer stream.transport.tcp.socket.close();
-        if (local.port != 0 or stream.connection.known.load().failed) return stream;
-        const chosen = try stream.transport.tcp.socket.localAddress(failure);
-        if (!std.meta.eql(chosen, reachable(remote))) return stream;
-        stream.transport.tcp.socket.close();
-    }
-    return failure.system(sys.code.wsa_econnrefused);
+    return .create(socket);
 }
 
 /// Elsewhere a client of the address that stands for all reaches this machine itself. Windows refuses it
 /// (WSAEADDRNOTAVAIL).
-fn reachable(remote: Address) Address {
-    return if (remote.host == 0) .{ .host = 0x7f000001, .port = remote.port } else remote;
-}
-
-test "the address of all addresses is this machine for a client" {
-    try std.testing.expectEqual(Address{ .host = 0x7f000001, .port = 7 }, reachable(.{ .host = 0, .port = 7 }));
-    try std.testing.expectEqual(Address{ .host = 0x01000000, .port = 7 }, reachable(.{ .host = 0x01000000, .port = 7 }));
-}
-
-fn connectOnce(remote: Address, local: Address, failure: *status.Failure) status.Error!sockets.Stream {
+pub fn connect(remote: net.Ipv4, local: net.Ipv4, failure: *status.Failure) status.Error!Attempt(Socket) {
     var socket: Socket = try .open(failure);
     errdefer socket.close();
-    if (!std.meta.eql(local, Address.unspecified)) try socket.bindTo(local, failure);
+    if (!std.meta.eql(local, net.Ipv4.unspecified)) try socket.bindTo(local, failure);
 
-    var connection: Connection = .{};
-    const name = reachable(remote).toSystem();
-    if (winsock.connect(socket.socket, &name, @sizeOf(SockaddrIn)) == 0) {
-        connection.establish();
-    } else switch (winsock.WSAGetLastError()) {
-        sys.code.wsa_ewouldblock, sys.code.wsa_einprogress => {},
-        else => |why| connection.fail(why),
-    }
-    return .{ .connection = connection, .transport = .{ .tcp = .{ .socket = socket, .remote_address = remote } } };
+    const name = toSystem(remote.reached());
+    if (winsock.connect(socket.socket, &name, @sizeOf(SockaddrIn)) == 0) return .{ .transport = socket, .state = .connected };
+    return .{ .transport = socket, .state = switch (winsock.WSAGetLastError()) {
+        sys.code.wsa_ewouldblock, sys.code.wsa_einprogress => .under_way,
+        else => |why| .{ .failed = why },
+    } };
 }

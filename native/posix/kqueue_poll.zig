@@ -1,4 +1,4 @@
-//! A kqueue's watches, and poll(2) as other systems have it, made of them. It is given the system, so that its tests
+//! poll(2) as other systems have it, made of kqueue(2). It is given the system, so that its tests
 //! run everywhere, over kernels that are stood in for.
 //!
 //! FreeBSD's own poll never wakes a wait that asks for nothing but what is reported unasked, POLLHUP (sopoll_generic in
@@ -8,8 +8,9 @@
 //! sys_generic.c). So here is one that does none of this.
 
 const std = @import("std");
-const rules = @import("../bsd_rules.zig");
-const events = @import("../../core/events.zig");
+const rules = @import("bsd_rules.zig");
+const kqueue_changes = @import("kqueue_changes.zig");
+const events = @import("../base/events.zig");
 
 /// `sys` is sys.zig, or has the names of it that are used here.
 pub fn Of(comptime sys: type) type {
@@ -19,55 +20,10 @@ pub fn Of(comptime sys: type) type {
         const EVFILT = kernel.EVFILT;
         const Kevent = kernel.Kevent;
 
-        pub fn change(ident: usize, filter: i16, flags: u16, handle: i64) Kevent {
-            return .{
-                .ident = ident,
-                .filter = filter,
-                .flags = flags | EV.RECEIPT,
-                .fflags = 0,
-                .data = 0,
-                .udata = @bitCast(@as(isize, @intCast(handle))),
-            };
-        }
-
-        /// The system's code in what EV_RECEIPT gives for a change, 0 if it was made.
-        pub fn codeIn(receipt: Kevent) i32 {
-            return if (receipt.flags & EV.ERROR != 0) @intCast(receipt.data) else 0;
-        }
-
-        /// More than any buffer has room for. macOS takes it for all of the room.
-        const lowat_max = std.math.maxInt(i32);
-
-        /// How a socket's two filters watch it: for what they are for, or, with EV_CLEAR, for the end alone.
-        pub const Watch = struct {
-            read: Way,
-            write: Way,
-
-            const Way = enum { no, level, edge };
-
-            pub fn of(interest: events.Interest) Watch {
-                return .{
-                    .read = if (interest.readable) .level else if (interest.ended) .edge else .no,
-                    .write = if (interest.writable) .level else if (interest.severed) .edge else .no,
-                };
-            }
-
-            /// The changes that make its watches.
-            pub fn changes(watch: Watch, descriptor: sys.Descriptor, handle: i64, room: []Kevent) []const Kevent {
-                const ident: usize = @intCast(descriptor);
-                var count: usize = 0;
-                for ([_]i16{ EVFILT.READ, EVFILT.WRITE }, [_]Way{ watch.read, watch.write }) |filter, way| {
-                    if (way == .no) continue;
-                    room[count] = change(ident, filter, if (way == .edge) EV.ADD | EV.CLEAR else EV.ADD, handle);
-                    if (way == .edge and filter == EVFILT.WRITE) {
-                        room[count].fflags = kernel.NOTE.LOWAT;
-                        room[count].data = lowat_max;
-                    }
-                    count += 1;
-                }
-                return room[0..count];
-            }
-        };
+        const changing = kqueue_changes.Of(kernel);
+        const change = changing.change;
+        const codeIn = changing.codeIn;
+        const Watch = changing.Watch;
 
         const few_entries = 17;
 
@@ -216,7 +172,7 @@ pub fn Of(comptime sys: type) type {
 }
 
 const testing = std.testing;
-const stand_ins = @import("../bsd_stand_ins.zig");
+const stand_ins = @import("bsd_stand_ins.zig");
 const File = stand_ins.File;
 const waker = 1;
 

@@ -1,0 +1,65 @@
+//! What is asked of a server or stream alike, by pollers, by poll_sockets and by the C interface. With the library's lock
+//! held.
+
+const platform = @import("../platform.zig");
+const events = @import("../base/events.zig");
+const handles = @import("handles.zig");
+const status = @import("../base/status.zig");
+
+/// The events that a socket of this kind can have.
+pub fn eventsAllowed(socket: *const handles.Slot) u32 {
+    return switch (socket.object) {
+        .server => events.of_servers,
+        .stream => events.of_streams,
+        .none, .poller => unreachable,
+    };
+}
+
+/// How to learn of the asked-for events, by what is known of the socket now.
+pub fn planOf(socket: *const handles.Slot, asked: u32) events.Plan {
+    return switch (socket.object) {
+        .server => .ofServer(asked),
+        .stream => |*stream| .ofStream(asked, stream.connection.known.load()),
+        .none, .poller => unreachable,
+    };
+}
+
+/// What selectors watch of it.
+pub fn watchedOf(socket: *handles.Slot) platform.Descriptor {
+    return switch (socket.object) {
+        .server => |*server| server.watched(),
+        .stream => |*stream| stream.watched(),
+        .none, .poller => unreachable,
+    };
+}
+
+/// The socket's events that hold, by what a selector reported (null: ask the socket itself). A connection whose outcome
+/// becomes known by that is told to every poller that has it.
+pub fn eventsOf(
+    socket: *handles.Slot,
+    conditions: ?events.Conditions,
+    asked: u32,
+    failure: *status.Failure,
+) status.Error!u32 {
+    switch (socket.object) {
+        .server => |*server| {
+            return if (conditions) |given| server.eventsOf(given, asked) else server.probe(asked, failure);
+        },
+        .stream => |*stream| {
+            const before = stream.connection.known.load();
+            const result = if (conditions) |given|
+                stream.eventsOf(given, asked, failure)
+            else
+                stream.probe(asked, failure);
+            if (!before.determined and stream.connection.known.load().determined) becameKnown(socket);
+            return result;
+        },
+        .none, .poller => unreachable,
+    }
+}
+
+/// What was asked of it may hold from now on, whatever the selectors report.
+pub fn becameKnown(socket: *handles.Slot) void {
+    handles.table.notifyPollWaiters(socket);
+    if (socket.registrations.first != null) handles.poller_calls.becameKnown(socket);
+}

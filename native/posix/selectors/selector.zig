@@ -1,0 +1,130 @@
+//! A poller's selector: the system's own, or poll.
+
+const sys = @import("../sys.zig");
+const scalable = if (sys.has_kqueue) @import("kqueue.zig") else @import("epoll.zig");
+const poll = @import("poll.zig");
+const events = @import("../../base/events.zig");
+const status = @import("../../base/status.zig");
+
+pub const Key = @import("key.zig").Key;
+pub const Backend = scalable.Backend;
+
+/// A watch over many sockets. `wait` is called without the library's lock, all else with it; so what `wait` needs of the
+/// selector's state is copied into a `Snapshot` before.
+pub const Selector = union(enum) {
+    scalable: scalable.Selector,
+    poll: poll.Poll,
+
+    /// Reports the waker like a socket whose handle is 0.
+    pub fn open(backend: Backend, waker: sys.Waker, failure: *status.Failure) status.Error!Selector {
+        return switch (backend) {
+            .poll => .{ .poll = try .open(waker) },
+            else => .{ .scalable = try .open(waker, failure) },
+        };
+    }
+
+    pub fn close(selector: *Selector) void {
+        switch (selector.*) {
+            inline else => |*one| one.close(),
+        }
+    }
+
+    /// Starts to watch. The handle comes back in reports; what `key` points to must stay until `disarm`.
+    pub fn arm(selector: *Selector, key: *Key, interest: events.Interest, failure: *status.Failure) status.Error!void {
+        return switch (selector.*) {
+            inline else => |*one| one.arm(key, interest, failure),
+        };
+    }
+
+    /// False if the selector has lost it.
+    pub fn rearm(selector: *Selector, key: *Key, interest: events.Interest) bool {
+        return switch (selector.*) {
+            inline else => |*one| one.rearm(key, interest),
+        };
+    }
+
+    pub fn disarm(selector: *Selector, key: *Key) void {
+        switch (selector.*) {
+            inline else => |*one| one.disarm(key),
+        }
+    }
+
+    /// Where every thread that waits would see what is reported, nothing needs to be done for them.
+    pub fn reportToOthers(_: *Selector) void {}
+
+    /// Nothing holds that the kernel does not report at once.
+    pub fn hearsLate(_: *const Selector) bool {
+        return false;
+    }
+
+    pub fn hear() void {
+        unreachable;
+    }
+
+    /// Whether a thread that waits already must be told of a change, because its kernel does not know.
+    pub fn changesNeedNotice(selector: *const Selector) bool {
+        return switch (selector.*) {
+            .scalable => false,
+            .poll => true,
+        };
+    }
+
+    /// Made in place: it is too large to be copied with every wait.
+    pub fn snapshot(selector: *Selector, shot: *Snapshot) status.Error!void {
+        switch (selector.*) {
+            .scalable => |*one| shot.begin(one.fd),
+            .poll => |*one| {
+                // In a variable first: a failure in the middle of an assignment would leave half a snapshot.
+                const made = try one.snapshot();
+                shot.* = .{ .poll = made };
+            },
+        }
+    }
+
+    pub fn discard(selector: *Selector, shot: *Snapshot) void {
+        switch (selector.*) {
+            .scalable => {},
+            .poll => |*one| one.discard(&shot.poll),
+        }
+    }
+
+    /// One wait's own memory, and its reports.
+    pub const Snapshot = union(enum) {
+        scalable: scalable.Snapshot,
+        poll: poll.Snapshot,
+
+        /// Without filling the room for reports first (see unfilled.zig).
+        fn begin(shot: *Snapshot, fd: sys.Descriptor) void {
+            @setRuntimeSafety(false);
+            shot.* = .{ .scalable = .{ .fd = fd } };
+        }
+
+        /// Waits for reports, at most `reports_max` of them, and at most that long (null: for ever).
+        pub fn wait(
+            shot: *Snapshot,
+            reports_max: usize,
+            timeout_ns: ?u64,
+            failure: *status.Failure,
+        ) status.Error!void {
+            return switch (shot.*) {
+                inline else => |*one| one.wait(reports_max, timeout_ns, failure),
+            };
+        }
+
+        /// How many of the waker's signals this wait has taken from others: none, for they last.
+        pub fn signalsTaken(_: *const Snapshot) usize {
+            return 0;
+        }
+
+        /// Whether what was reported was out of date, so that to look again may tell more at once.
+        pub fn outdated(_: *const Snapshot) bool {
+            return false;
+        }
+
+        pub fn next(shot: *Snapshot) ?events.Report {
+            return switch (shot.*) {
+                inline else => |*one| one.next(),
+            };
+        }
+    };
+};

@@ -1,0 +1,213 @@
+//! What a stream or server of a POSIX system is made of: platform.zig tells what each function does.
+
+const sys = @import("../sys.zig");
+const readiness = @import("../readiness.zig");
+const tcp = @import("tcp.zig");
+const unix = @import("unix.zig");
+const Socket = @import("socket.zig").Socket;
+const events = @import("../../base/events.zig");
+const Attempt = @import("../../base/attempt.zig").Attempt;
+const net = @import("../../net/address.zig");
+const status = @import("../../base/status.zig");
+const Outcome = @import("../../base/outcome.zig").Outcome;
+
+pub const Descriptor = sys.Descriptor;
+
+pub const Transport = union(enum) {
+    tcp: Socket,
+    unix: Socket,
+
+    /// The system forgets nothing of a severed connection before it is asked.
+    pub const tells_reason_later = true;
+
+    pub fn receive(transport: *Transport, buffer: []u8, peek: bool) Outcome {
+        return switch (transport.*) {
+            inline else => |socket| socket.receive(buffer, peek),
+        };
+    }
+
+    pub fn look(transport: *Transport) Outcome {
+        return switch (transport.*) {
+            inline else => |socket| socket.look(),
+        };
+    }
+
+    pub fn send(transport: *Transport, data: []const u8) Outcome {
+        return switch (transport.*) {
+            inline else => |socket| socket.send(data),
+        };
+    }
+
+    pub fn canFinish(_: *const Transport) bool {
+        return true;
+    }
+
+    pub fn finish(transport: *Transport, failure: *status.Failure) status.Error!void {
+        return switch (transport.*) {
+            inline else => |socket| socket.finish(failure),
+        };
+    }
+
+    pub fn conditionsNow(transport: *Transport, failure: *status.Failure) status.Error!events.Conditions {
+        return readiness.conditionsNow(transport.watched(), failure);
+    }
+
+    pub fn takeError(transport: *Transport) i32 {
+        return switch (transport.*) {
+            inline else => |socket| socket.takeError(),
+        };
+    }
+
+    /// EPIPE says that a write came after an orderly end. The system tells it to whoever calls next, and so it would
+    /// depend on the order of the calls who hears it.
+    pub fn isOfWrite(code: i32) bool {
+        return code == sys.codeOf(.PIPE);
+    }
+
+    /// Nothing but an error of a read tells it here.
+    pub fn resetAtEnd(_: *Transport) ?i32 {
+        return null;
+    }
+
+    pub fn reasonIsRead(_: *const Transport) bool {
+        return false;
+    }
+
+    pub fn reasonOfSevering(transport: *Transport) i32 {
+        return transport.takeError();
+    }
+
+    pub fn watched(transport: *Transport) Descriptor {
+        return switch (transport.*) {
+            inline else => |socket| socket.descriptor,
+        };
+    }
+
+    pub fn fileno(transport: *const Transport) status.Error!i64 {
+        return switch (transport.*) {
+            inline else => |socket| socket.descriptor,
+        };
+    }
+
+    pub fn localAddress(transport: *Transport, failure: *status.Failure) status.Error!net.Address {
+        return switch (transport.*) {
+            .tcp => |socket| .{ .ipv4 = try tcp.localAddress(socket.descriptor, failure) },
+            .unix => .local,
+        };
+    }
+
+    /// What was written to a local stream is with the remote end already.
+    pub fn prepareAbort(transport: *Transport) void {
+        switch (transport.*) {
+            .tcp => |socket| sys.resetOnClose(socket.descriptor),
+            .unix => {},
+        }
+    }
+
+    pub fn close(transport: *Transport) void {
+        switch (transport.*) {
+            inline else => |socket| sys.close(socket.descriptor),
+        }
+    }
+};
+
+/// A connection that was accepted.
+pub const Accepted = struct { transport: Transport, remote: net.Address };
+
+/// A client that came and went is passed over; this bounds how many in one call.
+const vanished_clients_max = 1024;
+
+pub const Listener = union(enum) {
+    tcp: tcp.Listener,
+    unix: unix.Listener,
+
+    pub fn accept(listener: *Listener, failure: *status.Failure) status.Error!?Accepted {
+        const descriptor = listener.watched();
+        // accept has no MSG_DONTWAIT, and whoever shares the description can have switched O_NONBLOCK off.
+        const may_block = sys.ensureNonBlocking(descriptor) < 0;
+        for (0..vanished_clients_max) |_| {
+            if (may_block) {
+                const conditions = try readiness.conditionsNow(descriptor, failure);
+                if (!conditions.readable) break;
+            }
+            var remote: net.Address = .local;
+            const result = switch (listener.*) {
+                .tcp => tcp.accept(descriptor, &remote),
+                .unix => sys.accept(descriptor, null, null),
+            };
+            if (result >= 0) {
+                const socket: Socket = .{ .descriptor = @intCast(result) };
+                return .{
+                    .transport = if (listener.* == .tcp) .{ .tcp = socket } else .{ .unix = socket },
+                    .remote = remote,
+                };
+            }
+            const e = sys.failureOf(result);
+            if (e == .AGAIN) break;
+            if (!sys.clientVanished(e)) return failure.system(sys.codeOf(e));
+        }
+        return null;
+    }
+
+    pub fn conditionsNow(listener: *Listener, failure: *status.Failure) status.Error!events.Conditions {
+        return readiness.conditionsNow(listener.watched(), failure);
+    }
+
+    pub fn watched(listener: *Listener) Descriptor {
+        return switch (listener.*) {
+            inline else => |one| one.descriptor,
+        };
+    }
+
+    pub fn fileno(listener: *const Listener) status.Error!i64 {
+        return switch (listener.*) {
+            inline else => |one| one.descriptor,
+        };
+    }
+
+    pub fn localAddress(listener: *Listener, failure: *status.Failure) status.Error!net.Address {
+        return switch (listener.*) {
+            .tcp => |one| .{ .ipv4 = try tcp.localAddress(one.descriptor, failure) },
+            .unix => .local,
+        };
+    }
+
+    pub fn prepareClose(listener: *Listener) bool {
+        return switch (listener.*) {
+            .tcp => true,
+            // Before the descriptor is closed: while it is open, its file's inode number belongs to nobody else.
+            .unix => |one| one.pathname.deleteIfOurs(),
+        };
+    }
+
+    pub fn close(listener: *Listener) void {
+        sys.close(listener.watched());
+        switch (listener.*) {
+            .tcp => {},
+            .unix => |one| one.pathname.free(),
+        }
+    }
+};
+
+// ---- Making them ----
+
+pub fn listenIpv4(address: net.Ipv4, backlog: i32, reuse: bool, failure: *status.Failure) status.Error!Listener {
+    return .{ .tcp = try tcp.listen(address, backlog, reuse, failure) };
+}
+
+pub fn listenLocal(pathname: []const u8, backlog: i32, delete: bool, failure: *status.Failure) status.Error!Listener {
+    return .{ .unix = try unix.listen(pathname, backlog, delete, failure) };
+}
+
+pub fn connectIpv4(remote: net.Ipv4, local: net.Ipv4, failure: *status.Failure) status.Error!Attempt(Transport) {
+    const attempt = try tcp.connect(remote, local, failure);
+    return .{ .transport = .{ .tcp = attempt.transport }, .state = attempt.state };
+}
+
+/// Local sockets connect at once or not at all.
+pub fn connectLocal(pathname: []const u8, failure: *status.Failure) status.Error!Transport {
+    return .{ .unix = try unix.connect(pathname, failure) };
+}
+
+pub const pathname_max = unix.pathname_max;
+pub const pathname_limit = unix.pathname_limit;

@@ -1,0 +1,499 @@
+//! One end of a named pipe: what local streams are made of.
+//!
+//! How they behave, and their traps (CreateNamedPipe, ntifs.h; what was measured is in docs/platforms.md):
+//!
+//! - A pipe has no readiness: one starts an operation and hears of its end. So readability is learnt by a read of zero bytes,
+//!   which ends when bytes arrive or the remote end goes, and room by the end of the one write that may be under way. Either is
+//!   a hint: whoever is woken asks the pipe itself, for a peer's write of zero bytes ends such a read too.
+//! - An operation that ends at once leaves no packet (FILE_SKIP_COMPLETION_PORT_ON_SUCCESS), one whose context is null never
+//!   does. Errors leave none either.
+//! - A write that does not fit waits for the reader, whole. Cancelled, it may have been read in part, and the system does not
+//!   tell how much; so it is left alone. Where the handle is closed under it, it is lost; so the reaper closes it after the
+//!   write.
+//! - Nor does the remote end's write end before it is read. Two ends that close with a write under way each would wait for each
+//!   other: so what still comes to such an end is read and thrown away.
+//! - DisconnectNamedPipe discards what the client has not read, and the client hears another error than that of an end
+//!   (STATUS_PIPE_DISCONNECTED), which some take for a failure. It frees the instance, though, which else lives until
+//!   both ends are closed, and the pipe's name with it. So it is for what is given up, and for nothing else.
+//!   FlushFileBuffers blocks: it is never called.
+//!
+//! The library's lock guards listeners, watchers and the reaper's list. Each pipe has a lock of its own for what moves bytes,
+//! which is taken inside the library's, never around it.
+
+const std = @import("std");
+const sys = @import("../sys.zig");
+const reaper = @import("reaper.zig");
+const watchers = @import("../watchers.zig");
+const events = @import("../../base/events.zig");
+const status = @import("../../base/status.zig");
+const Operation = reaper.Operation;
+const Outcome = @import("../../base/outcome.zig").Outcome;
+
+const allocator = sys.allocator;
+
+/// Bytes that the system keeps for each direction. A write that fits in ends at once.
+pub const buffer_size = 65536;
+/// Bytes per write at most: they are copied, for the caller's buffer must not be the system's after the call.
+const write_max = 65536;
+pub const flag_overlapped = 0x40000000;
+const generic_read = 0x80000000;
+const generic_write = 0x40000000;
+const open_existing = 3;
+const security_sqos_present = 0x00100000;
+const security_identification = 0x00010000;
+const skip_port_on_success = 0x1;
+const fsctl_disconnect = 0x00110004;
+
+const no_offset: i64 = 0;
+
+/// Whether the system's code says that the remote end has gone. Others say that a call could not be made.
+pub fn isEnd(code: i32) bool {
+    return switch (code) {
+        sys.code.broken_pipe, sys.code.bad_pipe, sys.code.no_data, sys.code.pipe_not_connected => true,
+        else => false,
+    };
+}
+
+/// What the system says of one end of a pipe.
+pub fn localInformation(handle: sys.HANDLE) ?sys.FILE_PIPE_LOCAL_INFORMATION {
+    var block: sys.IO_STATUS_BLOCK = .{};
+    var information: sys.FILE_PIPE_LOCAL_INFORMATION = undefined;
+    const size = @sizeOf(sys.FILE_PIPE_LOCAL_INFORMATION);
+    const class = sys.FILE_PIPE_LOCAL_INFORMATION.class;
+    const result = sys.NtQueryInformationFile(handle, &block, &information, size, class);
+    return if (result.isError()) null else information;
+}
+
+/// Writes that are under way, those of closed pipes included.
+var pending_writes: std.atomic.Value(u32) = .init(0);
+
+/// Whether remote ends have taken all that was written, within that time (null: for ever).
+pub fn finishWrites(timeout_ns: ?u64) bool {
+    const end_ns: ?u64 = if (timeout_ns) |ns| sys.monotonicNs() +| ns else null;
+    while (pending_writes.load(.acquire) > 0) {
+        if (end_ns) |end| if (sys.monotonicNs() >= end) return false;
+        sys.Sleep(1);
+    }
+    return true;
+}
+
+const Write = struct {
+    operation: Operation,
+    pipe: *Pipe,
+    size: u32,
+    bytes: [write_max]u8,
+
+    /// With room for so many bytes only.
+    fn create(pipe: *Pipe, data: []const u8) ?*Write {
+        const memory = allocator.alignedAlloc(u8, .of(Write), @offsetOf(Write, "bytes") + data.len) catch return null;
+        const self: *Write = @ptrCast(memory.ptr);
+        self.operation = .{ .ended = Pipe.writeEnded };
+        self.pipe = pipe;
+        self.size = @intCast(data.len);
+        @memcpy(self.bytes[0..data.len], data);
+        return self;
+    }
+
+    fn destroy(self: *Write) void {
+        const memory: [*]align(@alignOf(Write)) u8 = @ptrCast(self);
+        allocator.free(memory[0 .. @offsetOf(Write, "bytes") + self.size]);
+    }
+
+    fn of(operation: *Operation) *Write {
+        return @fieldParentPtr("operation", operation);
+    }
+};
+
+/// The reading, and throwing away, of what still comes to a pipe that is closed and whose last write is under way. Were the
+/// remote end closed in the same way, each would wait for the other's reading for ever.
+const Sink = struct {
+    operation: Operation = .{ .ended = Pipe.sinkEnded },
+    pipe: *Pipe,
+    /// So many bytes, more than any reasonable write that the remote end does not come back from before it is read. One that
+    /// never stops shall not take this for a reader: after so many, the write is given up.
+    remaining: usize = 64 * 1024 * 1024,
+    bytes: [buffer_size]u8 = undefined,
+
+    fn of(operation: *Operation) *Sink {
+        return @fieldParentPtr("operation", operation);
+    }
+};
+
+/// One end of a pipe.
+pub const Pipe = struct {
+    handle: sys.HANDLE,
+    /// Whether operations that end at once leave no packet.
+    skips: bool,
+
+    // Under the library's lock.
+    watching: watchers.List = .{},
+    hint: Operation = .{ .ended = hintEnded },
+    hint_pending: bool = false,
+    /// The buffer of its no bytes.
+    nothing: [1]u8 = undefined,
+    looked_at: reaper.LookedAt = .{ .look = lookNow },
+    closed: bool = false,
+    /// Closing gives up what the remote end has not read.
+    aborts: bool = false,
+    sink: ?*Sink = null,
+    closing: reaper.Closing = .{ .giveUp = giveUpNow },
+
+    // Under this lock.
+    lock: sys.Lock = .{},
+    write_pending: ?*Write = null,
+    write_lost: bool = false,
+
+    /// Owns the handle, which reports to the reaper's port, if it succeeds.
+    pub fn create(handle: sys.HANDLE) status.Error!*Pipe {
+        const self = try allocator.create(Pipe);
+        self.* = .{
+            .handle = handle,
+            .skips = sys.SetFileCompletionNotificationModes(handle, skip_port_on_success) != 0,
+        };
+        return self;
+    }
+
+    // ---- Bytes ----
+
+    pub fn read(self: *Pipe, buffer: []u8, peek: bool) Outcome {
+        // Two readers would both see the same bytes, and one of them would then wait for more.
+        self.lock.lock();
+        defer self.lock.unlock();
+        const room: u32 = @intCast(@min(buffer.len, std.math.maxInt(i32)));
+        const available = switch (self.look()) {
+            .unread => |count| count,
+            .failed => |why| return .{ .refused = why },
+            // Whether a write was lost decides what this end is. The system's code is the same for every end.
+            .gone => return if (self.write_pending == null) .{ .broken = 0 } else .nothing,
+        };
+        if (available == 0) return .nothing;
+        // Not more than is there: the system sets aside as much memory as is asked for.
+        const size = @min(room, available);
+        if (peek) {
+            var count: u32 = 0;
+            if (sys.PeekNamedPipe(self.handle, buffer.ptr, size, &count, null, null) == 0) return failed(sys.lastCode());
+            return .{ .count = count };
+        }
+
+        var block: sys.IO_STATUS_BLOCK = .{};
+        const result = sys.NtReadFile(self.handle, null, null, null, &block, buffer.ptr, size, &no_offset, null);
+        if (result == .pending) self.finishNow(&block);
+        const outcome = if (result == .pending) block.now() else result;
+        if (outcome.isError()) {
+            return if (outcome == .cancelled) .nothing else failed(outcome.toCode());
+        }
+        return if (block.information == 0) .nothing else .{ .count = block.information };
+    }
+
+    fn failed(why: i32) Outcome {
+        return if (isEnd(why)) .{ .broken = 0 } else .{ .refused = why };
+    }
+
+    const Look = union(enum) {
+        /// How many bytes.
+        unread: u32,
+        /// Nothing is to be read any more.
+        gone,
+        /// The system could not tell, for want of memory for example.
+        failed: i32,
+    };
+
+    fn look(self: *Pipe) Look {
+        var available: u32 = 0;
+        if (sys.PeekNamedPipe(self.handle, null, 0, null, &available, null) != 0) return .{ .unread = available };
+        const why = sys.lastCode();
+        return if (isEnd(why)) .gone else .{ .failed = why };
+    }
+
+    /// The bytes were there, so this does not happen; but the buffer is the caller's after the call in any case.
+    fn finishNow(self: *Pipe, block: *sys.IO_STATUS_BLOCK) void {
+        @branchHint(.cold);
+        sys.cancel(self.handle, block);
+        while (block.now() == .pending) sys.Sleep(1);
+    }
+
+    pub fn write(self: *Pipe, data: []const u8) Outcome {
+        self.lock.lock();
+        defer self.lock.unlock();
+        if (self.write_pending != null) return .nothing;
+        const copy = Write.create(self, data[0..@min(data.len, write_max)]) orelse
+            return .{ .refused = sys.code.not_enough_memory };
+        const operation = &copy.operation;
+        const size = copy.size;
+        operation.begin();
+        _ = pending_writes.fetchAdd(1, .acq_rel);
+        self.write_pending = copy;
+        const result = sys.NtWriteFile(
+            self.handle,
+            null,
+            null,
+            operation,
+            &operation.block,
+            &copy.bytes,
+            size,
+            &no_offset,
+            null,
+        );
+        const ended = result.isError() or (result == .success and self.skips);
+        // Otherwise its packet comes.
+        if (!ended) return .{ .count = size };
+        const count = operation.block.information;
+        operation.endAtOnce();
+        _ = pending_writes.fetchSub(1, .acq_rel);
+        self.write_pending = null;
+        copy.destroy();
+        if (result.isError()) return .{ .refused = result.toCode() };
+        return if (count == 0) .nothing else .{ .count = @min(count, size) };
+    }
+
+    // ---- Events. With the library's lock held ----
+
+    pub fn conditionsNow(self: *Pipe) events.Conditions {
+        const looked = self.look();
+        const room = room: {
+            self.lock.lock();
+            defer self.lock.unlock();
+            break :room self.write_pending == null;
+        };
+        // A write that is under way ends with the pipe. How it ended decides what the pipe's end is, so that is waited for.
+        const gone = room and (looked == .gone or self.remoteHasClosed());
+        const unread = looked == .unread and looked.unread > 0;
+        return .{ .readable = unread or gone, .writable = room and !gone, .ended = gone, .severed = gone };
+    }
+
+    fn remoteHasClosed(self: *Pipe) bool {
+        const information = localInformation(self.handle) orelse return false;
+        return information.state != sys.FILE_PIPE_LOCAL_INFORMATION.state_connected;
+    }
+
+    fn hasUnread(self: *Pipe) bool {
+        const looked = self.look();
+        return looked == .unread and looked.unread > 0;
+    }
+
+    /// Whether the remote end has gone without reading a write that was under way.
+    pub fn lostWrite(self: *Pipe) bool {
+        self.lock.lock();
+        defer self.lock.unlock();
+        return self.write_lost;
+    }
+
+    /// The watch is told when one of its conditions may hold: at once if one does.
+    pub fn watch(self: *Pipe, one: *watchers.Watcher) void {
+        self.watching.append(&one.node);
+        self.tellWatchers();
+    }
+
+    pub fn unwatch(self: *Pipe, one: *watchers.Watcher) void {
+        self.watching.remove(&one.node);
+        if (self.watching.first == null) reaper.leaveAlone(&self.looked_at);
+    }
+
+    /// So many messages of no bytes are passed over in one go.
+    const empty_messages_max = 16;
+
+    fn lookNow(one: *reaper.LookedAt) void {
+        const self: *Pipe = @alignCast(@fieldParentPtr("looked_at", one));
+        self.tellWatchers();
+    }
+
+    /// Tells those whose conditions hold, and sees to it that the others hear of theirs.
+    fn tellWatchers(self: *Pipe) void {
+        for (0..empty_messages_max) |_| {
+            if (self.watching.first == null) return reaper.leaveAlone(&self.looked_at);
+            watchers.tell(&self.watching, self.conditionsNow());
+            if (!self.anyoneReads()) return reaper.leaveAlone(&self.looked_at);
+            if (self.hint_pending) return reaper.leaveAlone(&self.looked_at);
+            // Who is still here waits for the end, which no operation tells of before the bytes are read.
+            if (self.hasUnread()) return reaper.lookAt(&self.looked_at);
+            if (!self.startHint()) return reaper.leaveAlone(&self.looked_at);
+        }
+        reaper.lookAt(&self.looked_at);
+    }
+
+    /// Whether somebody waits for what a read of zero bytes tells.
+    fn anyoneReads(self: *Pipe) bool {
+        var next = self.watching.first;
+        while (next) |node| : (next = node.next) {
+            const interest = watchers.Watcher.fromNode(node).interest;
+            if (interest.readable or interest.ended or interest.severed) return true;
+        }
+        return false;
+    }
+
+    /// Starts the read of zero bytes. True if it has ended already.
+    fn startHint(self: *Pipe) bool {
+        std.debug.assert(!self.hint_pending);
+        const operation = &self.hint;
+        operation.begin();
+        self.hint_pending = true;
+        const result = sys.NtReadFile(
+            self.handle,
+            null,
+            null,
+            operation,
+            &operation.block,
+            &self.nothing,
+            0,
+            &no_offset,
+            null,
+        );
+        if (!result.isError() and !(result == .success and self.skips)) return false;
+        operation.endAtOnce();
+        self.hint_pending = false;
+        return true;
+    }
+
+    fn hintEnded(operation: *Operation) void {
+        const self: *Pipe = @alignCast(@fieldParentPtr("hint", operation));
+        self.hint_pending = false;
+        if (self.closed) return self.freeIfDone();
+        self.tellWatchers();
+    }
+
+    fn writeEnded(operation: *Operation) void {
+        const self = Write.of(operation).pipe;
+        {
+            self.lock.lock();
+            defer self.lock.unlock();
+            const done = self.write_pending.?;
+            if (done.operation.block.now().isError()) self.write_lost = true;
+            self.write_pending = null;
+            done.destroy();
+        }
+        _ = pending_writes.fetchSub(1, .acq_rel);
+        if (!self.closed) return self.tellWatchers();
+        reaper.expectNoEnd(&self.closing);
+        if (self.sink) |sink| sys.cancel(self.handle, &sink.operation.block);
+        _ = sys.CloseHandle(self.handle);
+        self.freeIfDone();
+    }
+
+    // ---- The end ----
+
+    pub fn close(self: *Pipe) void {
+        sys.library_lock.lock();
+        defer sys.library_lock.unlock();
+        std.debug.assert(self.watching.first == null);
+        self.closed = true;
+        if (self.hint_pending) sys.cancel(self.handle, &self.hint.block);
+        if (self.aborts) self.giveUp();
+        // Nobody else uses it any more, so there is no write to come. One that is under way must end first.
+        if (self.write_pending == null) {
+            _ = sys.CloseHandle(self.handle);
+        } else if (!self.aborts) {
+            self.startSink();
+            reaper.expectEnd(&self.closing);
+        }
+        self.freeIfDone();
+    }
+
+    /// What the remote end has not read is discarded, and a write that is under way ends; its packet comes. A client
+    /// can discard no more than that write.
+    fn giveUp(self: *Pipe) void {
+        if (self.write_pending) |one| sys.cancel(self.handle, &one.operation.block);
+        const information = localInformation(self.handle) orelse return;
+        if (information.end != sys.FILE_PIPE_LOCAL_INFORMATION.end_server) return;
+        var block: sys.IO_STATUS_BLOCK = .{};
+        const result = sys.NtFsControlFile(self.handle, null, null, null, &block, fsctl_disconnect, null, 0, null, 0);
+        // It ends at once; but the block must not be the system's any more.
+        if (result == .pending) self.finishNow(&block);
+    }
+
+    fn giveUpNow(one: *reaper.Closing) void {
+        const self: *Pipe = @alignCast(@fieldParentPtr("closing", one));
+        self.giveUp();
+    }
+
+    fn startSink(self: *Pipe) void {
+        const sink = allocator.create(Sink) catch return;
+        sink.* = .{ .pipe = self };
+        self.sink = sink;
+        self.goOnSinking();
+    }
+
+    /// The library's lock is not held for longer: a packet of our own has the reaper go on after others' turns.
+    const reads_per_turn_max = 4;
+
+    fn goOnSinking(self: *Pipe) void {
+        const sink = self.sink.?;
+        const operation = &sink.operation;
+        var reads: u32 = 0;
+        while (sink.remaining > 0) : (reads += 1) {
+            operation.begin();
+            if (reads == reads_per_turn_max) return reaper.goOnLater(operation);
+            const result = sys.NtReadFile(
+                self.handle,
+                null,
+                null,
+                operation,
+                &operation.block,
+                &sink.bytes,
+                @intCast(@min(sink.bytes.len, sink.remaining)),
+                &no_offset,
+                null,
+            );
+            // Its packet comes.
+            if (!result.isError() and !(result == .success and self.skips)) return;
+            operation.endAtOnce();
+            if (result.isError()) break;
+            sink.remaining -|= operation.block.information;
+        }
+        // The remote end only writes. Like one that is reset, it will not get the rest.
+        if (sink.remaining == 0) {
+            if (self.write_pending) |write_given_up| sys.cancel(self.handle, &write_given_up.operation.block);
+        }
+        self.sink = null;
+        allocator.destroy(sink);
+    }
+
+    fn sinkEnded(operation: *Operation) void {
+        const sink: *Sink = .of(operation);
+        const self = sink.pipe;
+        const block = &sink.operation.block;
+        // After the end of the write the handle is closed.
+        if (self.write_pending == null or block.now().isError()) {
+            self.sink = null;
+            allocator.destroy(sink);
+            return self.freeIfDone();
+        }
+        sink.remaining -|= block.information;
+        self.goOnSinking();
+    }
+
+    /// Closed, and nothing of it is with the system.
+    fn freeIfDone(self: *Pipe) void {
+        if (self.hint_pending or self.write_pending != null or self.sink != null) return;
+        allocator.destroy(self);
+    }
+};
+
+// ---- Clients ----
+
+pub fn connect(name: [:0]const u16, failure: *status.Failure) status.Error!*Pipe {
+    {
+        sys.library_lock.lock();
+        defer sys.library_lock.unlock();
+        try reaper.start(failure);
+    }
+    const handle = sys.CreateFileW(
+        name,
+        generic_read | generic_write,
+        0,
+        null,
+        open_existing,
+        // A server learns who its client is, but can't act in its name.
+        flag_overlapped | security_sqos_present | security_identification,
+        null,
+    );
+    if (handle == sys.invalid_handle) switch (sys.lastCode()) {
+        sys.code.file_not_found, sys.code.path_not_found => |why| {
+            failure.system_code = why;
+            return error.NoLocalServer;
+        },
+        else => |why| return failure.system(why),
+    };
+    errdefer _ = sys.CloseHandle(handle);
+    try reaper.associate(handle, failure);
+    return .create(handle);
+}

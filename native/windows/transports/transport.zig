@@ -1,0 +1,220 @@
+//! What a stream or server is made of on Windows: platform.zig tells what each function does.
+
+const sys = @import("../sys.zig");
+const afd = @import("../afd.zig");
+const listeners = @import("../pipes/listener.zig");
+const named = @import("pipe.zig");
+const pipes = @import("../pipes/pipe.zig");
+const tcp = @import("tcp.zig");
+const events = @import("../../base/events.zig");
+const net = @import("../../net/address.zig");
+const status = @import("../../base/status.zig");
+const Attempt = @import("../../base/attempt.zig").Attempt;
+const Outcome = @import("../../base/outcome.zig").Outcome;
+
+/// What a selector watches: the kernel's side of a server or stream. It stays until its last watch is gone.
+pub const Descriptor = union(enum) {
+    tcp: *tcp.Socket,
+    tcp_server: *tcp.Listener,
+    pipe: *pipes.Pipe,
+    pipe_server: *listeners.Listener,
+};
+
+/// What the system says of it now. With the library's lock held.
+pub fn conditionsNow(descriptor: Descriptor) events.Conditions {
+    return switch (descriptor) {
+        inline else => |one| one.conditionsNow(),
+    };
+}
+
+pub const Transport = union(enum) {
+    tcp: tcp.Socket,
+    pipe: *pipes.Pipe,
+
+    /// Who hears of a severed connection asks at once: the next who reads could be told nothing but an end.
+    pub const tells_reason_later = false;
+
+    pub fn receive(transport: *Transport, buffer: []u8, peek: bool) Outcome {
+        return switch (transport.*) {
+            .tcp => |*socket| socket.receive(buffer, peek),
+            .pipe => |pipe| pipe.read(buffer, peek),
+        };
+    }
+
+    pub fn look(transport: *Transport) Outcome {
+        var byte: [1]u8 = undefined;
+        return transport.receive(&byte, true);
+    }
+
+    pub fn send(transport: *Transport, data: []const u8) Outcome {
+        return switch (transport.*) {
+            .tcp => |*socket| socket.send(data),
+            .pipe => |pipe| pipe.write(data),
+        };
+    }
+
+    pub fn canFinish(transport: *const Transport) bool {
+        return transport.* == .tcp;
+    }
+
+    pub fn finish(transport: *Transport, failure: *status.Failure) status.Error!void {
+        return transport.tcp.finish(failure);
+    }
+
+    pub fn conditionsNow(transport: *Transport, _: *status.Failure) status.Error!events.Conditions {
+        return switch (transport.*) {
+            .tcp => |*socket| socket.conditionsNow(),
+            .pipe => |pipe| pipe.conditionsNow(),
+        };
+    }
+
+    /// Only TCP connects by and by.
+    pub fn takeError(transport: *Transport) i32 {
+        return transport.tcp.takeError();
+    }
+
+    /// No code says so here.
+    pub fn isOfWrite(_: i32) bool {
+        return false;
+    }
+
+    /// Wine tells of an end after a reset too. And a write that was accepted is lost if the remote end went without
+    /// reading it.
+    pub fn resetAtEnd(transport: *Transport) ?i32 {
+        const severed = switch (transport.*) {
+            .tcp => |*socket| afd.conditionsNow(socket.base).severed,
+            .pipe => |pipe| pipe.lostWrite(),
+        };
+        return if (severed) sys.code.wsa_econnreset else null;
+    }
+
+    /// The socket itself knows the reason best. But Wine has none for a reset.
+    pub fn reasonIsRead(transport: *const Transport) bool {
+        return transport.* == .tcp;
+    }
+
+    pub fn reasonOfSevering(transport: *Transport) i32 {
+        return switch (transport.*) {
+            .tcp => sys.code.wsa_econnreset,
+            .pipe => |pipe| if (pipe.lostWrite()) sys.code.wsa_econnreset else 0,
+        };
+    }
+
+    pub fn watched(transport: *Transport) Descriptor {
+        return switch (transport.*) {
+            .tcp => |*socket| .{ .tcp = socket },
+            .pipe => |pipe| .{ .pipe = pipe },
+        };
+    }
+
+    pub fn fileno(transport: *const Transport) status.Error!i64 {
+        return switch (transport.*) {
+            .tcp => |socket| @intCast(socket.socket),
+            .pipe => error.Unsupported,
+        };
+    }
+
+    pub fn localAddress(transport: *Transport, failure: *status.Failure) status.Error!net.Address {
+        return switch (transport.*) {
+            .tcp => |*socket| .{ .ipv4 = try socket.localAddress(failure) },
+            .pipe => .local,
+        };
+    }
+
+    pub fn prepareAbort(transport: *Transport) void {
+        switch (transport.*) {
+            .tcp => |*socket| socket.prepareAbort(),
+            .pipe => |pipe| pipe.aborts = true,
+        }
+    }
+
+    pub fn close(transport: *Transport) void {
+        switch (transport.*) {
+            .tcp => |*socket| socket.close(),
+            .pipe => |pipe| pipe.close(),
+        }
+    }
+};
+
+/// A connection that was accepted.
+pub const Accepted = struct { transport: Transport, remote: net.Address };
+
+pub const Listener = union(enum) {
+    tcp: *tcp.Listener,
+    pipe: *listeners.Listener,
+
+    pub fn accept(listener: *Listener, failure: *status.Failure) status.Error!?Accepted {
+        switch (listener.*) {
+            .tcp => |one| {
+                const client = try one.accept(failure) orelse return null;
+                return .{ .transport = .{ .tcp = client.socket }, .remote = .{ .ipv4 = client.address } };
+            },
+            .pipe => |one| {
+                const pipe = try one.accept(failure) orelse return null;
+                return .{ .transport = .{ .pipe = pipe }, .remote = .local };
+            },
+        }
+    }
+
+    pub fn conditionsNow(listener: *Listener, _: *status.Failure) status.Error!events.Conditions {
+        return switch (listener.*) {
+            inline else => |one| one.conditionsNow(),
+        };
+    }
+
+    pub fn watched(listener: *Listener) Descriptor {
+        return switch (listener.*) {
+            .tcp => |one| .{ .tcp_server = one },
+            .pipe => |one| .{ .pipe_server = one },
+        };
+    }
+
+    pub fn fileno(listener: *const Listener) status.Error!i64 {
+        return switch (listener.*) {
+            .tcp => |one| @intCast(one.socket.socket),
+            .pipe => error.Unsupported,
+        };
+    }
+
+    pub fn localAddress(listener: *Listener, failure: *status.Failure) status.Error!net.Address {
+        return switch (listener.*) {
+            .tcp => |one| .{ .ipv4 = try one.socket.localAddress(failure) },
+            .pipe => .local,
+        };
+    }
+
+    /// A pipe's name goes by itself.
+    pub fn prepareClose(_: *Listener) bool {
+        return true;
+    }
+
+    pub fn close(listener: *Listener) void {
+        switch (listener.*) {
+            inline else => |one| one.close(),
+        }
+    }
+};
+
+// ---- Making them ----
+
+pub fn listenIpv4(address: net.Ipv4, backlog: i32, reuse: bool, failure: *status.Failure) status.Error!Listener {
+    return .{ .tcp = try tcp.listen(address, backlog, reuse, failure) };
+}
+
+/// A pipe has no file that could stay: its name goes with its last handle.
+pub fn listenLocal(pathname: []const u8, backlog: i32, _: bool, failure: *status.Failure) status.Error!Listener {
+    return .{ .pipe = try named.listen(pathname, backlog, failure) };
+}
+
+pub fn connectIpv4(remote: net.Ipv4, local: net.Ipv4, failure: *status.Failure) status.Error!Attempt(Transport) {
+    const attempt = try tcp.connect(remote, local, failure);
+    return .{ .transport = .{ .tcp = attempt.transport }, .state = attempt.state };
+}
+
+/// Pipes connect at once or not at all.
+pub fn connectLocal(pathname: []const u8, failure: *status.Failure) status.Error!Transport {
+    return .{ .pipe = try named.connect(pathname, failure) };
+}
+
+pub const pathname_max = named.pathname_max;
+pub const pathname_limit = named.pathname_limit;
