@@ -22,7 +22,8 @@ const sys = platform.sys;
 /// The next looks ask the others.
 const looks_before_sleep_max = 4;
 const looks_after_sleep_max = 64;
-/// As many waits that report something else don't ask them: a busy poller has better things to do.
+/// As many waits that report something else don't ask them: a busy poller has better things to do. But the next wait asks
+/// each that has become one of them: what another poller has learnt of it may be all that was to be learnt.
 const waits_without_looks_max = 16;
 
 /// One socket in one poller.
@@ -31,6 +32,8 @@ const Registration = struct {
     socket: *handles.Slot,
     asked: u32,
     asks: events.Plan.Asks = .never,
+    /// To be asked now and then, and not asked yet.
+    is_unasked: bool = false,
     /// What the selector watches for; null if it doesn't. Less than the plan where the selector could not.
     watches: ?events.Interest = null,
     key: platform.Selector.Key,
@@ -165,6 +168,7 @@ pub const Poller = struct {
     /// other out when a wait has not room for both.
     standing_first: bool = true,
     waits_without_looks: u32 = 0,
+    unasked_count: usize = 0,
     wake_requested: bool = false,
     closing: bool = false,
 
@@ -301,6 +305,7 @@ pub const Poller = struct {
     fn remove(poller: *Poller, registration: *Registration) void {
         poller.disarm(registration);
         poller.lists.getPtr(registration.asks).remove(&registration.in_poller);
+        poller.setUnasked(registration, false);
         registration.socket.registrations.remove(&registration.in_socket);
         poller.count -= 1;
         freeRegistration(registration);
@@ -346,6 +351,13 @@ pub const Poller = struct {
         const list = poller.lists.getPtr(asks);
         // Not all of these are asked by each wait: the newest first.
         if (asks == .now_and_then) list.prepend(&registration.in_poller) else list.append(&registration.in_poller);
+        poller.setUnasked(registration, asks == .now_and_then);
+    }
+
+    fn setUnasked(poller: *Poller, registration: *Registration, is_unasked: bool) void {
+        if (registration.is_unasked == is_unasked) return;
+        registration.is_unasked = is_unasked;
+        if (is_unasked) poller.unasked_count += 1 else poller.unasked_count -= 1;
     }
 
     /// Plans anew after something became known, and tells the threads that sleep by the old plan: what this one has heard may
@@ -453,8 +465,9 @@ pub const Poller = struct {
                 woken = poller.takeWake() or poller.hasClosed(place);
                 rechecks = poller.lists.get(.now_and_then).first != null;
                 const stands = !standing_first.? and poller.lists.get(.always).first != null;
-                // The first turn asks those too, if it finds nothing else.
-                blocks = !woken and !stands and results.count == 0 and !(first_turn and rechecks);
+                // The first turn asks those too, if it finds nothing else, and any turn those that are new.
+                const looks_first = poller.unasked_count > 0 or (first_turn and rechecks);
+                blocks = !woken and !stands and results.count == 0 and !looks_first;
                 if (asked) |_| {} else |err| if (results.count == 0) return err;
                 try poller.selector.snapshot(shot);
                 if (blocks) poller.waiters.add(&waiter);
@@ -480,7 +493,8 @@ pub const Poller = struct {
             if (!standing_first.?) asked = poller.collectList(.always, results, poller.count, first_turn, failure);
             if (poller.looksAreDue(results)) {
                 const looks_max: usize = if (first_turn) looks_before_sleep_max else looks_after_sleep_max;
-                poller.collectList(.now_and_then, results, looks_max, first_turn, failure) catch |err| {
+                const due_count = @max(looks_max, poller.unasked_count);
+                poller.collectList(.now_and_then, results, due_count, first_turn, failure) catch |err| {
                     asked = err;
                 };
             }
@@ -524,10 +538,10 @@ pub const Poller = struct {
         return true;
     }
 
-    /// Whether those that are asked now and then are asked: when there is nothing else to report, and now and then
-    /// besides.
+    /// Whether those that are asked now and then are asked: when there is nothing else to report, when one is new among
+    /// them, and now and then besides.
     fn looksAreDue(poller: *Poller, results: *const Results) bool {
-        if (results.count > 0 and poller.waits_without_looks < waits_without_looks_max) {
+        if (results.count > 0 and poller.unasked_count == 0 and poller.waits_without_looks < waits_without_looks_max) {
             poller.waits_without_looks += 1;
             return false;
         }
@@ -557,6 +571,7 @@ pub const Poller = struct {
             const registration: *Registration = .fromPoller(node);
             if (results.find(registration) != null) continue;
             looks_count += 1;
+            poller.setUnasked(registration, false);
             const happened = eventsOf(registration.socket, null, registration.asked, failure) catch |err| failed: {
                 asked = err;
                 break :failed 0;
