@@ -30,8 +30,9 @@ test {
     _ = @import("base/places.zig");
     _ = platform.sys;
     _ = platform.sys.allocator;
-    _ = @import("posix/bsd_rules.zig");
-    _ = @import("posix/kqueue_poll.zig");
+    _ = @import("net/address.zig");
+    _ = @import("tests/bsd/rules_test.zig");
+    _ = @import("tests/bsd/kqueue_poll_test.zig");
     _ = @import("core/handles.zig");
     _ = @import("core/poller.zig");
     _ = @import("tests/c_api_test.zig");

@@ -2,9 +2,9 @@
 
 const std = @import("std");
 const builtin = @import("builtin");
-const support = @import("support.zig");
+const basics = @import("basics.zig");
 const sys = @import("../../platform.zig").sys;
-const c = support.c;
+const c = basics.c;
 
 pub const is_linux = builtin.os.tag == .linux;
 
@@ -51,8 +51,8 @@ pub fn awaitBehind(descriptor: i64, events: u32) !void {
     if (events & c.BBIPC_REMOTE_DISCONNECTED != 0) bits |= sys.POLLRDHUP;
     if (events & c.BBIPC_CONNECTION_SEVERED != 0) bits |= sys.POLL.HUP;
     var entry: sys.pollfd = .{ .fd = @intCast(descriptor), .events = bits, .revents = 0 };
-    const end_ns = support.monotonicNs() + support.patience_ns;
-    while (support.monotonicNs() < end_ns) {
+    const end_ns = basics.monotonicNs() + basics.patience_ns;
+    while (basics.monotonicNs() < end_ns) {
         const result = sys.pollNow(&entry);
         if (result >= 0 and entry.revents & bits == bits) return;
         std.Thread.yield() catch {};
@@ -101,7 +101,7 @@ fn processorOf(name: [*:0]const u8) ?[4]u8 {
     return .{ head[4], head[5], head[18], head[19] };
 }
 
-pub fn codesOf(reason: support.Reason) []const i32 {
+pub fn codesOf(reason: basics.Reason) []const i32 {
     return switch (reason) {
         .full_backlog => codesOf(if (is_linux) .AGAIN else .CONNREFUSED),
         inline else => |one| &.{@backingInt(@field(raw.E, @tagName(one)))},
@@ -179,7 +179,7 @@ pub const NoDescriptors = struct {
 
 /// What the library keeps for good is made with the first wait.
 pub fn warmUp() !void {
-    _ = try support.succeed(c.bbipc_prepare_to_wait(null));
+    _ = try basics.succeed(c.bbipc_prepare_to_wait(null));
 }
 
 /// How much memory this process has mapped.
@@ -236,9 +236,9 @@ pub fn awaitSleep(io: std.Io, thread: Thread) !void {
         const result = sys.poll(&nothing, 100 * std.time.ns_per_ms);
         return if (result == 0) {} else error.Unexpected;
     }
-    const end_ns = support.monotonicNs() + support.patience_ns;
+    const end_ns = basics.monotonicNs() + basics.patience_ns;
     var buffer: [8192]u8 = undefined;
-    while (support.monotonicNs() < end_ns) {
+    while (basics.monotonicNs() < end_ns) {
         if ((try statusOf(io, thread, "State", &buffer))[0] == 'S') return;
         std.Thread.yield() catch {};
     }

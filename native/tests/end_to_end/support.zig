@@ -3,23 +3,26 @@
 
 const std = @import("std");
 const builtin = @import("builtin");
+const basics = @import("basics.zig");
 const handles = @import("../../core/handles.zig");
-const pollers = @import("../../core/poller.zig");
-const sys = @import("../../platform.zig").sys;
 const testing = std.testing;
+
+pub const c = basics.c;
+pub const Handle = basics.Handle;
+pub const patience_ns = basics.patience_ns;
+pub const monotonicNs = basics.monotonicNs;
+pub const succeed = basics.succeed;
+pub const Reason = basics.Reason;
+pub const poll = basics.poll;
+pub const awaitPolling = basics.awaitPolling;
+pub const awaitWaiting = basics.awaitWaiting;
+pub const Call = basics.Call;
 
 /// The tests' only switch on the operating system.
 pub const system = switch (builtin.os.tag) {
     .windows => @import("windows.zig"),
     else => @import("posix.zig"),
 };
-
-/// The header, translated to Zig by the build.
-pub const c = @import("bbipc_h");
-pub const Handle = c.bbipc_handle;
-
-/// Longer than any wait that succeeds; reached only by one that fails.
-pub const patience_ns = 20 * std.time.ns_per_s;
 
 pub const stream_events: u32 = c.BBIPC_STREAM_EVENTS;
 pub const backends = system.backends;
@@ -30,20 +33,6 @@ pub const last_backend = backends[backends.len - 1];
 pub const idle: u32 = c.BBIPC_DETERMINED | c.BBIPC_CONNECTION_SUCCEEDED | c.BBIPC_READY_TO_WRITE | c.BBIPC_WRITE_SPACE;
 /// What holds of every connection whose remote end has gone.
 pub const gone: u32 = c.BBIPC_DETERMINED | c.BBIPC_CONNECTION_FAILED | c.BBIPC_REMOTE_DISCONNECTED;
-
-pub fn monotonicNs() u64 {
-    return sys.monotonicNs();
-}
-
-/// The answer of a call that must succeed.
-pub fn succeed(result: c.bbipc_result) error{CallFailed}!i64 {
-    if (result >= 0) return result;
-    std.debug.print("unexpected result {d}: {s}\n", .{ result, std.mem.span(c.bbipc_error_message(result)) });
-    return error.CallFailed;
-}
-
-/// What a code of the system's says, by the name that POSIX has for it where that is the same everywhere.
-pub const Reason = enum { AGAIN, ADDRINUSE, ADDRNOTAVAIL, CONNREFUSED, CONNRESET, NOENT, NOTCONN, PIPE, full_backlog };
 
 /// A result that comes with a code of the system's.
 pub fn expectCode(expected: i64, reason: Reason, result: c.bbipc_result, system_code: i32) !void {
@@ -106,10 +95,6 @@ pub const Subsets = struct {
 };
 
 // ---- Calls, made easy to write ----
-
-pub fn poll(socket: Handle, events: u32, timeout_ns: i64) c.bbipc_result {
-    return c.bbipc_poll_socket(socket, events, timeout_ns, null, null);
-}
 
 /// Waits for one event that must come.
 pub fn awaitEvent(socket: Handle, event: u32) !void {
@@ -519,64 +504,4 @@ pub fn slotsCount() u32 {
 /// Does what Ctrl-C does where no signal handler runs in the waiting thread.
 pub fn interruptAll() void {
     handles.table.interruptAll();
-}
-
-/// Returns when so many threads wait in bbipc_poll_socket and bbipc_poll_sockets.
-pub fn awaitPolling(threads: usize) !void {
-    const Look = struct {
-        fn count(_: void) usize {
-            return handles.table.poll_waiters.list.len();
-        }
-    };
-    try awaitCount(threads, {}, Look.count);
-}
-
-/// Returns when so many threads wait with the poller.
-pub fn awaitWaiting(poller: Handle, threads: usize) !void {
-    const Look = struct {
-        fn count(handle: Handle) usize {
-            const slot = handles.table.find(handle) orelse return 0;
-            return pollers.of(slot).waiters.list.len();
-        }
-    };
-    try awaitCount(threads, poller, Look.count);
-}
-
-fn awaitCount(expected: usize, context: anytype, comptime count: fn (@TypeOf(context)) usize) !void {
-    const end_ns = monotonicNs() + patience_ns;
-    while (monotonicNs() < end_ns) {
-        {
-            handles.lock.lock();
-            defer handles.lock.unlock();
-            if (count(context) == expected) return;
-        }
-        std.Thread.yield() catch {};
-    }
-    return error.NobodyWaits;
-}
-
-/// A call in another thread. `join` gives what it returned.
-pub fn Call(comptime function: anytype) type {
-    return struct {
-        const Self = @This();
-        const Arguments = std.meta.ArgsTuple(@TypeOf(function));
-
-        thread: std.Thread = undefined,
-        result: c.bbipc_result = 0,
-
-        /// `call` must stay where it is until it is joined.
-        pub fn start(call: *Self, arguments: Arguments) !void {
-            call.* = .{};
-            call.thread = try std.Thread.spawn(.{}, run, .{ call, arguments });
-        }
-
-        fn run(call: *Self, arguments: Arguments) void {
-            call.result = @call(.auto, function, arguments);
-        }
-
-        pub fn join(call: *Self) c.bbipc_result {
-            call.thread.join();
-            return call.result;
-        }
-    };
 }

@@ -2,9 +2,9 @@
 //! functions, so they are declared here.
 
 const std = @import("std");
-const support = @import("support.zig");
+const basics = @import("basics.zig");
 const windows = std.os.windows;
-const c = support.c;
+const c = basics.c;
 const HANDLE = windows.HANDLE;
 
 pub const backends = [_]i32{c.BBIPC_BACKEND_IOCP};
@@ -70,7 +70,7 @@ pub fn isEmulated() bool {
     return false;
 }
 
-pub fn codesOf(reason: support.Reason) []const i32 {
+pub fn codesOf(reason: basics.Reason) []const i32 {
     return switch (reason) {
         // WSAEWOULDBLOCK; ERROR_PIPE_BUSY
         .AGAIN, .full_backlog => &.{ 10035, 231 },
@@ -161,15 +161,15 @@ var is_warm = false;
 pub fn warmUp() !void {
     if (is_warm) return;
     is_warm = true;
-    _ = try support.succeed(c.bbipc_prepare_to_wait(null));
+    _ = try basics.succeed(c.bbipc_prepare_to_wait(null));
     _ = c.bbipc_connect_to_local_server("bbipc-nobody", 12, null);
-    const server = try support.succeed(c.bbipc_make_ipv4_tcp_server(0x7f000001, 0, 1, 0, null));
+    const server = try basics.succeed(c.bbipc_make_ipv4_tcp_server(0x7f000001, 0, 1, 0, null));
     // The timer of short waits.
-    if (support.poll(server, c.BBIPC_CONNECTION_AVAILABLE, 20 * std.time.ns_per_ms) != 0) return error.Unexpected;
-    var waits: [waiting_threads_max]support.Call(support.poll) = undefined;
-    for (&waits) |*wait| try wait.start(.{ server, c.BBIPC_CONNECTION_AVAILABLE, support.patience_ns });
-    try support.awaitPolling(waits.len);
-    _ = try support.succeed(c.bbipc_close(server));
+    if (basics.poll(server, c.BBIPC_CONNECTION_AVAILABLE, 20 * std.time.ns_per_ms) != 0) return error.Unexpected;
+    var waits: [waiting_threads_max]basics.Call(basics.poll) = undefined;
+    for (&waits) |*wait| try wait.start(.{ server, c.BBIPC_CONNECTION_AVAILABLE, basics.patience_ns });
+    try basics.awaitPolling(waits.len);
+    _ = try basics.succeed(c.bbipc_close(server));
     for (&waits) |*wait| {
         if (wait.join() != c.BBIPC_ERROR_INVALID_HANDLE) return error.Unexpected;
     }
@@ -213,9 +213,9 @@ pub fn sendBehind(descriptor: i64, data: []const u8) i64 {
 
 /// Waits until the remote end's last byte, and its end, have arrived.
 pub fn awaitEndBehind(descriptor: i64) !void {
-    const end_ns = support.monotonicNs() + support.patience_ns;
+    const end_ns = basics.monotonicNs() + basics.patience_ns;
     var byte: [1]u8 = undefined;
-    while (support.monotonicNs() < end_ns) {
+    while (basics.monotonicNs() < end_ns) {
         if (ws2.recv(@intCast(descriptor), &byte, 1, ws2.MSG_PEEK) == 0) return;
         std.Thread.yield() catch {};
     }

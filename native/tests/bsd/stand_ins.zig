@@ -3,7 +3,7 @@
 //! instead.
 
 const std = @import("std");
-const rules = @import("bsd_rules.zig");
+const rules = @import("../../posix/bsd_rules.zig");
 
 /// What the kernel knows of a descriptor.
 pub const File = union(enum) {

@@ -1,0 +1,91 @@
+//! What the tests' files of one system need of their own: calls, and other threads that make them.
+
+const std = @import("std");
+const handles = @import("../../core/handles.zig");
+const pollers = @import("../../core/poller.zig");
+const sys = @import("../../platform.zig").sys;
+
+/// The header, translated to Zig by the build.
+pub const c = @import("bbipc_h");
+pub const Handle = c.bbipc_handle;
+
+/// Longer than any wait that succeeds; reached only by one that fails.
+pub const patience_ns = 20 * std.time.ns_per_s;
+
+pub fn monotonicNs() u64 {
+    return sys.monotonicNs();
+}
+
+/// The answer of a call that must succeed.
+pub fn succeed(result: c.bbipc_result) error{CallFailed}!i64 {
+    if (result >= 0) return result;
+    std.debug.print("unexpected result {d}: {s}\n", .{ result, std.mem.span(c.bbipc_error_message(result)) });
+    return error.CallFailed;
+}
+
+/// What a code of the system's says, by the name that POSIX has for it where that is the same everywhere.
+pub const Reason = enum { AGAIN, ADDRINUSE, ADDRNOTAVAIL, CONNREFUSED, CONNRESET, NOENT, NOTCONN, PIPE, full_backlog };
+
+pub fn poll(socket: Handle, events: u32, timeout_ns: i64) c.bbipc_result {
+    return c.bbipc_poll_socket(socket, events, timeout_ns, null, null);
+}
+
+/// Returns when so many threads wait in bbipc_poll_socket and bbipc_poll_sockets.
+pub fn awaitPolling(threads: usize) !void {
+    const Look = struct {
+        fn count(_: void) usize {
+            return handles.table.poll_waiters.list.len();
+        }
+    };
+    try awaitCount(threads, {}, Look.count);
+}
+
+/// Returns when so many threads wait with the poller.
+pub fn awaitWaiting(poller: Handle, threads: usize) !void {
+    const Look = struct {
+        fn count(handle: Handle) usize {
+            const slot = handles.table.find(handle) orelse return 0;
+            return pollers.of(slot).waiters.list.len();
+        }
+    };
+    try awaitCount(threads, poller, Look.count);
+}
+
+fn awaitCount(expected: usize, context: anytype, comptime count: fn (@TypeOf(context)) usize) !void {
+    const end_ns = monotonicNs() + patience_ns;
+    while (monotonicNs() < end_ns) {
+        {
+            handles.lock.lock();
+            defer handles.lock.unlock();
+            if (count(context) == expected) return;
+        }
+        std.Thread.yield() catch {};
+    }
+    return error.NobodyWaits;
+}
+
+/// A call in another thread. `join` gives what it returned.
+pub fn Call(comptime function: anytype) type {
+    return struct {
+        const Self = @This();
+        const Arguments = std.meta.ArgsTuple(@TypeOf(function));
+
+        thread: std.Thread = undefined,
+        result: c.bbipc_result = 0,
+
+        /// `call` must stay where it is until it is joined.
+        pub fn start(call: *Self, arguments: Arguments) !void {
+            call.* = .{};
+            call.thread = try std.Thread.spawn(.{}, run, .{ call, arguments });
+        }
+
+        fn run(call: *Self, arguments: Arguments) void {
+            call.result = @call(.auto, function, arguments);
+        }
+
+        pub fn join(call: *Self) c.bbipc_result {
+            call.thread.join();
+            return call.result;
+        }
+    };
+}
