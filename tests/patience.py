@@ -1,4 +1,4 @@
-"""How long tests wait for what must come: also for programs outside pytest, which can't import conftest.py."""
+"""How long tests wait for what must come: also in programs outside pytest."""
 
 from __future__ import annotations
 

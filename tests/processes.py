@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import named_pipes
 import systems
-from conftest import PATIENCE, WINDOWS, PythonPeer, abort
+from patience import PATIENCE
+from systems import WINDOWS
+from transports import PythonPeer, abort
 
 if sys.platform == "win32":
     import windows

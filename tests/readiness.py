@@ -15,7 +15,9 @@ import pytest
 import bbipc
 import systems
 from bbipc import Socket, StreamSocket
-from conftest import PATIENCE, WINDOWS, Transport, fill, reset
+from patience import PATIENCE
+from systems import WINDOWS
+from transports import Transport, fill, reset
 
 if sys.platform == "win32":
     from windows import WINE

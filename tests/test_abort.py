@@ -11,8 +11,9 @@ import pytest
 
 import bbipc
 from bbipc import Events, poll_socket
-from conftest import PATIENCE, Transport, fill
+from patience import PATIENCE
 from peer import run_program, until_asleep
+from transports import Transport, fill
 
 DATA_OR_END = Events.DATA_AVAILABLE | Events.END_OF_DATA
 

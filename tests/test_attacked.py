@@ -20,10 +20,11 @@ import systems
 from bbipc import Events, StreamSocket, _ctypes_calls
 from bbipc._waiting import BEGINNING, Deadline, wait
 from bbipc.events import SETS
-from conftest import PATIENCE, WINDOWS, fill
-from systems import BACKENDS, LINUX, MACOS
+from patience import PATIENCE
+from systems import BACKENDS, LINUX, MACOS, WINDOWS
 from test_traps import run_program
 from threads import PROMPTLY
+from transports import fill
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -21,23 +21,19 @@ import pytest
 import bbipc
 from bbipc import Events, Poller, Socket, StreamSocket, _ctypes_calls
 from bbipc.events import SETS
-from conftest import PATIENCE, STREAM_EVENTS, WINDOWS, Transport, descriptors_for, fill
+from descriptors import descriptors_for
+from patience import PATIENCE
 from peer import Pattern
 from readiness import TELLS_ENDS_LATE, needs_half_close, needs_reset, sever
-from systems import BACKLOG_MAX, LOCAL_ROOM
+from systems import BACKLOG_MAX, LOCAL_ROOM, WINDOWS
 from threads import Failing, Waiting
+from transports import STREAM_EVENTS, Transport, fill
 
 DATA = Events.DATA_AVAILABLE
 END = Events.END_OF_DATA
 
 #: Sockets that one call reports at the most (the documentation of wait_for_events).
 REPORTS_MAX = 1024
-
-
-@pytest.fixture
-def poller(backend: str) -> Iterator[Poller]:
-    with bbipc.make_poller(backend) as made:
-        yield made
 
 
 def with_data(stream: StreamSocket) -> StreamSocket:

@@ -20,8 +20,10 @@ import pytest
 import bbipc
 import systems
 from bbipc import StreamServer, StreamSocket
-from conftest import PATIENCE, WINDOWS, Transport
+from patience import PATIENCE
 from processes import Processes, ended
+from systems import WINDOWS
+from transports import Transport
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang, the compiler, is missing"),
@@ -41,12 +43,6 @@ STRICT = ["-Wall", "-Wextra", "-pedantic", "-Werror", f"-I{ROOT / 'native'}"]
 
 #: The languages of the example, as options of the compiler.
 LANGUAGES = {"c99": ["-x", "c", "-std=c99"], "c++11": ["-x", "c++", "-std=c++11"]}
-
-
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    with Processes() as made:
-        yield made
 
 
 @pytest.fixture(scope="module", autouse=True)

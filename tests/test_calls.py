@@ -24,12 +24,12 @@ import bbipc
 import call_cases
 from bbipc import Events, StreamSocket, _calls, _cpython_calls, _ctypes_calls, _ffi, _waiting, sockets
 from call_cases import METHODS, METHODS_ARE_BUILT_IN, Case, Scene
-from conftest import PATIENCE, WINDOWS, Transport
-from patience import QEMU
+from patience import PATIENCE, QEMU
 from peer import Pattern, run_program
 from processes import TESTS
-from systems import LIBRARY
+from systems import LIBRARY, WINDOWS
 from threads import Failing
+from transports import Transport
 
 CPYTHON = sys.implementation.name == "cpython"
 needs_cpython = pytest.mark.skipif(not CPYTHON, reason="there are built-in functions for CPython only")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import systems
-from conftest import divides_the_tests
 from patience import QEMU
+from workers import divides_the_tests
 
 #: What pytest knows after `python -m pytest` alone, with pytest-xdist installed.
 PLAIN = {"numprocesses": None, "dist": "no", "usepdb": False, "capture": "fd"}

@@ -28,10 +28,10 @@ import pytest
 
 import bbipc
 import systems
-from conftest import PATIENCE, WINDOWS
+from patience import PATIENCE
 from readiness import TELLS_ENDS_LATE
 from reference_tables import with_tables
-from systems import CLIENTS_OUTLIVE_EMFILE, LINUX, close_resets
+from systems import CLIENTS_OUTLIVE_EMFILE, LINUX, WINDOWS, close_resets
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

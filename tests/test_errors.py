@@ -21,9 +21,11 @@ import pytest
 
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket, errors
-from conftest import PATIENCE, WINDOWS, Transport, dropping, open_descriptors
+from descriptors import dropping, open_descriptors
+from patience import PATIENCE
 from readiness import sever
-from systems import BACKENDS, CLIENTS_OUTLIVE_EMFILE, close_resets, descriptors_of_poller
+from systems import BACKENDS, CLIENTS_OUTLIVE_EMFILE, WINDOWS, close_resets, descriptors_of_poller
+from transports import Transport
 
 if sys.platform == "win32":
     import _winapi

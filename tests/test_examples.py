@@ -28,7 +28,8 @@ import pytest
 
 import bbipc
 import systems
-from conftest import PATIENCE, WINDOWS, PythonPeer, Transport, descriptors_for
+from descriptors import descriptors_for
+from patience import PATIENCE
 from peer import until_asleep
 from processes import (
     EXAMPLES,
@@ -52,7 +53,8 @@ from processes import (
     resident_bytes,
     stopped,
 )
-from systems import BACKLOG_MAX, CLIENTS_OUTLIVE_EMFILE, PATHNAME_MAX
+from systems import BACKLOG_MAX, CLIENTS_OUTLIVE_EMFILE, PATHNAME_MAX, WINDOWS
+from transports import PythonPeer, Transport
 
 if sys.platform == "win32":
     import msvcrt
@@ -106,18 +108,6 @@ LISTENERS = [*ECHO_SERVERS, "file_transfer.py"]
 PROGRAMS = ["echo.py", "echo_client.py", *ECHO_SERVERS, "file_transfer.py"]
 
 MEGABYTE = 1 << 20
-
-
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    with Processes() as made:
-        yield made
-
-
-@pytest.fixture(params=["tcp", "local"])
-def free_address(request: pytest.FixtureRequest, directory: Path) -> str:
-    """Where a server can listen."""
-    return "tcp:127.0.0.1:0" if request.param == "tcp" else f"local:{directory / 'server'}"
 
 
 @pytest.fixture

@@ -26,11 +26,12 @@ import bbipc
 import fault_cases
 from bbipc import Events, Poller, StreamSocket
 from bbipc.sockets import open_pollers
-from conftest import PATIENCE, Transport, dropping, fill, open_descriptors
-from patience import QEMU
+from descriptors import dropping, open_descriptors
+from patience import PATIENCE, QEMU
 from peer import MANY
 from systems import LINUX, WINDOWS
 from threads import Waiting
+from transports import Transport, fill
 
 linux_only = pytest.mark.skipif(not LINUX, reason="limits, filters and namespaces of Linux")
 signals_only = pytest.mark.skipif(WINDOWS, reason="Windows has no timers that send signals")

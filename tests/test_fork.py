@@ -19,9 +19,11 @@ import pytest
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from bbipc._ffi import open_handles
-from conftest import PATIENCE, WINDOWS, Transport, dropping, open_descriptors
+from descriptors import dropping, open_descriptors
+from patience import PATIENCE
 from peer import Pattern, run_program, until_asleep
-from systems import BACKENDS, FORK_COPIES_POLLERS, LINUX, descriptors_of_poller
+from systems import BACKENDS, FORK_COPIES_POLLERS, LINUX, WINDOWS, descriptors_of_poller
+from transports import Transport
 
 # Since 3.12 Python warns of forking a process that has threads, as every process of these tests has (pytest-timeout's
 # alone). That bbipc can be used in such a child is what they are about.

@@ -11,10 +11,10 @@ import pytest
 
 import bbipc
 from bbipc import Events, StreamSocket
-from conftest import PATIENCE, Transport, fill
-from patience import least_of_three
+from patience import PATIENCE, least_of_three
 from peer import WAITS
 from threads import Failing, Waiting
+from transports import Transport, fill
 
 LASTS = 1.0
 #: Seconds of the processor's time, for all waits together, which take a hundredth. One that spins takes what it gets of

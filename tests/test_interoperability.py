@@ -19,7 +19,7 @@ import pytest
 
 import bbipc
 from bbipc import EndOfStreamError, Events, SocketError, StreamSocket, poll_socket
-from conftest import PATIENCE, WINDOWS, PythonPeer
+from patience import PATIENCE
 from processes import (
     Processes,
     address_of,
@@ -34,7 +34,8 @@ from processes import (
     reset,
 )
 from readiness import TELLS_ENDS_LATE
-from systems import FREEBSD, MACOS
+from systems import FREEBSD, MACOS, WINDOWS
+from transports import PythonPeer
 
 ECHO_SERVERS = ["echo_server.py", "poller_echo_server.py"]
 
@@ -64,18 +65,6 @@ def nc() -> str:
 @pytest.fixture
 def socat() -> str:
     return program("socat", "socat")
-
-
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    with Processes() as made:
-        yield made
-
-
-@pytest.fixture(params=["tcp", "local"])
-def free_address(request: pytest.FixtureRequest, directory: Path) -> str:
-    """Where a server can listen."""
-    return "tcp:127.0.0.1:0" if request.param == "tcp" else f"local:{directory / 'server'}"
 
 
 def stream_to(address: str) -> StreamSocket:

@@ -15,9 +15,10 @@ import pytest
 
 import bbipc
 from bbipc import IPV4_ANY, IPV4_LOOPBACK, Events, Ipv4TcpServer, Ipv4TcpStream
-from conftest import PATIENCE, STREAM_EVENTS, WINDOWS, Transport
+from patience import PATIENCE
 from readiness import TELLS_ENDS_LATE, WINE
-from systems import LINUX, LOOPBACKS, TCP_WAITS_FOR_BACKLOG
+from systems import LINUX, LOOPBACKS, TCP_WAITS_FOR_BACKLOG, WINDOWS
+from transports import STREAM_EVENTS, Transport
 
 #: What holds of a stream that could not connect.
 FAILED = (

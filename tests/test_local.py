@@ -19,8 +19,10 @@ import pytest
 import bbipc
 import named_pipes
 from bbipc import Events, LocalServer, LocalStream
-from conftest import PATIENCE, WINDOWS, Transport, connect_with_python, dropping
-from systems import BIND_FOLLOWS_LINKS, FULL_BACKLOG, PATHNAME_MAX, backlog_holds
+from descriptors import dropping
+from patience import PATIENCE
+from systems import BIND_FOLLOWS_LINKS, FULL_BACKLOG, PATHNAME_MAX, WINDOWS, backlog_holds
+from transports import Transport, connect_with_python
 
 Pathname = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 

@@ -15,11 +15,12 @@ import pytest
 
 import bbipc
 from bbipc import Events, StreamSocket
-from conftest import PATIENCE, WINDOWS, Transport, fill
+from patience import PATIENCE
 from peer import Pattern, command, read_piece, until_asleep, write_piece
 from processes import Processes, stopped, until_stopped
 from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, WINE
-from systems import BACKENDS, LOCAL_ROOM
+from systems import BACKENDS, LOCAL_ROOM, WINDOWS
+from transports import Transport, fill
 
 #: Bytes. More than what the system buffers for a local stream, so that a transfer is under way when the peer is killed.
 TRANSFERRED_FIRST = 1 << 20

@@ -18,8 +18,9 @@ import pytest
 
 import bbipc
 from bbipc import Events, LocalServer, LocalStream, SocketError, _ffi, poll_socket
-from conftest import PATIENCE, fill
+from patience import PATIENCE
 from processes import LOOK_AGAIN_S, Processes, ended
+from transports import fill
 
 if sys.platform != "win32":
     pytest.skip("named pipes are the local streams of Windows only", allow_module_level=True)
@@ -205,12 +206,6 @@ EVERY_PEER = [name for name in PEERS if name != "asyncio clients"]
 def data_of(size: int) -> bytes:
     """What a peer sends: so many bytes, or again and again the same MiB."""
     return random.Random(size).randbytes(MEBIBYTE if size == ENDLESS else size)
-
-
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    with Processes() as made:
-        yield made
 
 
 @pytest.fixture(params=["plain name", "path"])

@@ -20,20 +20,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
-from conftest import PATIENCE, STREAM_EVENTS, WINDOWS, Transport, descriptors_for, dropping, fill
+from descriptors import descriptors_for, dropping
+from patience import PATIENCE
 from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, Fact, arrives, half_closes, unread_bytes
-from systems import BACKENDS, BACKENDS_LACKING, LOCAL_ROOM, close_resets, make_directory
+from systems import BACKENDS, BACKENDS_LACKING, LOCAL_ROOM, WINDOWS, close_resets, make_directory
+from transports import STREAM_EVENTS, Transport, fill
 
 DATA = Events.DATA_AVAILABLE
 
 #: Sockets that one wait reports at the most (the documentation of wait_for_events).
 REPORTS_MAX = 1024
-
-
-@pytest.fixture
-def poller(backend: str) -> Iterator[Poller]:
-    with bbipc.make_poller(backend) as made:
-        yield made
 
 
 # ---- Making one ----

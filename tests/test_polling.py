@@ -18,8 +18,7 @@ import pytest
 import bbipc
 from bbipc import Events, Socket, StreamSocket
 from bbipc._ffi import pending_operations
-from conftest import PATIENCE, STREAM_EVENTS, WINDOWS, Transport, fill, reset
-from patience import QEMU, least_of_three
+from patience import PATIENCE, QEMU, least_of_three
 from processes import eventually
 from readiness import (
     RESETS_DISCARD,
@@ -30,7 +29,8 @@ from readiness import (
     half_closes,
     needs_half_close,
 )
-from systems import BACKENDS, LINUX, TCP_DELIVERS_AT_ONCE, TCP_WAITS_FOR_BACKLOG
+from systems import BACKENDS, LINUX, TCP_DELIVERS_AT_ONCE, TCP_WAITS_FOR_BACKLOG, WINDOWS
+from transports import STREAM_EVENTS, Transport, fill, reset
 
 if sys.platform != "win32":
     import resource

@@ -14,9 +14,10 @@ import pytest
 
 import bbipc
 from bbipc import Events, errors
-from conftest import PATIENCE, WINDOWS, Transport
+from patience import PATIENCE
 from readiness import sever
-from systems import BIND_FOLLOWS_LINKS, LINUX, close_resets
+from systems import BIND_FOLLOWS_LINKS, LINUX, WINDOWS, close_resets
+from transports import Transport
 
 only_files = pytest.mark.skipif(WINDOWS, reason="the name of a pipe is no file")
 

@@ -24,12 +24,13 @@ import bbipc
 import systems
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from bbipc._ffi import open_handles
-from conftest import PATIENCE, WINDOWS, Transport, fill, open_descriptors, reset
-from patience import QEMU, least_of_three
+from descriptors import open_descriptors
+from patience import PATIENCE, QEMU, least_of_three
 from peer import WAITS, command, run_program, until_asleep
 from processes import Processes, eventually, processor_seconds
 from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, needs_half_close, sever
-from systems import BACKENDS
+from systems import BACKENDS, WINDOWS
+from transports import Transport, fill, reset
 
 if sys.platform == "win32":
     import windows

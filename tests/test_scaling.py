@@ -12,8 +12,9 @@ import pytest
 
 import bbipc
 from bbipc import Events, Poller, StreamSocket
-from conftest import WINDOWS, Transport, descriptors_for
-from systems import BACKENDS
+from descriptors import descriptors_for
+from systems import BACKENDS, WINDOWS
+from transports import Transport
 
 MANY = {"tcp": 2_000, "local": 500} if WINDOWS else {"tcp": 10_000, "local": 10_000}
 

@@ -13,7 +13,8 @@ import pytest
 
 import bbipc
 from bbipc import Events, StreamServer, StreamSocket
-from conftest import PATIENCE, STREAM_EVENTS, Transport, abort, connect_with_python
+from patience import PATIENCE
+from transports import STREAM_EVENTS, Transport, abort, connect_with_python
 
 
 def test_kinds(transport: Transport) -> None:

@@ -22,10 +22,12 @@ import pytest
 import bbipc
 from bbipc import Events, Poller, StreamSocket
 from bbipc._ffi import NewHandle
-from conftest import PATIENCE, WINDOWS, Transport, fill
+from patience import PATIENCE
 from peer import MANY, STREAM_WAITS, WAITS, Pattern, command, eager_threads, run_program, until_asleep
 from processes import INTERRUPTED as ENDED_BY_CTRL_C
 from processes import TESTS, Processes, ended, interrupt, stopped, until_stopped
+from systems import WINDOWS
+from transports import Transport, fill
 
 #: Seconds. How long a wait lasts that nothing ends.
 A_WHILE = 0.25

@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 
 import bbipc
 from bbipc import Events, StreamSocket
-from conftest import PATIENCE, STREAM_EVENTS, WINDOWS, Transport, fill, reset
+from patience import PATIENCE
 from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, half_closes, needs_half_close, needs_reset, sever
+from systems import WINDOWS
 from threads import Waiting
+from transports import STREAM_EVENTS, Transport, fill, reset
 
 ESTABLISHED = Events.DETERMINED | Events.CONNECTION_SUCCEEDED
 GONE = Events.DETERMINED | Events.CONNECTION_FAILED | Events.REMOTE_DISCONNECTED

@@ -21,12 +21,12 @@ import pytest
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket, _calls
 from bbipc._ffi import open_handles
-from conftest import PATIENCE, WINDOWS, Transport, fill
-from patience import least_of_three
+from patience import PATIENCE, least_of_three
 from peer import MANY, STREAM_WAITS, WAITS, Pattern, eager_threads, read_piece, write_piece
 from readiness import TELLS_ENDS_LATE, needs_half_close
-from systems import BACKENDS, BACKLOG_MAX
+from systems import BACKENDS, BACKLOG_MAX, WINDOWS
 from threads import PROMPTLY, Failing, Waiting
+from transports import Transport, fill
 
 
 def monitoring(*sockets: Socket, events: Events, backend: str | None = None) -> Poller:

@@ -13,8 +13,9 @@ import pytest
 
 import bbipc
 from bbipc import Events, StreamSocket
-from conftest import PATIENCE, Transport
+from patience import PATIENCE
 from systems import BACKENDS
+from transports import Transport
 
 #: Waits for something that does not happen by itself. The result is true if it has happened.
 Wait = Callable[[StreamSocket, Any], object]

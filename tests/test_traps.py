@@ -15,12 +15,13 @@ import pytest
 
 import bbipc
 from bbipc import Events
-from conftest import PATIENCE, WINDOWS, Transport, fill
+from patience import PATIENCE
 from processes import heeded_interrupts
 from readiness import needs_half_close
-from systems import LINUX
+from systems import LINUX, WINDOWS
 from test_docs import DOCS, blocks_of, environment
 from threads import Failing
+from transports import Transport, fill
 
 READABLE = Events.DATA_AVAILABLE | Events.END_OF_DATA
 

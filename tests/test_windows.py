@@ -27,9 +27,10 @@ import pytest
 
 import bbipc
 from bbipc import Events, LocalServer, LocalStream, Poller, SocketError, StreamServer, StreamSocket, _ffi, poll_socket
-from conftest import PATIENCE, Transport, abort, fill
+from patience import PATIENCE
 from peer import run_program, until_asleep
 from processes import Processes, ended, eventually
+from transports import Transport, abort, fill
 
 if sys.platform != "win32":
     pytest.skip("pipes with instances, handles and completion ports are Windows' own", allow_module_level=True)
@@ -903,12 +904,6 @@ EXITS = {"end": 0, "exit": 3, "exception": 4, "never closed": 0}
 #: Seconds. Longer than Python needs to end, and shorter than a process stays for what nobody reads.
 PROMPT = 3.0
 LINGER = 5.0
-
-
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    with Processes() as made:
-        yield made
 
 
 def write_and_exit(

@@ -17,9 +17,10 @@ import pytest
 
 import bbipc
 from bbipc import Events, LocalServer, LocalStream, Poller, StreamServer, _ffi, poll_socket, poll_sockets
-from conftest import PATIENCE, Transport, abort, connect_with_python, fill
+from patience import PATIENCE
 from peer import until_asleep
 from processes import Processes, eventually
+from transports import Transport, abort, connect_with_python, fill
 
 if sys.platform != "win32":
     pytest.skip("sockets below AFD, and pipes, are Windows' own", allow_module_level=True)
