@@ -17,8 +17,8 @@ import pytest
 import bbipc
 import systems
 from bbipc import Events, Poller
+from child_processes import Processes
 from descriptors import count_of_library, left_over, open_descriptors
-from processes import Processes
 from systems import BACKENDS, WINDOWS, make_directory
 from transports import Transport
 from workers import divides_the_tests

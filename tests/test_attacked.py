@@ -25,8 +25,7 @@ from systems import BACKENDS, LINUX, MACOS, WINDOWS
 from test_traps import run_program
 from threads import PROMPTLY
 from transports import fill
-
-ROOT = Path(__file__).resolve().parent.parent
+from tree import ROOT
 
 only_linux = pytest.mark.skipif(not LINUX, reason="the program asks Linux for what it needs")
 

@@ -20,10 +20,11 @@ import pytest
 import bbipc
 import systems
 from bbipc import StreamServer, StreamSocket
+from child_processes import Processes, ended
 from patience import PATIENCE
-from processes import Processes, ended
 from systems import WINDOWS
 from transports import Transport
+from tree import ROOT
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang, the compiler, is missing"),
@@ -31,7 +32,6 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = Path(bbipc.__file__).with_name(systems.LIBRARY)
 #: What the name of a program ends with.
 EXE = ".exe" if WINDOWS else ""

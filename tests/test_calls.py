@@ -26,10 +26,10 @@ from bbipc import Events, StreamSocket, _calls, _cpython_calls, _ctypes_calls, _
 from call_cases import METHODS, METHODS_ARE_BUILT_IN, Case, Scene
 from patience import PATIENCE, QEMU
 from peer import Pattern, run_program
-from processes import TESTS
 from systems import LIBRARY, WINDOWS
 from threads import Failing
 from transports import Transport
+from tree import ROOT, SUPPORT
 
 CPYTHON = sys.implementation.name == "cpython"
 needs_cpython = pytest.mark.skipif(not CPYTHON, reason="there are built-in functions for CPython only")
@@ -276,9 +276,9 @@ def debug_python() -> str:
 
 def run_cases(python: str, what: str, **environment: str) -> None:
     """call_cases.py as a program."""
-    paths = os.pathsep.join([str(Path(bbipc.__file__).resolve().parent.parent), str(TESTS)])
+    paths = os.pathsep.join([str(Path(bbipc.__file__).resolve().parent.parent), str(SUPPORT)])
     result = subprocess.run(
-        [python, "-W", "error", str(TESTS / "call_cases.py"), what],
+        [python, "-W", "error", str(SUPPORT / "call_cases.py"), what],
         capture_output=True,
         text=True,
         timeout=3 * PATIENCE,
@@ -353,7 +353,7 @@ def test_a_call_ends_in_the_same_way_as_the_reference(scene: Scene, name: str) -
 
 def native_number(name: str) -> int:
     """A constant of the built-in functions."""
-    source = (Path(__file__).resolve().parent.parent / "native" / "python.zig").read_text(encoding="utf-8")
+    source = (ROOT / "native" / "python.zig").read_text(encoding="utf-8")
     (expression,) = re.findall(rf"^const {name} = (.*);$", source, re.MULTILINE)
     for unit, factor in (("std.time.ns_per_ms", 1_000_000), ("std.time.ns_per_s", 1_000_000_000)):
         expression = expression.replace(unit, str(factor))
@@ -751,7 +751,7 @@ def test_a_program_ends_while_a_daemon_thread_is_in_a_call(name: str, when: str)
     if not CPYTHON and when == "after":
         pytest.skip("only CPython tells when it takes down what")
     # What the thread may tell of, whose stream is closed under it.
-    run_program(EXIT_WHILE_WAITING, TESTS, name, when, options=["-W", "ignore::ResourceWarning"])
+    run_program(EXIT_WHILE_WAITING, SUPPORT, name, when, options=["-W", "ignore::ResourceWarning"])
 
 
 @pytest.mark.skipif(bbipc.calling_layer() != "cpython", reason="by ctypes all methods are in Python")

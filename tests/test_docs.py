@@ -32,8 +32,8 @@ from patience import PATIENCE
 from readiness import TELLS_ENDS_LATE
 from reference_tables import with_tables
 from systems import CLIENTS_OUTLIVE_EMFILE, LINUX, WINDOWS, close_resets
+from tree import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 #: Columns that a block of code has room for.
@@ -303,7 +303,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 @pytest.mark.parametrize("page", sorted((DOCS / "reference").glob("*.md")), ids=identifier)
 def test_the_reference_can_be_read_without_sphinx(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert text == with_tables(text), "write it anew: python tests/reference_tables.py"
+    assert text == with_tables(text), "write it anew: python tests/support/reference_tables.py"
     plain = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     for name in re.findall(r"^\.\. auto[a-z]+:: bbipc\.([A-Za-z]\w+)$", text, re.MULTILINE):
         assert re.search(rf"^\| (\*\*class\*\* )?`{name}\b[^|]*` \| \S[^|]*\. \|$", plain, re.MULTILINE), name

@@ -28,13 +28,8 @@ import pytest
 
 import bbipc
 import systems
-from descriptors import descriptors_for
-from patience import PATIENCE
-from peer import until_asleep
-from processes import (
-    EXAMPLES,
+from child_processes import (
     LOOK_AGAIN_S,
-    TESTS,
     Processes,
     address_of,
     connect,
@@ -53,8 +48,12 @@ from processes import (
     resident_bytes,
     stopped,
 )
+from descriptors import descriptors_for
+from patience import PATIENCE
+from peer import until_asleep
 from systems import BACKLOG_MAX, CLIENTS_OUTLIVE_EMFILE, PATHNAME_MAX, WINDOWS
 from transports import PythonPeer, Transport
+from tree import EXAMPLES, ROOT, SUPPORT
 
 if sys.platform == "win32":
     import msvcrt
@@ -65,7 +64,7 @@ else:
 
     WINE = False
 
-README = EXAMPLES.parent / "README.md"
+README = ROOT / "README.md"
 
 FULL = bool(os.environ.get("BBIPC_TESTS_FULL"))
 CLIENTS = 5000 if FULL else 500
@@ -480,7 +479,7 @@ def test_echo_prints_the_reply_over_both_transports(processes: Processes, string
 
 
 def test_echo_runs_in_the_root_of_the_project(processes: Processes) -> None:
-    completed = processes.run([sys.executable, "examples/echo.py", "Hello World"], cwd=EXAMPLES.parent)
+    completed = processes.run([sys.executable, "examples/echo.py", "Hello World"], cwd=ROOT)
     assert completed.returncode == 0
     assert completed.stdout.count("replied: Hello World\n") == 2
 
@@ -753,7 +752,7 @@ def test_server_of_many_clients_drops_clients_that_are_killed(
     with connect(address) as survivor:
         survivor.sendall(b"before")
         assert receive_exactly(survivor, 6) == b"before"
-        clients = processes.start([sys.executable, "-c", KILLED_CLIENTS, address, str(TESTS)])
+        clients = processes.start([sys.executable, "-c", KILLED_CLIENTS, address, str(SUPPORT)])
         assert clients.stdout is not None
         assert clients.stdout.readline() == "connected\n"
         eventually(lambda: descriptor_count(server) in about(before + 51, 51), "all clients are accepted")

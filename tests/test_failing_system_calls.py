@@ -26,6 +26,7 @@ import pytest
 
 from patience import QEMU
 from systems import LINUX, make_directory
+from tree import SUPPORT
 
 pytestmark = [
     pytest.mark.skipif(not LINUX, reason="strace is a program for Linux"),
@@ -130,7 +131,7 @@ class Tracing:
         self._listener.bind(str(directory / "test"))
         self._listener.listen()
         self._listener.settimeout(PATIENCE)
-        program = Path(__file__).with_name("failing_calls.py")
+        program = SUPPORT / "failing_calls.py"
         self._program = subprocess.Popen(
             [sys.executable, str(program), str(directory / "test")],
             stdin=subprocess.PIPE,

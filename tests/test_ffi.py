@@ -17,8 +17,8 @@ import typing_program
 from bbipc import Events, _ffi, _library
 from bbipc.events import SERVER_EVENTS, STREAM_EVENTS
 from systems import PATHNAME_MAX
+from tree import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 HEADER = (ROOT / "native" / "bbipc.h").read_text(encoding="utf-8")
 CODE = re.sub(r"/\*.*?\*/", " ", HEADER, flags=re.DOTALL)
 
@@ -312,7 +312,7 @@ def test_everything_public_is_documented() -> None:
 def test_the_package_and_a_program_that_uses_it_pass_mypy(platform: str) -> None:
     pytest.importorskip("mypy", reason="mypy is not installed")
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--platform", platform]
-    command += ["bbipc", "tests/typing_program.py"]
+    command += ["bbipc", "tests/support/typing_program.py"]
     finished = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert finished.returncode == 0, finished.stdout
 

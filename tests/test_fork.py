@@ -24,6 +24,7 @@ from patience import PATIENCE
 from peer import Pattern, run_program, until_asleep
 from systems import BACKENDS, FORK_COPIES_POLLERS, LINUX, WINDOWS, descriptors_of_poller
 from transports import Transport
+from tree import SUPPORT
 
 # Since 3.12 Python warns of forking a process that has threads, as every process of these tests has (pytest-timeout's
 # alone). That bbipc can be used in such a child is what they are about.
@@ -638,7 +639,7 @@ def everything(transport: Transport) -> Iterator[set[str]]:
 
 def test_descriptors_are_closed_by_exec(everything: set[str]) -> None:
     listing = subprocess.run(
-        [sys.executable, "-c", LIST_DESCRIPTORS, os.path.dirname(os.path.abspath(__file__))],
+        [sys.executable, "-c", LIST_DESCRIPTORS, str(SUPPORT)],
         close_fds=False,
         stdout=subprocess.PIPE,
         text=True,

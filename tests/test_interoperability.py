@@ -19,8 +19,7 @@ import pytest
 
 import bbipc
 from bbipc import EndOfStreamError, Events, SocketError, StreamSocket, poll_socket
-from patience import PATIENCE
-from processes import (
+from child_processes import (
     Processes,
     address_of,
     connect,
@@ -33,6 +32,7 @@ from processes import (
     receive_to_end,
     reset,
 )
+from patience import PATIENCE
 from readiness import TELLS_ENDS_LATE
 from systems import FREEBSD, MACOS, WINDOWS
 from transports import PythonPeer

@@ -24,11 +24,11 @@ from packaging.utils import parse_wheel_filename
 
 import hatch_build
 from bbipc import _library, calling_layer
+from tree import ROOT
 
 # The first build on a machine fills Zig's global cache, which takes more than a minute.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("zig_cache")]
 
-ROOT = Path(__file__).resolve().parent.parent
 HEADER = (ROOT / "native" / "bbipc.h").read_text(encoding="utf-8")
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 ZIG_VERSION = re.findall(r'^zig-version = "(.*)"$', PYPROJECT, re.MULTILINE)[0]

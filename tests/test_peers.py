@@ -15,9 +15,9 @@ import pytest
 
 import bbipc
 from bbipc import Events, StreamSocket
+from child_processes import Processes, stopped, until_stopped
 from patience import PATIENCE
 from peer import Pattern, command, read_piece, until_asleep, write_piece
-from processes import Processes, stopped, until_stopped
 from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, WINE
 from systems import BACKENDS, LOCAL_ROOM, WINDOWS
 from transports import Transport, fill

@@ -18,8 +18,8 @@ import pytest
 
 import bbipc
 from bbipc import Events, LocalServer, LocalStream, SocketError, _ffi, poll_socket
+from child_processes import LOOK_AGAIN_S, Processes, ended
 from patience import PATIENCE
-from processes import LOOK_AGAIN_S, Processes, ended
 from transports import fill
 
 if sys.platform != "win32":

@@ -18,8 +18,8 @@ import pytest
 import bbipc
 from bbipc import Events, Socket, StreamSocket
 from bbipc._ffi import pending_operations
+from child_processes import eventually
 from patience import PATIENCE, QEMU, least_of_three
-from processes import eventually
 from readiness import (
     RESETS_DISCARD,
     TELLS_ENDS_LATE,

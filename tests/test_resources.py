@@ -24,13 +24,14 @@ import bbipc
 import systems
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from bbipc._ffi import open_handles
+from child_processes import Processes, eventually, processor_seconds
 from descriptors import open_descriptors
 from patience import PATIENCE, QEMU, least_of_three
 from peer import WAITS, command, run_program, until_asleep
-from processes import Processes, eventually, processor_seconds
 from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, needs_half_close, sever
 from systems import BACKENDS, WINDOWS
 from transports import Transport, fill, reset
+from tree import SUPPORT
 
 if sys.platform == "win32":
     import windows
@@ -58,7 +59,7 @@ class Descriptors:
 COUNTING = (
     """
 import sys, time
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, {support!r})
 if sys.platform == "win32":
     import windows
 
@@ -74,7 +75,7 @@ def check_count(expected):
     if WINDOWS
     else """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, {support!r})
 import systems
 
 def count():
@@ -83,7 +84,7 @@ def count():
 def check_count(expected):
     assert count() == expected
 """
-).format(tests=os.path.dirname(os.path.abspath(__file__)))
+).format(support=str(SUPPORT))
 
 
 def unkept_pair(transport: Transport) -> tuple[StreamServer, StreamSocket, StreamSocket]:

@@ -22,12 +22,13 @@ import pytest
 import bbipc
 from bbipc import Events, Poller, StreamSocket
 from bbipc._ffi import NewHandle
+from child_processes import INTERRUPTED as ENDED_BY_CTRL_C
+from child_processes import Processes, ended, interrupt, stopped, until_stopped
 from patience import PATIENCE
 from peer import MANY, STREAM_WAITS, WAITS, Pattern, command, eager_threads, run_program, until_asleep
-from processes import INTERRUPTED as ENDED_BY_CTRL_C
-from processes import TESTS, Processes, ended, interrupt, stopped, until_stopped
 from systems import WINDOWS
 from transports import Transport, fill
+from tree import SUPPORT
 
 #: Seconds. How long a wait lasts that nothing ends.
 A_WHILE = 0.25
@@ -250,7 +251,7 @@ stream.close()
 def test_ctrl_c_ends_the_librarys_waits_at_once(transport: Transport) -> None:
     server = transport.make_server()
     with Processes() as processes:
-        program = [sys.executable, "-c", INTERRUPT_YOURSELF, str(TESTS), transport.address(server)]
+        program = [sys.executable, "-c", INTERRUPT_YOURSELF, str(SUPPORT), transport.address(server)]
         process = processes.start(program)
         accepted = transport.accept(server)
         assert process.stdout is not None

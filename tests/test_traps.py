@@ -15,8 +15,8 @@ import pytest
 
 import bbipc
 from bbipc import Events
+from child_processes import heeded_interrupts
 from patience import PATIENCE
-from processes import heeded_interrupts
 from readiness import needs_half_close
 from systems import LINUX, WINDOWS
 from test_docs import DOCS, blocks_of, environment

@@ -25,11 +25,11 @@ import pytest
 import build_wheels
 import check_wheel
 from hatch_build import FREEBSD_PLATFORM, Target, choose_target, read_targets
+from tree import ROOT
 
 # The first build on a machine fills Zig's global cache, which takes more than a minute.
 pytestmark = [pytest.mark.other_systems, pytest.mark.timeout(900), pytest.mark.usefixtures("zig_cache")]
 
-ROOT = Path(__file__).resolve().parent.parent
 TARGETS = read_targets(ROOT)
 BUILT_ELSEWHERE = os.environ.get("BBIPC_TESTS_WHEELS")
 

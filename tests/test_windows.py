@@ -27,9 +27,9 @@ import pytest
 
 import bbipc
 from bbipc import Events, LocalServer, LocalStream, Poller, SocketError, StreamServer, StreamSocket, _ffi, poll_socket
+from child_processes import Processes, ended, eventually
 from patience import PATIENCE
 from peer import run_program, until_asleep
-from processes import Processes, ended, eventually
 from transports import Transport, abort, fill
 
 if sys.platform != "win32":

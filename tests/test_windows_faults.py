@@ -17,9 +17,9 @@ import pytest
 
 import bbipc
 from bbipc import Events, LocalServer, LocalStream, Poller, StreamServer, _ffi, poll_socket, poll_sockets
+from child_processes import Processes, eventually
 from patience import PATIENCE
 from peer import until_asleep
-from processes import Processes, eventually
 from transports import Transport, abort, connect_with_python, fill
 
 if sys.platform != "win32":

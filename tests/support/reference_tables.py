@@ -1,18 +1,18 @@
 """The tables of docs/reference: every public name with its first sentence, for who reads the pages without Sphinx.
 
-``python tests/reference_tables.py`` writes them anew from the docstrings; a test compares.
+``python tests/support/reference_tables.py`` writes them anew from the docstrings; a test compares.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 from typing import Union
 
-ROOT = Path(__file__).resolve().parent.parent
+from tree import ROOT
+
 REFERENCE = ROOT / "docs" / "reference"
-BEGIN, END = "<!-- From the docstrings: python tests/reference_tables.py -->", "<!-- The same, by Sphinx: -->"
+BEGIN, END = "<!-- From the docstrings: python tests/support/reference_tables.py -->", "<!-- The same, by Sphinx: -->"
 
 #: The package's modules that define what is public.
 MODULES = ("_calls", "errors", "events", "ipv4", "local", "polling", "sockets")

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import named_pipes
@@ -20,6 +19,7 @@ import systems
 from patience import PATIENCE
 from systems import WINDOWS
 from transports import PythonPeer, abort
+from tree import EXAMPLES, SUPPORT
 
 if sys.platform == "win32":
     import windows
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
         PythonListener = Union[socket.socket, named_pipes.PipeListener]
     else:
         PythonListener = socket.socket
-
-TESTS = Path(__file__).resolve().parent
-EXAMPLES = TESTS.parent / "examples"
 
 #: The exit status of a Python program that Ctrl-C ends, when it does nothing about it: on Windows
 #: STATUS_CONTROL_C_EXIT.
@@ -141,7 +138,7 @@ def interruptible(command: list[str]) -> list[str]:
     windows.need_console()
     # Behind the interpreter's own options, such as -Wdefault: those that have no second word.
     first = next(place for place, word in enumerate(command) if place and (word == "-c" or not word.startswith("-")))
-    return [*command[:first], str(TESTS / "interruptible.py"), *command[first:]]
+    return [*command[:first], str(SUPPORT / "interruptible.py"), *command[first:]]
 
 
 def interrupt(process: subprocess.Popen[Any]) -> None:
