@@ -20,9 +20,9 @@ import systems
 from bbipc import Events, StreamSocket, _ctypes_calls
 from bbipc._waiting import BEGINNING, Deadline, wait
 from bbipc.events import SETS
+from pages import run_program
 from patience import PATIENCE
 from systems import BACKENDS, LINUX, MACOS, WINDOWS
-from test_traps import run_program
 from threads import PROMPTLY
 from transports import fill
 from tree import ROOT

@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -22,19 +21,18 @@ import sys
 import xml.etree.ElementTree
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 import bbipc
 import systems
+from pages import DOCS, Block, blocks_of, environment
 from patience import PATIENCE
 from readiness import TELLS_ENDS_LATE
 from reference_tables import with_tables
 from systems import CLIENTS_OUTLIVE_EMFILE, LINUX, WINDOWS, close_resets
 from tree import ROOT
 
-DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 #: Columns that a block of code has room for.
 COLUMNS_MAX = 84
@@ -55,37 +53,6 @@ if not CLIENTS_OUTLIVE_EMFILE:
     LACKING["guide/limits.md"] = "a client that finds no descriptor goes on waiting in it, which macOS gives up"
 if TELLS_ENDS_LATE:
     LACKING["guide/events.md"] = "it waits for the end of a TCP stream with bytes unread, of which Wine does not tell"
-
-
-class Block(NamedTuple):
-    """A fenced block of a page."""
-
-    language: str
-    caption: str
-    code: str
-    #: The number of the code's first line in its page.
-    line: int
-
-
-def blocks_of(page: Path) -> list[Block]:
-    found = []
-    lines = page.read_text(encoding="utf-8").splitlines()
-    at = 0
-    while at < len(lines):
-        opening = re.match(r"(?P<fence>`{3,})(\{code-block\} *)?(?P<language>.*)$", lines[at])
-        if not opening:
-            assert not re.match(r"\s+```", lines[at]), f"{page}:{at + 1}: a block that is indented would not be run"
-            at += 1
-            continue
-        end = lines.index(opening["fence"], at + 1)
-        start = at + 1
-        caption = ""
-        while option := re.fullmatch(r":([a-z-]+):(.*)", lines[start]):
-            caption = option[2].strip() if option[1] == "caption" else caption
-            start += 1
-        found.append(Block(opening["language"], caption, "\n".join(lines[start:end]), start + 1))
-        at = end + 1
-    return found
 
 
 def identifier(path: Path) -> str:
@@ -109,17 +76,6 @@ def runnable(pages: list[Path]) -> list[object]:
         else page
         for page in pages
     ]
-
-
-def environment() -> dict[str, str]:
-    """Programs find the package that is tested, and `python` is the Python that tests it."""
-    paths = [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
-    return {
-        **os.environ,
-        "PATH": os.pathsep.join(paths),
-        "PYTHONPATH": os.path.dirname(os.path.dirname(bbipc.__file__)),
-        "PYTHONWARNINGS": "error",
-    }
 
 
 def program_of(page: Path) -> str:

@@ -16,10 +16,10 @@ import pytest
 import bbipc
 from bbipc import Events
 from child_processes import heeded_interrupts
+from pages import DOCS, blocks_of, environment, run_program
 from patience import PATIENCE
 from readiness import needs_half_close
 from systems import LINUX, WINDOWS
-from test_docs import DOCS, blocks_of, environment
 from threads import Failing
 from transports import Transport, fill
 
@@ -39,22 +39,6 @@ def names_of(program: str) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "page"}
     exec(compile(program, "page", "exec", dont_inherit=True), names)
     return names
-
-
-def run_program(
-    program: str, directory: Path | None = None, *arguments: object, **options: Any
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        cwd=directory,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-        **options,
-    )
 
 
 # ---- Closing ----

@@ -32,7 +32,7 @@ _NEVER_OURS = (
 
 
 #: The library keeps some selectors for threads that wait, each with such a handle (AFD's) or none, and which these are
-#: changes: native/windows/poll.zig. test_soak counts them.
+#: changes: native/windows/poll.zig. soak.py counts them.
 _OF_SPARE_SELECTORS = "File 0x100000"
 
 
