@@ -98,7 +98,7 @@ class TestEveryWheel:
         assert [target.zig_target for target, different in zip(TARGETS, differences) if different] == []
 
     @needs_compiler
-    # One of each format; tests/test_packaging.py does the same for this machine.
+    # One of each format; test_packaging.py does the same for this machine.
     @pytest.mark.parametrize("platform", ["macosx_11_0_arm64", "win_amd64", "freebsd_14_0_release_amd64"])
     def test_has_the_same_bytes_built_elsewhere_from_nothing(
         self, wheels: dict[str, Path], platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -86,5 +86,5 @@ def test_every_marker_is_explained_and_used() -> None:
     markers = re.findall(r'"(\w+): ', listed)
     assert markers == markers_left_out()
     assert set(markers) <= named
-    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     assert [marker for marker in markers if f"pytest.mark.{marker}" not in tests] == []
