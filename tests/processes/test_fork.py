@@ -23,7 +23,7 @@ from descriptors import dropping, open_descriptors
 from patience import PATIENCE
 from peer import Pattern, run_program, until_asleep
 from systems import BACKENDS, FORK_COPIES_POLLERS, LINUX, WINDOWS, descriptors_of_poller
-from transports import Transport
+from transports import Transport, monitoring
 from tree import SUPPORT
 
 # Since 3.12 Python warns of forking a process that has threads, as every process of these tests has (pytest-timeout's
@@ -64,13 +64,6 @@ def reap(process_id: int) -> None:
 
 def in_child(work: Callable[[], object]) -> None:
     reap(fork(work))
-
-
-def monitoring(*sockets: Socket, events: Events, backend: str | None = None) -> Poller:
-    poller = bbipc.make_poller(backend)
-    for socket in sockets:
-        poller.monitor_socket(socket, events)
-    return poller
 
 
 def connect(server: StreamServer) -> StreamSocket:

@@ -14,7 +14,7 @@ from typing import TypeVar, Union
 import bbipc
 import named_pipes
 import systems
-from bbipc import Events, Socket, StreamServer, StreamSocket
+from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from patience import PATIENCE
 from systems import WINDOWS
 
@@ -146,3 +146,11 @@ def abort(peer: PythonPeer) -> None:
         # Two of Windows' numbers have 16 bits.
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("HH" if WINDOWS else "ii", 1, 0))
     peer.close()
+
+
+def monitoring(*sockets: Socket, events: Events, backend: str | None = None) -> Poller:
+    """A poller that monitors the sockets already."""
+    poller = bbipc.make_poller(backend)
+    for one in sockets:
+        poller.monitor_socket(one, events)
+    return poller
