@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import shutil
-import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar, Union
 
 import pytest
 
 import bbipc
-import named_pipes
 import systems
-from bbipc import Events, Socket, StreamServer, StreamSocket, _ffi
-from patience import PATIENCE, QEMU
+from bbipc import Events, Poller
+from child_processes import Processes
+from descriptors import count_of_library, left_over, open_descriptors
 from systems import BACKENDS, WINDOWS, make_directory
+from transports import Transport
+from workers import divides_the_tests
 
 if sys.platform == "win32":
     import windows
 else:
     import resource
-
-
-def divides_the_tests(config: pytest.Config) -> bool:
-    """Whether all tests are asked for, on a system where that has been tried, and nothing that wants one process."""
-    if not systems.LINUX or QEMU or sys.implementation.name != "cpython" or hasattr(config, "workerinput"):
-        return False
-    chosen = config.option
-    if getattr(chosen, "numprocesses", 0) is not None or chosen.dist != "no":
-        return False  # pytest-xdist is missing, or has been told what to do
-    return config.args_source == pytest.Config.ArgsSource.TESTPATHS and not chosen.usepdb and chosen.capture != "no"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -49,136 +37,6 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         # tests wait: on two processors, three workers take three quarters of the time of two, four no less.
         config.option.numprocesses = min(len(os.sched_getaffinity(0)), 8) + 1
         config.option.dist = "worksteal"
-
-
-#: Every event that a stream can have.
-STREAM_EVENTS = ~Events.CONNECTION_AVAILABLE
-
-SocketT = TypeVar("SocketT", bound=Socket)
-
-if sys.platform == "win32":
-    PythonPeer = Union[socket.socket, named_pipes.PipePeer]
-else:
-    PythonPeer = socket.socket
-
-
-class Transport:
-    """One namespace, as tests use it. What it makes, it closes."""
-
-    def __init__(self, name: str, directory: Path) -> None:
-        self.name = name
-        self._directory = directory
-        self._count = 0
-        self._stack = contextlib.ExitStack()
-
-    def free_pathname(self) -> str:
-        """Where no server listens yet. On Windows a pathname is the name of a pipe, and no file."""
-        self._count += 1
-        return str(self._directory / f"{self._count}.sock")
-
-    def make_server(self, *, backlog: int = 128) -> StreamServer:
-        server: StreamServer
-        if self.name == "tcp":
-            server = bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0, backlog=backlog)
-        else:
-            server = bbipc.make_local_server(self.free_pathname(), backlog=backlog)
-        return self.keep(server)
-
-    def connect(self, server: StreamServer) -> StreamSocket:
-        """A stream to the server, whose connection may still be under way."""
-        stream: StreamSocket
-        if isinstance(server, bbipc.Ipv4TcpServer):
-            stream = bbipc.connect_to_ipv4_tcp_server(server.host_address, server.port)
-        else:
-            assert isinstance(server, bbipc.LocalServer)
-            stream = bbipc.connect_to_local_server(server.local_pathname)
-        return self.keep(stream)
-
-    def accept(self, server: StreamServer) -> StreamSocket:
-        assert bbipc.poll_socket(server, Events.CONNECTION_AVAILABLE, PATIENCE)
-        return self.keep(server.accept_connection())
-
-    def pair(self) -> tuple[StreamSocket, StreamSocket]:
-        """The two ends of a connection that stands: the one that connected, and the accepted one."""
-        server = self.make_server(backlog=1)
-        connecting = self.connect(server)
-        accepted = self.accept(server)
-        assert bbipc.poll_socket(connecting, Events.CONNECTION_SUCCEEDED, PATIENCE)
-        server.close()
-        return connecting, accepted
-
-    def python_peer(self) -> tuple[StreamSocket, PythonPeer]:
-        """A stream, and a socket of Python's own at its other end, which can do what a stream can't."""
-        server = self.make_server(backlog=1)
-        peer = connect_with_python(server)
-        self.on_close(peer.close)
-        accepted = self.accept(server)
-        server.close()
-        return accepted, peer
-
-    def address(self, server: StreamServer) -> str:
-        """The server's address as the examples write it: tcp:HOST:PORT or local:PATH."""
-        if isinstance(server, bbipc.Ipv4TcpServer):
-            return f"tcp:{server.host_address}:{server.port}"
-        assert isinstance(server, bbipc.LocalServer)
-        return f"local:{server.local_pathname!s}"
-
-    def keep(self, socket: SocketT) -> SocketT:
-        self.on_close(socket.close)
-        return socket
-
-    def on_close(self, action: Callable[[], object]) -> None:
-        self._stack.callback(action)
-
-    def let_go(self) -> None:
-        """Closes nothing of what it has made until now."""
-        self._stack.pop_all()
-
-    def close(self) -> None:
-        self._stack.close()
-
-
-def connect_with_python(server: StreamServer) -> PythonPeer:
-    """A client that nobody here wrote: a socket of Python's own, or on Windows an end of a pipe."""
-    if isinstance(server, bbipc.Ipv4TcpServer):
-        return socket.create_connection((server.host_address, server.port))
-    assert isinstance(server, bbipc.LocalServer)
-    if sys.platform == "win32":
-        return named_pipes.connect(os.fsdecode(server.local_pathname))
-    client = socket.socket(socket.AF_UNIX)
-    client.connect(server.local_pathname)
-    return client
-
-
-def fill(stream: StreamSocket) -> int:
-    """Writes until the system takes no more. Returns the number of bytes."""
-    total = 0
-    refused = 0
-    while refused < 2:
-        taken = stream.write(bytes(65536))
-        total += taken
-        refused = 0 if taken else refused + 1
-        if refused == 1 and isinstance(stream, bbipc.Ipv4TcpStream):
-            # It still moves some bytes to the other end; and where that takes its time, buffers grow meanwhile.
-            bbipc.poll_socket(stream, Events.WRITE_SPACE, 0.2 if systems.MACOS or systems.FREEBSD else 0.05)
-    return total
-
-
-def reset(peer: PythonPeer, stream: StreamSocket) -> None:
-    """Closes the peer so that the stream is severed: TCP resets it at once, a local one for a byte left unread.
-
-    A pipe is severed either way, and so is any local stream of macOS and FreeBSD: systems.close_resets.
-    """
-    stream.write(b"!")
-    abort(peer)
-
-
-def abort(peer: PythonPeer) -> None:
-    """Closes with a reset rather than in order (socket(7), SO_LINGER). A Unix socket, or a pipe, just closes."""
-    if isinstance(peer, socket.socket):
-        # Two of Windows' numbers have 16 bits.
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("HH" if WINDOWS else "ii", 1, 0))
-    peer.close()
 
 
 @pytest.fixture
@@ -202,79 +60,22 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
-#: Types of handles that bbipc never opens, but Windows' libraries when they first need them, or Python for its locks.
-_NEVER_OURS = (
-    "ALPC Port",
-    "Desktop",
-    "Directory",
-    "EtwRegistration",
-    "Key",
-    "Mutant",
-    "Section",
-    "Semaphore",
-    "Timer",
-    "WindowStation",
-)
+@pytest.fixture
+def poller(backend: str) -> Iterator[Poller]:
+    with bbipc.make_poller(backend) as made:
+        yield made
 
 
-#: The library keeps some selectors for threads that wait, each with such a handle (AFD's) or none, and which these are
-#: changes: native/windows/selectors/poll.zig. test_soak counts them.
-_OF_SPARE_SELECTORS = "File 0x100000"
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    with Processes() as made:
+        yield made
 
 
-@contextlib.contextmanager
-def dropping() -> Iterator[None]:
-    """What is dropped inside is gone at the end. CPython sees to that by itself, PyPy when it collects garbage."""
-    yield
-    gc.collect()
-
-
-def open_descriptors() -> dict[int, str]:
-    """What this process has open, by number: descriptors, or on Windows handles of the types that bbipc uses."""
-    found = systems.open_descriptors()
-    if WINDOWS:
-        return {number: what for number, what in found.items() if not what.startswith(_NEVER_OURS)}
-    return found
-
-
-def count_of_library() -> tuple[int, int]:
-    """How many handles of the C interface are open, and how many operations the system has of this process."""
-    return _ffi.open_handles(), _ffi.pending_operations()
-
-
-def _left_over(before: dict[int, str]) -> dict[int, str]:
-    """What is open and was not before."""
-    now = open_descriptors()
-    if not WINDOWS:
-        return {number: what for number, what in now.items() if before.get(number) != what}
-    # A handle tells only what kind of thing it is, and takes the number of one that is closed: kinds are counted.
-    rest = list(before.values())
-    found = {}
-    for number, what in now.items():
-        if what == _OF_SPARE_SELECTORS:
-            continue
-        if what in rest:
-            rest.remove(what)
-        else:
-            found[number] = what
-    return found
-
-
-@contextlib.contextmanager
-def descriptors_for(needed: int) -> Iterator[None]:
-    """Lets this process have so many, where the system has a limit; skips the test where nobody can."""
-    if sys.platform == "win32":
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = systems.most_descriptors(hard, resource.RLIM_INFINITY)
-    if most < needed:
-        pytest.skip(f"the system allows {most} descriptors, and this needs {needed} (ulimit -Hn)")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+@pytest.fixture(params=["tcp", "local"])
+def free_address(request: pytest.FixtureRequest, directory: Path) -> str:
+    """Where a server can listen."""
+    return "tcp:127.0.0.1:0" if request.param == "tcp" else f"local:{directory / 'server'}"
 
 
 #: More than tests need that don't ask for more by themselves.
@@ -339,7 +140,7 @@ def no_descriptor_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     gc.collect()
     give_up_at = time.perf_counter() + (SETTLING if WINDOWS else 0)
     while True:
-        leaked, counts = _left_over(before), count_of_library()
+        leaked, counts = left_over(before), count_of_library()
         left = [now - then for now, then in zip(counts, counts_before)]
         if (not leaked and max(left) <= 0) or time.perf_counter() >= give_up_at:
             break

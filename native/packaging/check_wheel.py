@@ -1,7 +1,7 @@
 """What has to be true of a wheel before anybody installs it: of its name, its files and the library inside.
 
 `faults` says in words what is wrong with one wheel. native/packaging/build_wheels.py asks it of what it builds, and
-tests/test_wheel.py of wheels that are right and of wheels that are wrong on purpose.
+tests/project/test_wheel.py of wheels that are right and of wheels that are wrong on purpose.
 
 Libraries are read with lief, which only this needs: to build and to install a wheel doesn't.
 """
