@@ -18,7 +18,7 @@ import bbipc
 from bbipc import Events, Poller, Socket, StreamSocket
 from descriptors import descriptors_for, dropping
 from patience import PATIENCE
-from readiness import TELLS_ENDS_LATE
+from readiness import TELLS_ENDS_LATE, Fact, arrives, needs_half_close
 from systems import BACKENDS, BACKENDS_LACKING, WINDOWS
 from transports import STREAM_EVENTS, Transport, fill
 
@@ -431,6 +431,20 @@ def test_a_wait_under_way_learns_of_removals(transport: Transport, poller: Polle
     timer.start()
     assert poller.wait_for_events(PATIENCE) == []
     timer.join()
+
+
+def test_an_end_that_another_poller_has_seen_is_reported_beside_what_stands(transport: Transport, backend: str) -> None:
+    """It came after up to 16 waits: the socket was asked now and then, and no selector told of it any more."""
+    needs_half_close(transport)
+    standing, (ours, theirs) = transport.pair()[0], transport.pair()
+    with bbipc.make_poller(backend) as first, bbipc.make_poller(backend) as second:
+        second.monitor_socket(standing, Events.DETERMINED)
+        theirs.finish_writing()
+        arrives(ours, Fact.FINISHED)
+        first.monitor_socket(ours, Events.DETERMINED)
+        assert first.wait_for_events(0) == [(ours, Events.DETERMINED)]
+        second.monitor_socket(ours, Events.END_OF_DATA)
+        assert dict(second.wait_for_events(0)) == {standing: Events.DETERMINED, ours: Events.END_OF_DATA}
 
 
 # ---- Waking ----
