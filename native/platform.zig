@@ -3,15 +3,14 @@
 //! What a platform supplies, under the same names on every system. The block below checks that they are there.
 //!
 //!   sys         Lock, library_lock, Waker, ThreadId, Process, allocator, lockAllocator, unlockAllocator, monotonicNs,
-//!               threadId, forks, yield, pageSize, prepareToWait, pendingOperations, abort, and the codes of errors that the
-//!               library makes itself
-//!   transports  Transport, what a stream is made of: receive, look, send and finish say what became of the call
-//!               (base/outcome.zig); conditionsNow, takeError, resetAtEnd and reasonOfSevering what the system says of the
-//!               connection. Listener, what a server is made of. Descriptor: what selectors watch of either. Functions that
-//!               make them
-//!   selectors   Selector, one of the system's ways of watching many sockets, chosen by a Backend; Key, a watched socket
-//!   poll        the wait behind bbipc_poll_socket and bbipc_poll_sockets: Sleeper, Entry, wait
-//!   finishWrites, and entryPoint: what the system calls when it loads the library, or nothing
+//!               threadId, forks, yield, pageSize, prepareToWait, pendingOperations, abort, and the codes of errors
+//!               that the library makes itself transports Transport, what a stream is made of: receive, look, send and
+//!               finish say what became of the call (base/outcome.zig); conditionsNow, takeError, resetAtEnd and
+//!               reasonOfSevering what the system says of the connection. Listener, what a server is made of.
+//!               Descriptor: what selectors watch of either. Functions that make them selectors Selector, one of the
+//!               system's ways of watching many sockets, chosen by a Backend; Key, a watched socket poll the wait
+//!               behind bbipc_poll_socket and bbipc_poll_sockets: Sleeper, Entry, wait finishWrites, and entryPoint:
+//!               what the system calls when it loads the library, or nothing
 //!
 //! architecture.md says which files they live in.
 
@@ -47,14 +46,15 @@ pub const pathname_limit = transports.pathname_limit;
 
 /// Each has these, whether somebody calls them yet or not.
 const contract = .{
-    .{ sys, "Lock library_lock Waker ThreadId Process allocator lockAllocator unlockAllocator monotonicNs threadId forks yield " ++
-        "pageSize prepareToWait pendingOperations abort would_block not_connected connection_aborted refused_connection" },
+    .{ sys, "Lock library_lock Waker ThreadId Process allocator lockAllocator unlockAllocator monotonicNs threadId" },
+    .{ sys, "forks yield pageSize prepareToWait pendingOperations abort" },
+    .{ sys, "would_block not_connected connection_aborted refused_connection" },
     .{ poll, "Sleeper Entry wait entryOf conditionsOf" },
     .{ Transport, "receive look send canFinish finish conditionsNow takeError isOfWrite resetAtEnd reasonIsRead " ++
         "reasonOfSevering tells_reason_later watched fileno localAddress prepareAbort close" },
     .{ Listener, "accept conditionsNow watched fileno localAddress prepareClose close" },
-    .{ Selector, "open close arm rearm disarm snapshot discard changesNeedNotice reportToOthers hearsLate hear Snapshot" },
-    .{ Selector.Snapshot, "wait next signalsTaken outdated" },
+    .{ Selector, "open close arm rearm disarm snapshot discard changesNeedNotice reportToOthers isOver Snapshot" },
+    .{ Selector.Snapshot, "start beginTurn wait next signalsTaken" },
 };
 
 comptime {

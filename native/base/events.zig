@@ -107,6 +107,9 @@ pub const Report = struct {
     repeats: bool = true,
 };
 
+/// What a wait has come to.
+pub const Found = enum { found, nothing_found };
+
 /// How the asked-for events of a socket are learnt.
 pub const Plan = struct {
     asks: Asks = .never,
@@ -257,8 +260,11 @@ test "a plan never sleeps through an event that holds, and never spins on one th
                 const happened = asked & ofStream(known, .{ .data = data, .space = space });
                 if (plan.asks == .always) continue;
                 // The selector fires for what is asked of it, and for a severed connection in any case.
-                const fires = if (plan.watches) |interest| (interest.readable and data) or (interest.writable and space) or
-                    (known.ended and (interest.readable or interest.ended)) or known.severed else false;
+                const fires = if (plan.watches) |interest|
+                    (interest.readable and data) or (interest.writable and space) or
+                        (known.ended and (interest.readable or interest.ended)) or known.severed
+                else
+                    false;
                 if (happened != 0) try testing.expect(fires);
                 if (plan.watches != null and known.severed) try testing.expect(asked & data_available != 0);
                 // Only for an end that no kernel tells.

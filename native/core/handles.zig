@@ -1,9 +1,9 @@
 //! Handles: numbers to objects, with generations and pins; and the library's one lock.
 //!
-//! A handle is a slot's index (low 32 bits) and its generation (the 31 bits above). A slot's `use` carries whether it is
-//! closed, and how many calls use it now (pins), so that pinning is one atomic exchange and takes no lock. `close` marks
-//! the slot; the object goes when the last pin does; the next object in the slot has the next generation. Slots never
-//! move and are never freed, so a made-up handle can always be looked at.
+//! A handle is a slot's index (low 32 bits) and its generation (the 31 bits above). A slot's `use` carries whether it
+//! is closed, and how many calls use it now (pins), so that pinning is one atomic exchange and takes no lock. `close`
+//! marks the slot; the object goes when the last pin does; the next object in the slot has the next generation. Slots
+//! never move and are never freed, so a made-up handle can always be looked at.
 //!
 //! The generation is a number of its own, because 32-bit processors are to be had without atomic operations on 64 bits.
 //! It changes only while the slot is closed and has no pins: once a slot is pinned, its generation is certain. An old
@@ -217,7 +217,8 @@ pub const Table = struct {
     }
 
     pub fn publish(self: *Table, slot: *Slot, object: Object) Handle {
-        std.debug.assert(slot.object == .none and slot.isClosed());
+        std.debug.assert(slot.object == .none);
+        std.debug.assert(slot.isClosed());
         lock.lock();
         defer lock.unlock();
         slot.object = object;
@@ -236,7 +237,8 @@ pub const Table = struct {
     }
 
     fn release(self: *Table, slot: *Slot) void {
-        std.debug.assert(slot.object == .none and slot.isClosed());
+        std.debug.assert(slot.object == .none);
+        std.debug.assert(slot.isClosed());
         slot.next_free = null;
         if (self.free_last) |last| last.next_free = slot else self.free_first = slot;
         self.free_last = slot;
@@ -346,8 +348,8 @@ pub const Table = struct {
         self.forking_depth += 1;
     }
 
-    /// Takes the lock when no object is being made or unmade: none takes long, for none of these system calls blocks. Others
-    /// that would be begun meanwhile wait, or under load there would never be none.
+    /// Takes the lock when no object is being made or unmade: none takes long, for none of these system calls blocks.
+    /// Others that would be begun meanwhile wait, or under load there would never be none.
     fn lockSettled(self: *Table) void {
         self.fork_gate.lock();
         defer self.fork_gate.unlock();

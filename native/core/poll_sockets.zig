@@ -25,13 +25,17 @@ const few = 16;
 /// Returns how many sockets have one of their events.
 pub fn pollSockets(request: Request, deadline: deadlines.Deadline, failure: *status.Failure) status.Error!usize {
     const count = request.sockets.len;
-    std.debug.assert(request.asked.len == count and request.happened.len == count);
+    std.debug.assert(request.asked.len == count);
+    std.debug.assert(request.happened.len == count);
     var few_slots: [few]*handles.Slot = undefined;
     var few_entries: [few + 1]platform.poll.Entry = undefined;
     const allocator = platform.sys.allocator;
     const slots = if (count <= few) few_slots[0..count] else try allocator.alloc(*handles.Slot, count);
     defer if (count > few) allocator.free(slots);
-    const entries = if (count <= few) few_entries[0 .. count + 1] else try allocator.alloc(platform.poll.Entry, count + 1);
+    const entries = if (count <= few) few_entries[0 .. count + 1] else try allocator.alloc(
+        platform.poll.Entry,
+        count + 1,
+    );
     defer if (count > few) allocator.free(entries);
 
     var pinned: usize = 0;
@@ -63,8 +67,8 @@ const Wait = struct {
     failure: *status.Failure,
     /// Sleep only for a while, then ask again.
     rechecks: bool = false,
-    /// The kernel reported something that no rule makes anything of, and would again at once: a state of the system that
-    /// nobody foresaw, and that must not spin the processor.
+    /// The kernel reported something that no rule makes anything of, and would again at once: a state of the system
+    /// that nobody foresaw, and that must not spin the processor.
     stuck: bool = false,
     /// Every socket was asked in this turn, whatever its plan.
     asked_all: bool = false,
@@ -142,7 +146,12 @@ const Wait = struct {
             var plan = socket_events.planOf(slot, asked);
             happened.* = 0;
             if (plan.asks != .never or self.stuck) {
-                happened.* = socket_events.eventsOf(slot, null, asked, self.failure) catch |err| return self.fail(index, err);
+                happened.* = socket_events.eventsOf(
+                    slot,
+                    null,
+                    asked,
+                    self.failure,
+                ) catch |err| return self.fail(index, err);
                 found += @intFromBool(happened.* != 0);
                 // To ask it may have told that it holds no longer.
                 plan = socket_events.planOf(slot, asked);

@@ -24,8 +24,8 @@ const sys = platform.sys;
 /// The next looks ask the others.
 const looks_before_sleep_max = 4;
 const looks_after_sleep_max = 64;
-/// As many waits that report something else don't ask them: a busy poller has better things to do. But the next wait asks
-/// each that has become one of them: what another poller has learnt of it may be all that was to be learnt.
+/// As many waits that report something else don't ask them: a busy poller has better things to do. But the next wait
+/// asks each that has become one of them: what another poller has learnt of it may be all that was to be learnt.
 const waits_without_looks_max = 16;
 
 /// One socket in one poller.
@@ -229,7 +229,12 @@ pub const Poller = struct {
         poller.changed(registration);
     }
 
-    pub fn setMonitored(poller: *Poller, socket: *handles.Slot, asked: u32, failure: *status.Failure) status.Error!void {
+    pub fn setMonitored(
+        poller: *Poller,
+        socket: *handles.Slot,
+        asked: u32,
+        failure: *status.Failure,
+    ) status.Error!void {
         try poller.check();
         const registration = poller.find(socket) orelse return error.NotMonitored;
         const before = registration.asked;
@@ -336,8 +341,8 @@ pub const Poller = struct {
         if (is_unasked) poller.unasked_count += 1 else poller.unasked_count -= 1;
     }
 
-    /// Plans anew after something became known, and tells the threads that sleep by the old plan: what this one has heard may
-    /// be all that they would have. False if that changed nothing.
+    /// Plans anew after something became known, and tells the threads that sleep by the old plan: what this one has
+    /// heard may be all that they would have. False if that changed nothing.
     fn settle(poller: *Poller, registration: *Registration) bool {
         const asks = registration.asks;
         const watches = registration.watches;
@@ -387,9 +392,7 @@ pub const Poller = struct {
         }
     };
 
-    /// Called without the lock, on a pinned poller. Each turn of the loop looks once at what stands and once at what
-    /// the selector reports, and blocks only when nothing stands. `place` keeps a wait's place between its pieces: 0
-    /// before the first.
+    /// Called without the lock, on a pinned poller. `place` keeps a wait's place between its pieces: 0 before the first.
     pub fn wait(
         poller: *Poller,
         results: *Results,
@@ -397,6 +400,7 @@ pub const Poller = struct {
         place: *u32,
         failure: *status.Failure,
     ) status.Error!void {
+        std.debug.assert(results.capacity > 0);
         return unfilled.with(platform.Selector.Snapshot, waitWith, .{ poller, results, timeout_ns, place, failure });
     }
 
@@ -408,89 +412,130 @@ pub const Poller = struct {
         place: *u32,
         failure: *status.Failure,
     ) status.Error!void {
-        std.debug.assert(results.capacity > 0);
-        const lock = handles.lock;
-        const deadline: deadlines.Deadline = .after(timeout_ns);
-        var backoff: Backoff = .{};
-        var standing_first: ?bool = null;
-        var first_turn = true;
-        var took_signal = false;
-        var hears: enum { not_yet, now, done } = .not_yet;
-        while (true) {
-            // It was another thread's, which must get it now.
-            if (took_signal) sys.yield();
-            if (hears == .now) {
-                platform.Selector.hear();
-                hears = .done;
-            }
+        shot.start();
+        var one: Wait = .{
+            .poller = poller,
+            .shot = shot,
+            .results = results,
+            .place = place,
+            .failure = failure,
+            .deadline = .after(timeout_ns),
+        };
+        while (!try one.turn()) {}
+    }
+
+    /// One thread's wait. Each turn looks once at what stands and once at what the selector reports, and blocks only when
+    /// nothing stands.
+    const Wait = struct {
+        poller: *Poller,
+        shot: *platform.Selector.Snapshot,
+        results: *Results,
+        place: *u32,
+        failure: *status.Failure,
+        deadline: deadlines.Deadline,
+        backoff: Backoff = .{},
+        first_turn: bool = true,
+        /// Whether what stands is collected before what the selector reports. Null before the first turn.
+        standing_first: ?bool = null,
+        /// Of the last turn.
+        notice: waiters.Notice = .none,
+
+        /// What the first half of a turn has found.
+        const Begun = struct {
+            woken: bool,
+            /// Whether some sockets are to be asked now and then.
+            rechecks: bool,
+            blocks: bool,
+            asked: status.Error!void,
+        };
+
+        /// True when the wait is over.
+        fn turn(one: *Wait) status.Error!bool {
+            const poller = one.poller;
+            one.shot.beginTurn(one.notice != .none);
             var waiter: waiters.Waiter = .{ .waker = poller.waker };
-            var woken = false;
-            var blocks = false;
-            var rechecks = false;
+            one.results.earlier_count = one.results.count;
+            const begun = try one.begin(&waiter);
+            const room = one.results.room();
+            const waited = if (room > 0) one.shot.wait(room, one.sleepNs(begun), one.failure) else {};
+
+            handles.lock.lock();
+            defer handles.lock.unlock();
+            defer poller.endTurn(one.shot);
+            one.notice = if (begun.blocks) poller.waiters.remove(&waiter) else .none;
+            const over = try one.finish(begun, waited);
+            one.first_turn = false;
+            one.standing_first = true;
+            return over;
+        }
+
+        fn begin(one: *Wait, waiter: *waiters.Waiter) status.Error!Begun {
+            handles.lock.lock();
+            defer handles.lock.unlock();
+            const poller = one.poller;
+            const results = one.results;
+            try poller.check();
+            if (one.standing_first == null) {
+                one.standing_first = poller.standing_first;
+                poller.standing_first = !poller.standing_first;
+            }
             var asked: status.Error!void = {};
-            results.earlier_count = results.count;
-            {
-                lock.lock();
-                defer lock.unlock();
-                try poller.check();
-                if (standing_first == null) {
-                    standing_first = poller.standing_first;
-                    poller.standing_first = !poller.standing_first;
-                }
-                if (standing_first.?) asked = poller.collectList(.always, results, poller.count, first_turn, failure);
-                woken = poller.takeWake() or poller.hasClosed(place);
-                rechecks = poller.lists.get(.now_and_then).first != null;
-                const stands = !standing_first.? and poller.lists.get(.always).first != null;
-                // The first turn asks those too, if it finds nothing else, and any turn those that are new.
-                const looks_first = poller.unasked_count > 0 or (first_turn and rechecks);
-                blocks = !woken and !stands and results.count == 0 and !looks_first;
-                if (asked) |_| {} else |err| if (results.count == 0) return err;
-                try poller.selector.snapshot(shot);
-                if (blocks) poller.waiters.add(&waiter);
-            }
+            if (one.standing_first.?) asked = one.collectStanding();
+            const woken = poller.takeWake() or poller.hasClosed(one.place);
+            const rechecks = poller.lists.get(.now_and_then).first != null;
+            const stands = !one.standing_first.? and poller.lists.get(.always).first != null;
+            // The first turn asks those too, if it finds nothing else, and any turn those that are new.
+            const looks_first = poller.unasked_count > 0 or (one.first_turn and rechecks);
+            const blocks = !woken and !stands and results.count == 0 and !looks_first;
+            if (asked) |_| {} else |err| if (results.count == 0) return err;
+            try poller.selector.snapshot(one.shot);
+            if (blocks) poller.waiters.add(waiter);
+            return .{ .woken = woken, .rechecks = rechecks, .blocks = blocks, .asked = asked };
+        }
 
-            var sleep_ns: ?u64 = 0;
-            if (blocks) {
-                sleep_ns = deadline.remainingNs();
-                if (rechecks) sleep_ns = backoff.limit(sleep_ns);
-            }
-            const waited = if (results.room() > 0) shot.wait(results.room(), sleep_ns, failure) else {};
+        fn sleepNs(one: *Wait, begun: Begun) ?u64 {
+            if (!begun.blocks) return 0;
+            const left_ns = one.deadline.remainingNs();
+            return if (begun.rechecks) one.backoff.limit(left_ns) else left_ns;
+        }
 
-            lock.lock();
-            defer lock.unlock();
-            defer poller.endTurn(shot);
-            const notice = if (blocks) poller.waiters.remove(&waiter) else .none;
-            took_signal = notice == .none and shot.signalsTaken() > 0;
+        fn finish(one: *Wait, begun: Begun, waited: status.Error!void) status.Error!bool {
+            const poller = one.poller;
+            const results = one.results;
+            var asked = begun.asked;
             if (poller.closing) return error.InvalidHandle;
-            if (poller.hasClosed(place)) woken = true;
-            if (waited) |_| poller.collect(shot, results) else |err| {
+            var woken = poller.hasClosed(one.place) or begun.woken;
+            if (waited) |_| poller.collect(one.shot, results) else |err| {
                 if (results.count == 0) return if (woken) error.Woken else err;
             }
-            if (!standing_first.?) asked = poller.collectList(.always, results, poller.count, first_turn, failure);
-            if (poller.looksAreDue(results)) {
-                const looks_max: usize = if (first_turn) looks_before_sleep_max else looks_after_sleep_max;
-                const due_count = @max(looks_max, poller.unasked_count);
-                poller.collectList(.now_and_then, results, due_count, first_turn, failure) catch |err| {
-                    asked = err;
-                };
-            }
-            first_turn = false;
+            if (!one.standing_first.?) asked = one.collectStanding();
+            if (poller.looksAreDue(results)) one.collectNowAndThen() catch |err| {
+                asked = err;
+            };
             if (poller.takeWake()) woken = true;
             if (results.count == 0) {
                 if (woken) return error.Woken;
-                if (notice == .interrupt) return error.Interrupted;
+                if (one.notice == .interrupt) return error.Interrupted;
                 try asked;
+                if (!begun.blocks or one.deadline.remainingNs() != 0) return false;
+                return poller.selector.isOver(one.shot, .nothing_found);
             }
-            if (results.count > 0 or (blocks and deadline.remainingNs() == 0 and !shot.outdated())) {
-                // Had it slept and found something, more would only be more: the next wait's.
-                const slept = blocks and deadline != .now;
-                const may_have_missed = if (results.count > 0) !slept and results.room() > 0 else true;
-                if (!may_have_missed or hears == .done or !poller.selector.hearsLate()) return;
-                hears = .now;
-            }
-            standing_first = true;
+            // Had it slept and found something, more would only be more: the next wait's.
+            const slept = begun.blocks and one.deadline != .now;
+            const may_have_missed = !slept and results.room() > 0;
+            return !may_have_missed or poller.selector.isOver(one.shot, .found);
         }
-    }
+
+        fn collectStanding(one: *Wait) status.Error!void {
+            return one.poller.collectList(.always, one.results, one.poller.count, one.first_turn, one.failure);
+        }
+
+        fn collectNowAndThen(one: *Wait) status.Error!void {
+            const usual_max: usize = if (one.first_turn) looks_before_sleep_max else looks_after_sleep_max;
+            const looks_max = @max(usual_max, one.poller.unasked_count);
+            return one.poller.collectList(.now_and_then, one.results, looks_max, one.first_turn, one.failure);
+        }
+    };
 
     /// Whether one of the sockets was closed since the wait's place was taken. It is taken now if it was not before.
     fn hasClosed(poller: *const Poller, place: *u32) bool {
@@ -548,7 +593,12 @@ pub const Poller = struct {
             if (results.find(registration) != null) continue;
             looks_count += 1;
             poller.setUnasked(registration, false);
-            const happened = socket_events.eventsOf(registration.socket, null, registration.asked, failure) catch |err| failed: {
+            const happened = socket_events.eventsOf(
+                registration.socket,
+                null,
+                registration.asked,
+                failure,
+            ) catch |err| failed: {
                 asked = err;
                 break :failed 0;
             };
@@ -583,7 +633,12 @@ pub const Poller = struct {
             var failure: status.Failure = .{};
             // One that can't be asked comes to nothing now, and is asked again.
             var lost = false;
-            const happened = socket_events.eventsOf(socket, report.conditions, registration.asked, &failure) catch failed: {
+            const happened = socket_events.eventsOf(
+                socket,
+                report.conditions,
+                registration.asked,
+                &failure,
+            ) catch failed: {
                 lost = !report.repeats;
                 break :failed 0;
             };

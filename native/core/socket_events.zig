@@ -1,5 +1,5 @@
-//! What is asked of a server or stream alike, by pollers, by poll_sockets and by the C interface. With the library's lock
-//! held.
+//! What is asked of a server or stream alike, by pollers, by poll_sockets and by the C interface. With the library's
+//! lock held.
 
 const platform = @import("../platform.zig");
 const events = @import("../base/events.zig");

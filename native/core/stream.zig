@@ -1,5 +1,5 @@
-//! Streams, the same on every system and for every transport: what is sent and received, what follows from the errors, and
-//! what is known of the connection. A transport moves bytes, and tells what the system says.
+//! Streams, the same on every system and for every transport: what is sent and received, what follows from the errors,
+//! and what is known of the connection. A transport moves bytes, and tells what the system says.
 
 const std = @import("std");
 const platform = @import("../platform.zig");
@@ -26,8 +26,8 @@ pub const Stream = struct {
         return .established(try platform.connectLocal(pathname, failure), .local);
     }
 
-    /// A port of the system's choice can be the very port that is connected to. TCP then connects the socket with itself
-    /// (simultaneous open, RFC 9293, 3.5), where a user expects to be refused; another try gets another port.
+    /// A port of the system's choice can be the very port that is connected to. TCP then connects the socket with
+    /// itself (simultaneous open, RFC 9293, 3.5), where a user expects to be refused; another try gets another port.
     const self_connects_max = 8;
 
     pub fn connectIpv4(remote: net.Ipv4, local: net.Ipv4, failure: *status.Failure) status.Error!Stream {
@@ -141,7 +141,8 @@ pub const Stream = struct {
         return result;
     }
 
-    /// Whether bytes of a remote end that has gone are still to be read. It adds `drained` if there are none for certain.
+    /// Whether bytes of a remote end that has gone are still to be read. It adds `drained` if there are none for
+    /// certain.
     pub fn hasUnread(stream: *Stream, failure: *status.Failure) status.Error!bool {
         switch (stream.transport.look()) {
             .count => |count| if (count > 0) return true,
@@ -162,8 +163,8 @@ pub const Stream = struct {
         if (code == 0 and !conditions.severed) return stream.connection.establish();
         // The system tells it once, and to look for bytes may fail.
         stream.keepError(code);
-        // Established and severed before anybody looked? What arrived in between must not be lost. And somebody may have
-        // written to it: a child that shares it.
+        // Established and severed before anybody looked? What arrived in between must not be lost. And somebody may
+        // have written to it: a child that shares it.
         if (Transport.isOfWrite(code) or try stream.hasUnread(failure)) {
             return stream.connection.known.add(.{ .determined = true, .ended = true, .severed = true });
         }

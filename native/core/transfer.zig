@@ -1,5 +1,5 @@
-//! Reading and writing that waits until all has come or gone: one call where a caller would make one for every piece, and
-//! one for every wait.
+//! Reading and writing that waits until all has come or gone: one call where a caller would make one for every piece,
+//! and one for every wait.
 
 const deadlines = @import("deadline.zig");
 const events = @import("../base/events.zig");
@@ -36,8 +36,8 @@ fn tellEnd(slot: *handles.Slot) void {
     socket_events.becameKnown(slot);
 }
 
-/// How much was read when the buffer was full, or nothing more came in time. What fails after the first byte is left for the
-/// next call, so that no byte is lost.
+/// How much was read when the buffer was full, or nothing more came in time. What fails after the first byte is left
+/// for the next call, so that no byte is lost.
 pub fn readExactly(
     slot: *handles.Slot,
     buffer: []u8,
@@ -70,7 +70,12 @@ pub fn readExactly(
 }
 
 /// How much was written when all was, or no more had room in time.
-pub fn writeAll(slot: *handles.Slot, data: []const u8, deadline: Deadline, failure: *status.Failure) status.Error!usize {
+pub fn writeAll(
+    slot: *handles.Slot,
+    data: []const u8,
+    deadline: Deadline,
+    failure: *status.Failure,
+) status.Error!usize {
     const stream = &slot.object.stream;
     var count: usize = 0;
     while (true) {

@@ -1,5 +1,5 @@
-//! Waking threads that wait in the kernel: each waits for a Waker besides its sockets, and finds out under the library's
-//! lock why it was woken.
+//! Waking threads that wait in the kernel: each waits for a Waker besides its sockets, and finds out under the
+//! library's lock why it was woken.
 
 const std = @import("std");
 const sys = @import("../platform.zig").sys;

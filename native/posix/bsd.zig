@@ -74,8 +74,10 @@ comptime {
     std.debug.assert(POLL.IN == 1);
     std.debug.assert(POLL.OUT == 4);
     std.debug.assert(POLL.HUP == rules.hup);
-    std.debug.assert(POLL.IN == rules.in and POLL.OUT == rules.out);
-    std.debug.assert(POLL.ERR == rules.err and POLL.NVAL == rules.nval);
+    std.debug.assert(POLL.IN == rules.in);
+    std.debug.assert(POLL.OUT == rules.out);
+    std.debug.assert(POLL.ERR == rules.err);
+    std.debug.assert(POLL.NVAL == rules.nval);
     std.debug.assert(c.MSG.PEEK == 2);
     std.debug.assert(c.MSG.DONTWAIT == 0x80);
     std.debug.assert(common.codeOf(.AGAIN) == 35);

@@ -67,8 +67,8 @@ pub fn Of(comptime kernel: type) type {
         /// How many changes one call of `make` makes at the most.
         pub const changes_max = 4;
 
-        /// Makes all changes, whatever becomes of each, and returns the negated code of the first that failed. To delete what
-        /// is not there is no failure.
+        /// Makes all changes, whatever becomes of each, and returns the negated code of the first that failed. To
+        /// delete what is not there is no failure.
         pub fn make(fd: Descriptor, changes: []const Kevent) isize {
             var receipts: [changes_max]Kevent = undefined;
             const result = kernel.call(fd, changes, receipts[0..changes.len], 0);

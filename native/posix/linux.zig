@@ -41,8 +41,8 @@ fn isLacking(result: isize) bool {
 
 // ---- Sockets ----
 
-/// Calls std.os.linux's function of this name; but on s390x, kernels before 4.3 know one call for all of sockets, and no
-/// others, which Zig does not use there.
+/// Calls std.os.linux's function of this name; but on s390x, kernels before 4.3 know one call for all of sockets, and
+/// no others, which Zig does not use there.
 fn socketCall(comptime name: []const u8, arguments: std.meta.ArgsTuple(@TypeOf(@field(linux, name)))) isize {
     if (builtin.cpu.arch != .s390x) return signed(@call(.auto, @field(linux, name), arguments));
     const numbers = .{

@@ -1,7 +1,7 @@
 //! The system calls that the POSIX side needs, in one form: a result below zero is the negated error code.
 //!
-//! What the kernels do differently lives in linux.zig and bsd.zig, which have the same names. Calls are repeated where a
-//! signal may cut short what can't be told from doing nothing; waits are not, their callers must let signal handlers
+//! What the kernels do differently lives in linux.zig and bsd.zig, which have the same names. Calls are repeated where
+//! a signal may cut short what can't be told from doing nothing; waits are not, their callers must let signal handlers
 //! run.
 
 const std = @import("std");
@@ -107,7 +107,8 @@ pub fn ensureNonBlocking(fd: Descriptor) isize {
 
 // ---- Files ----
 
-/// What tells one file from another for as long as somebody has it open. Null where a local server's file can't be told.
+/// What tells one file from another for as long as somebody has it open. Null where a local server's file can't be
+/// told.
 pub const FileIdentity = kernel.FileIdentity;
 pub const fileIdentity = kernel.fileIdentity;
 pub const Found = common.Found(FileIdentity);

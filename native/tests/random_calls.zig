@@ -490,6 +490,12 @@ const Caller = struct {
                 const host_asked = if (self.oneIn(4)) null else &host;
                 return c.bbipc_ipv4_remote_address(self.socket(), host_asked, if (self.oneIn(4)) null else &port);
             },
+            else => return self.moveBytes(operation, code),
+        }
+    }
+
+    fn moveBytes(self: *Caller, operation: Operation, code: ?*i32) i64 {
+        switch (operation) {
             .read => return self.read(code),
             .write => {
                 if (self.oneIn(64)) self.fill(self.pick(.stream));
@@ -503,7 +509,10 @@ const Caller = struct {
                 const part = self.range();
                 const room: ?*anyopaque = if (self.oneIn(64)) null else &self.buffer;
                 const timeout_ns = self.timeoutNs();
-                return self.checkRead(part, c.bbipc_read_exactly(self.handle(.stream), room, part.start, part.end, timeout_ns, code));
+                return self.checkRead(
+                    part,
+                    c.bbipc_read_exactly(self.handle(.stream), room, part.start, part.end, timeout_ns, code),
+                );
             },
             .write_all => {
                 const part = self.range();
@@ -522,6 +531,12 @@ const Caller = struct {
                 }
                 return result;
             },
+            else => return self.wait(operation, code),
+        }
+    }
+
+    fn wait(self: *Caller, operation: Operation, code: ?*i32) i64 {
+        switch (operation) {
             .poll_socket => {
                 const asked = self.events();
                 const result = c.bbipc_poll_socket(self.socket(), asked, self.timeoutNs(), null, code);
@@ -551,6 +566,12 @@ const Caller = struct {
             },
             .wait_for_events => return self.waitForEvents(code),
             .wake => return c.bbipc_wake(self.handle(.poller)),
+            else => return self.callAnythingElse(operation, code),
+        }
+    }
+
+    fn callAnythingElse(self: *Caller, operation: Operation, code: ?*i32) i64 {
+        switch (operation) {
             .library => {
                 const error_code = self.random().int(i64) >> self.random().int(u6);
                 if (std.mem.span(c.bbipc_error_message(error_code)).len == 0) fail("{d} has no message", .{error_code});
@@ -563,6 +584,7 @@ const Caller = struct {
                 return c.bbipc_prepare_to_wait(code);
             },
             .fork => return if (system.has_fork) self.fork() else unreachable,
+            else => unreachable, // the functions above have all others
         }
     }
 

@@ -1,18 +1,19 @@
 //! AFD, the driver below Winsock: asks about sockets, and watches them.
 //!
-//! How it behaves, and its traps (undocumented, but what select() and WSAPoll are made of; wepoll, mio and libuv rely on it
-//! too):
+//! How it behaves, and its traps (undocumented, but what select() and WSAPoll are made of; wepoll, mio and libuv rely
+//! on it too):
 //!
-//! - IOCTL_AFD_POLL goes to any handle of the device, not to the socket, and names the sockets it asks about. With a timeout of
-//!   zero it is a question; else it completes once, when one of the conditions holds: at once if one does already. So it is
-//!   level-triggered for whoever asks again after each report.
+//! - IOCTL_AFD_POLL goes to any handle of the device, not to the socket, and names the sockets it asks about. With a
+//!   timeout of zero it is a question; else it completes once, when one of the conditions holds: at once if one does
+//!   already. So it is level-triggered for whoever asks again after each report.
 //! - It wants the base handle of a socket: layered providers wrap it (SIO_BASE_HANDLE).
-//! - RECEIVE tells of bytes only, the end of them is DISCONNECT; both hold together while bytes are unread. DISCONNECT is
-//!   level-triggered too, so it must not be asked for once it is known. ABORT is a reset.
+//! - RECEIVE tells of bytes only, the end of them is DISCONNECT; both hold together while bytes are unread. DISCONNECT
+//!   is level-triggered too, so it must not be asked for once it is known. ABORT is a reset.
 //! - While a socket is connecting, SEND tells that it has succeeded and CONNECT_FAIL that it has failed.
-//! - The operation's block and the answer's memory are the system's until the packet is dequeued, also after it was cancelled.
-//! - Wine 8 keeps DISCONNECT back until all bytes are read; and after a reset it still lets unread bytes be read, which Windows
-//!   discards.
+//! - The operation's block and the answer's memory are the system's until the packet is dequeued, also after it was
+//!   cancelled.
+//! - Wine 8 keeps DISCONNECT back until all bytes are read; and after a reset it still lets unread bytes be read, which
+//!   Windows discards.
 
 const std = @import("std");
 const sys = @import("sys.zig");
@@ -137,8 +138,8 @@ fn ask(socket: sys.HANDLE) ?events.Conditions {
 
 // ---- Watching ----
 
-/// A handle for watching some of a port's sockets. The system looks through all polls of a handle when one of them ends, so
-/// each serves a few.
+/// A handle for watching some of a port's sockets. The system looks through all polls of a handle when one of them
+/// ends, so each serves a few.
 pub const Helper = struct {
     handle: sys.HANDLE,
     watches_count: u32 = 0,

@@ -1,8 +1,8 @@
-//! The system calls that the Windows side needs: declarations of kernel32, ws2_32 and ntdll (nothing else is linked, no C
-//! run-time among it), and the small things that every platform supplies.
+//! The system calls that the Windows side needs: declarations of kernel32, ws2_32 and ntdll (nothing else is linked, no
+//! C run-time among it), and the small things that every platform supplies.
 //!
-//! Zig's standard library has neither completion ports nor Winsock, and wraps the rest in types of its own, so all that is
-//! called is declared here, as the Windows headers have it.
+//! Zig's standard library has neither completion ports nor Winsock, and wraps the rest in types of its own, so all that
+//! is called is declared here, as the Windows headers have it.
 
 const std = @import("std");
 const windows = std.os.windows;
@@ -13,8 +13,8 @@ pub const invalid_handle: HANDLE = windows.INVALID_HANDLE_VALUE;
 pub const SOCKET = usize;
 pub const BOOL = c_int;
 
-/// What the system still has of this process: every operation block that it can write to, and every packet that is queued
-/// for one.
+/// What the system still has of this process: every operation block that it can write to, and every packet that is
+/// queued for one.
 pub var pending_operations: std.atomic.Value(u32) = .init(0);
 
 pub fn pendingOperations() u64 {
@@ -111,7 +111,12 @@ pub extern "kernel32" fn GetQueuedCompletionStatusEx(
     timeout_ms: u32,
     alertable: BOOL,
 ) callconv(.winapi) BOOL;
-extern "kernel32" fn CreateWaitableTimerExW(?*const SECURITY_ATTRIBUTES, ?[*:0]const u16, u32, u32) callconv(.winapi) ?HANDLE;
+extern "kernel32" fn CreateWaitableTimerExW(
+    ?*const SECURITY_ATTRIBUTES,
+    ?[*:0]const u16,
+    u32,
+    u32,
+) callconv(.winapi) ?HANDLE;
 extern "kernel32" fn SetWaitableTimer(
     timer: HANDLE,
     due: *const i64,
@@ -293,7 +298,12 @@ pub extern "ntdll" fn NtQueryInformationFile(
     size: u32,
     class: u32,
 ) callconv(.winapi) NtStatus;
-pub extern "ntdll" fn RtlWaitOnAddress(*const anyopaque, *const anyopaque, usize, ?*const i64) callconv(.winapi) NtStatus;
+pub extern "ntdll" fn RtlWaitOnAddress(
+    *const anyopaque,
+    *const anyopaque,
+    usize,
+    ?*const i64,
+) callconv(.winapi) NtStatus;
 pub extern "ntdll" fn RtlWakeAddressAll(*const anyopaque) callconv(.winapi) void;
 pub extern "ntdll" fn NtOpenProcessToken(HANDLE, u32, *HANDLE) callconv(.winapi) NtStatus;
 pub extern "ntdll" fn NtQueryInformationToken(HANDLE, u32, *anyopaque, u32, *u32) callconv(.winapi) NtStatus;
@@ -407,8 +417,8 @@ var heeds_console: std.atomic.Value(bool) = .init(false);
 /// Has all waits end. Set before the system can call.
 var interrupt_waits: *const fn () void = undefined;
 
-/// Nothing interrupts a thread that waits for a completion port, so Ctrl-C has to be heard of (SetConsoleCtrlHandler). For the
-/// process's life, from the first thing that can be waited with.
+/// Nothing interrupts a thread that waits for a completion port, so Ctrl-C has to be heard of (SetConsoleCtrlHandler).
+/// For the process's life, from the first thing that can be waited with.
 pub fn prepareToWait(interrupt: *const fn () void) void {
     if (heeds_console.swap(true, .acq_rel)) return;
     interrupt_waits = interrupt;
@@ -417,8 +427,8 @@ pub fn prepareToWait(interrupt: *const fn () void) void {
     _ = SetConsoleCtrlHandler(consoleEvent, 1);
 }
 
-/// Runs in a thread that the system makes for it. What the event leads to is decided by the program's own handlers, which are
-/// called after this one.
+/// Runs in a thread that the system makes for it. What the event leads to is decided by the program's own handlers,
+/// which are called after this one.
 fn consoleEvent(event: u32) callconv(.winapi) BOOL {
     const ctrl_break = 1;
     if (event <= ctrl_break) interrupt_waits();
@@ -491,7 +501,8 @@ pub fn dequeueInTime(
     }
 }
 
-/// Null when the thread was interrupted by a timer, or by anybody's procedure call; that happens only if it is alertable.
+/// Null when the thread was interrupted by a timer, or by anybody's procedure call; that happens only if it is
+/// alertable.
 fn takePackets(
     port: HANDLE,
     entries: []OVERLAPPED_ENTRY,

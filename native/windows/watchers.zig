@@ -1,5 +1,5 @@
-//! Watches of sockets and pipes, as these see them: whom they tell, and how. What is watched, and for whom, is for the selector
-//! to know (selectors/iocp.zig).
+//! Watches of sockets and pipes, as these see them: whom they tell, and how. What is watched, and for whom, is for the
+//! selector to know (selectors/iocp.zig).
 
 const std = @import("std");
 const sys = @import("sys.zig");

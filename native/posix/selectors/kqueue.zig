@@ -133,7 +133,11 @@ pub const Snapshot = struct {
     ) status.Error!void {
         std.debug.assert(reports_max > 0);
         const room = @min(reports_max, reports_per_wait_max);
-        const result = sys.repeatedAtOnce(timeout_ns, kernel.call, .{ shot.fd, &.{}, shot.reports[0..room], timeout_ns });
+        const result = sys.repeatedAtOnce(
+            timeout_ns,
+            kernel.call,
+            .{ shot.fd, &.{}, shot.reports[0..room], timeout_ns },
+        );
         shot.cursor = 0;
         shot.count = 0;
         if (result < 0) return sys.waitRefused(result, failure);

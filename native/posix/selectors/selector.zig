@@ -9,8 +9,8 @@ const status = @import("../../base/status.zig");
 pub const Key = @import("key.zig").Key;
 pub const Backend = scalable.Backend;
 
-/// A watch over many sockets. `wait` is called without the library's lock, all else with it; so what `wait` needs of the
-/// selector's state is copied into a `Snapshot` before.
+/// A watch over many sockets. `wait` is called without the library's lock, all else with it; so what `wait` needs of
+/// the selector's state is copied into a `Snapshot` before.
 pub const Selector = union(enum) {
     scalable: scalable.Selector,
     poll: poll.Poll,
@@ -52,13 +52,10 @@ pub const Selector = union(enum) {
     /// Where every thread that waits would see what is reported, nothing needs to be done for them.
     pub fn reportToOthers(_: *Selector) void {}
 
-    /// Nothing holds that the kernel does not report at once.
-    pub fn hearsLate(_: *const Selector) bool {
-        return false;
-    }
-
-    pub fn hear() void {
-        unreachable;
+    /// Whether a wait that has found something, or whose time is up, ends with that. Nothing holds here that the kernel
+    /// does not report at once.
+    pub fn isOver(_: *const Selector, _: *Snapshot, _: events.Found) bool {
+        return true;
     }
 
     /// Whether a thread that waits already must be told of a change, because its kernel does not know.
@@ -93,6 +90,12 @@ pub const Selector = union(enum) {
         scalable: scalable.Snapshot,
         poll: poll.Snapshot,
 
+        /// Once in each wait.
+        pub fn start(_: *Snapshot) void {}
+
+        /// Without the lock.
+        pub fn beginTurn(_: *Snapshot, _: bool) void {}
+
         /// Without filling the room for reports first (see unfilled.zig).
         fn begin(shot: *Snapshot, fd: sys.Descriptor) void {
             @setRuntimeSafety(false);
@@ -114,11 +117,6 @@ pub const Selector = union(enum) {
         /// How many of the waker's signals this wait has taken from others: none, for they last.
         pub fn signalsTaken(_: *const Snapshot) usize {
             return 0;
-        }
-
-        /// Whether what was reported was out of date, so that to look again may tell more at once.
-        pub fn outdated(_: *const Snapshot) bool {
-            return false;
         }
 
         pub fn next(shot: *Snapshot) ?events.Report {

@@ -37,8 +37,8 @@ pub const Socket = struct {
         };
     }
 
-    /// Whether bytes are unread of a remote end that has gone. Not by FIONREAD, which stops at urgent data. `nothing` if it
-    /// is not certain.
+    /// Whether bytes are unread of a remote end that has gone. Not by FIONREAD, which stops at urgent data. `nothing`
+    /// if it is not certain.
     pub fn look(socket: Socket) Outcome {
         var byte: [1]u8 = undefined;
         for (0..looks_max) |_| {

@@ -91,8 +91,8 @@ pub const Pathname = struct {
         const before = sys.fileIdentity(self.text());
         const bound = sys.bind(descriptor, &name.address, name.size);
         if (bound < 0) return sys.refused(bound, failure);
-        // What was there before is another's: the file was made in another directory. And where that can't be told, ours can't be
-        // found by that name either.
+        // What was there before is another's: the file was made in another directory. And where that can't be told,
+        // ours can't be found by that name either.
         self.made = if (before == .nothing) sys.fileIdentity(self.text()) else .unknown;
     }
 

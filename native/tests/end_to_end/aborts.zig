@@ -75,7 +75,9 @@ test "a write that nobody reads is given up, by either end" {
                 try abort(stage, writer);
                 // Of a pipe that is only closed, this is for the reader to bring about.
                 const end_ns = support.monotonicNs() + patience_ns;
-                while (c.bbipc_pending_operations() != 0 and support.monotonicNs() < end_ns) std.Thread.yield() catch {};
+                while (c.bbipc_pending_operations() != 0 and support.monotonicNs() < end_ns) {
+                    std.Thread.yield() catch {};
+                }
                 try testing.expectEqual(0, c.bbipc_pending_operations());
                 try testing.expect(try support.drainToEnd(reader) <= written);
                 stage.close(reader);

@@ -333,7 +333,16 @@ test "events that the socket's kind can't have are refused" {
                 const asked = [_]u32{ data_available, events };
                 var happened: [2]u32 = undefined;
                 var index: u64 = 17;
-                const result = c.bbipc_poll_sockets(&sockets, &asked, &happened, 2, c.BBIPC_FOREVER, null, &index, null);
+                const result = c.bbipc_poll_sockets(
+                    &sockets,
+                    &asked,
+                    &happened,
+                    2,
+                    c.BBIPC_FOREVER,
+                    null,
+                    &index,
+                    null,
+                );
                 try testing.expectEqual(refused, result);
                 try testing.expectEqual(1, index);
             }

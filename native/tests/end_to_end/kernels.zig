@@ -34,7 +34,10 @@ fn lack(comptime calls: []const linux.SYS) bool {
         .skip_if_true = calls.len + 1 - index,
     };
     program[calls.len + 1] = .{ .code = leave, .value = linux.SECCOMP.RET.ALLOW };
-    program[calls.len + 2] = .{ .code = leave, .value = linux.SECCOMP.RET.ERRNO | @as(u32, @backingInt(linux.E.NOSYS)) };
+    program[calls.len + 2] = .{ .code = leave, .value = linux.SECCOMP.RET.ERRNO | @as(
+        u32,
+        @backingInt(linux.E.NOSYS),
+    ) };
 
     const filter: extern struct { size: c_ushort, program: [*]const Instruction } = .{
         .size = program.len,

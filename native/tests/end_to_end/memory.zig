@@ -46,10 +46,27 @@ test "connections, pollers and waits give their memory back" {
                 }
                 var happened: [streams.len]u32 = undefined;
                 const asked: [streams.len]u32 = @splat(write_space);
-                const all = c.bbipc_poll_sockets(&streams, &asked, &happened, streams.len, patience_ns, null, null, null);
+                const all = c.bbipc_poll_sockets(
+                    &streams,
+                    &asked,
+                    &happened,
+                    streams.len,
+                    patience_ns,
+                    null,
+                    null,
+                    null,
+                );
                 try testing.expectEqual(@as(i64, streams.len), all);
                 var sockets: [streams.len]Handle = undefined;
-                const reported = c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, patience_ns, null, null);
+                const reported = c.bbipc_wait_for_events(
+                    poller,
+                    &sockets,
+                    &happened,
+                    sockets.len,
+                    patience_ns,
+                    null,
+                    null,
+                );
                 try testing.expectEqual(@as(i64, streams.len), reported);
             };
         }

@@ -75,14 +75,14 @@ pub fn hidesEndOfTcp() bool {
     return false;
 }
 
-/// Whether a port that only remembers connections is refused to whoever does not ask for it. FreeBSD does so too, but in one
-/// of six runs in an overloaded emulator it had forgotten them by then.
+/// Whether a port that only remembers connections is refused to whoever does not ask for it. FreeBSD does so too, but
+/// in one of six runs in an overloaded emulator it had forgotten them by then.
 pub fn guardsRememberedPorts() bool {
     return is_linux;
 }
 
-/// Whether qemu-user runs this program for another processor than it is made for. It answers for /proc/self/exe, but not
-/// for the other name of that link, which tells what the kernel runs.
+/// Whether qemu-user runs this program for another processor than it is made for. It answers for /proc/self/exe, but
+/// not for the other name of that link, which tells what the kernel runs.
 pub fn isEmulated() bool {
     if (!is_linux) return false;
     const program = processorOf("/proc/self/exe") orelse return false;
@@ -231,7 +231,8 @@ pub fn sleepsOf(io: std.Io, thread: Thread) !u64 {
 /// Returns when a thread of this process sleeps in the kernel.
 pub fn awaitSleep(io: std.Io, thread: Thread) !void {
     if (!is_linux) {
-        // Nothing tells that is the same on macOS and FreeBSD. It is about to, and this is a hundred times what it takes.
+        // Nothing tells that is the same on macOS and FreeBSD. It is about to, and this is a hundred times what it
+        // takes.
         var nothing: [0]sys.pollfd = .{};
         const result = sys.poll(&nothing, 100 * std.time.ns_per_ms);
         return if (result == 0) {} else error.Unexpected;

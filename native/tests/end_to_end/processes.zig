@@ -216,7 +216,8 @@ test "a child of a program whose other threads wait and work is in order" {
             try expectEvents(data_available, poll(pair.near, data_available, patience_ns));
             try testing.expectEqual(0, c.bbipc_close(poller));
             try testing.expectEqual(0, c.bbipc_close(pair.near));
-            // In a child of a program with threads, qemu-user 7.2 fails an assertion of its own with the first new thread.
+            // In a child of a program with threads, qemu-user 7.2 fails an assertion of its own with the first new
+            // thread.
             if (support.system.isEmulated()) return 42;
             const other = try stage.pair();
             var waiting: support.Call(poll) = undefined;

@@ -179,7 +179,9 @@ pub fn drainToEnd(stream: Handle) !u64 {
 pub fn waitOnce(poller: Handle, socket: Handle, timeout_ns: i64) !u32 {
     var sockets: [4]Handle = undefined;
     var happened: [4]u32 = undefined;
-    const count = try succeed(c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, timeout_ns, null, null));
+    const count = try succeed(
+        c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, timeout_ns, null, null),
+    );
     if (count == 0) return 0;
     try testing.expectEqual(1, count);
     try testing.expectEqual(socket, sockets[0]);

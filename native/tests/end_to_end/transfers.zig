@@ -93,7 +93,10 @@ test "without a reader as much is written as there is room for, and then nothing
             const more = writeAll(pair.near, data[@intCast(written)..], timeout_ns);
             try testing.expect(more >= 0);
             if (more == 0) try testing.expect(support.monotonicNs() - start_ns >= timeout_ns);
-            try testing.expectEqual(written + more, readExactly(pair.far, data[0..@intCast(written + more)], patience_ns));
+            try testing.expectEqual(
+                written + more,
+                readExactly(pair.far, data[0..@intCast(written + more)], patience_ns),
+            );
         }
     }.body);
 }
@@ -191,9 +194,18 @@ test "wrong arguments are refused" {
                 try testing.expectEqual(c.BBIPC_ERROR_INVALID_ARGUMENT, readExactly(pair.near, &buffer, timeout_ns));
                 try testing.expectEqual(c.BBIPC_ERROR_INVALID_ARGUMENT, writeAll(pair.near, &buffer, timeout_ns));
             }
-            try testing.expectEqual(c.BBIPC_ERROR_INVALID_ARGUMENT, c.bbipc_read_exactly(pair.near, &buffer, 2, 1, 0, null));
-            try testing.expectEqual(c.BBIPC_ERROR_INVALID_ARGUMENT, c.bbipc_read_exactly(pair.near, null, 0, 1, 0, null));
-            try testing.expectEqual(c.BBIPC_ERROR_INVALID_ARGUMENT, c.bbipc_write_all(pair.near, &buffer, 2, 1, 0, null));
+            try testing.expectEqual(
+                c.BBIPC_ERROR_INVALID_ARGUMENT,
+                c.bbipc_read_exactly(pair.near, &buffer, 2, 1, 0, null),
+            );
+            try testing.expectEqual(
+                c.BBIPC_ERROR_INVALID_ARGUMENT,
+                c.bbipc_read_exactly(pair.near, null, 0, 1, 0, null),
+            );
+            try testing.expectEqual(
+                c.BBIPC_ERROR_INVALID_ARGUMENT,
+                c.bbipc_write_all(pair.near, &buffer, 2, 1, 0, null),
+            );
             try testing.expectEqual(c.BBIPC_ERROR_INVALID_ARGUMENT, c.bbipc_write_all(pair.near, null, 0, 1, 0, null));
         }
     }.body);

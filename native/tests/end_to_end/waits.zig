@@ -73,7 +73,10 @@ test "poll_sockets takes hundreds of sockets of every kind, and answers in their
             // One after the other, so that each index is the only one once.
             for (0..4 * pairs) |index| {
                 try testing.expectEqual(1, support.write(sockets[index ^ 1], "x"));
-                try testing.expectEqual(1, all(&sockets, &asked, &happened, sockets.len, patience_ns, null, null, null));
+                try testing.expectEqual(
+                    1,
+                    all(&sockets, &asked, &happened, sockets.len, patience_ns, null, null, null),
+                );
                 for (happened, 0..) |events, at| try expectEvents(if (at == index) data_available else 0, events);
                 try support.expectBytes(sockets[index], "x");
             }
@@ -96,7 +99,10 @@ test "poll_sockets takes the same socket twice, and none at all" {
             const sockets = [_]Handle{ pair.near, pair.near, pair.near };
             const asked = [_]u32{ write_space, data_available, determined };
             var happened: [3]u32 = undefined;
-            try testing.expectEqual(2, c.bbipc_poll_sockets(&sockets, &asked, &happened, 3, patience_ns, null, null, null));
+            try testing.expectEqual(
+                2,
+                c.bbipc_poll_sockets(&sockets, &asked, &happened, 3, patience_ns, null, null, null),
+            );
             try testing.expectEqualSlices(u32, &.{ write_space, 0, determined }, &happened);
             const timeout_ns = 10 * std.time.ns_per_ms;
             const start_ns = support.monotonicNs();
@@ -154,7 +160,10 @@ test "many sockets in one poller and in one wait: all are reported, none twice b
             for (near) |stream| _ = try succeed(c.bbipc_monitor_socket(poller, stream, data_available, null));
             var sockets: [64]Handle = undefined;
             var happened: [64]u32 = undefined;
-            try testing.expectEqual(0, c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, 0, null, null));
+            try testing.expectEqual(
+                0,
+                c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, 0, null, null),
+            );
             for (far) |stream| try testing.expectEqual(1, support.write(stream, "x"));
             for (near) |stream| try support.awaitEvent(stream, data_available);
 
@@ -162,7 +171,15 @@ test "many sockets in one poller and in one wait: all are reported, none twice b
             var reported: std.AutoHashMapUnmanaged(Handle, void) = .empty;
             defer reported.deinit(testing.allocator);
             while (reported.count() < near.len) {
-                const result = c.bbipc_wait_for_events(poller, &sockets, &happened, sockets.len, patience_ns, null, null);
+                const result = c.bbipc_wait_for_events(
+                    poller,
+                    &sockets,
+                    &happened,
+                    sockets.len,
+                    patience_ns,
+                    null,
+                    null,
+                );
                 const count: usize = @intCast(try succeed(result));
                 try testing.expect(count > 0);
                 for (sockets[0..count], happened[0..count]) |socket, events| {
@@ -193,7 +210,8 @@ test "an end that is waited for alone is told to every thread of a poller" {
                 for (&waits) |*wait| try wait.start(.{ poller, patience_ns });
                 try support.awaitWaiting(poller, waits.len);
                 stage.close(pair.far);
-                if (unread and stage.kind() == .tcp and support.system.hidesEndOfTcp()) _ = try support.drain(pair.near);
+                const hides = stage.kind() == .tcp and support.system.hidesEndOfTcp();
+                if (unread and hides) _ = try support.drain(pair.near);
                 for (&waits) |*wait| try expectEvents(c.BBIPC_REMOTE_DISCONNECTED, wait.join());
             };
         }
@@ -392,7 +410,15 @@ test "hundreds of ready sockets all get their turn, however few a wait takes" {
                 // Twice the fair number of waits, for the selector and the standing share them.
                 const waits_max = 2 * (count + capacity - 1) / capacity + 2;
                 for (0..waits_max) |_| {
-                    const result = c.bbipc_wait_for_events(poller, &sockets, &happened, capacity, patience_ns, null, null);
+                    const result = c.bbipc_wait_for_events(
+                        poller,
+                        &sockets,
+                        &happened,
+                        capacity,
+                        patience_ns,
+                        null,
+                        null,
+                    );
                     const reported: usize = @intCast(try succeed(result));
                     try testing.expect(reported > 0 and reported <= capacity);
                     for (sockets[0..reported], happened[0..reported], 0..) |socket, events, position| {
@@ -644,7 +670,10 @@ test "an interrupt ends every wait that is under way, each of which can be taken
 test "a thread that hears of what concerns another goes on sleeping" {
     if (builtin.os.tag != .linux) return error.SkipZigTest; // how often a thread slept is read from /proc
     try onTransport(.local, struct {
-        const Sleeper = struct { thread: support.system.Thread = undefined, is_known: std.atomic.Value(bool) = .init(false) };
+        const Sleeper = struct {
+            thread: support.system.Thread = undefined,
+            is_known: std.atomic.Value(bool) = .init(false),
+        };
 
         fn pollAsSleeper(sleeper: *Sleeper, socket: Handle) i64 {
             sleeper.thread = support.system.currentThread();

@@ -117,9 +117,9 @@ fn fullName(buffer: *[name_max]u16, name: []const u8) [*:0]const u16 {
 
 // ---- What this process has ----
 
-/// How many handles this process has open, of those that are none of AFD's helpers: the library keeps some selectors for
-/// threads that wait, each with a helper or without, and which these are changes. Looked for among the handles of all
-/// processes; the function that counts those of one says on Wine that there are none.
+/// How many handles this process has open, of those that are none of AFD's helpers: the library keeps some selectors
+/// for threads that wait, each with a helper or without, and which these are changes. Looked for among the handles of
+/// all processes; the function that counts those of one says on Wine that there are none.
 pub fn openDescriptors(_: std.Io) !usize {
     // What a helper is opened for, and nothing else here.
     const synchronize = 0x00100000;

@@ -2,8 +2,8 @@
 //!
 //! How it behaves, and its traps (CreateNamedPipe, ntifs.h; what was measured is in docs/platforms.md):
 //!
-//! - A client needs an instance that listens, and takes it. So a server keeps as many as its backlog, and makes the next
-//!   before it hands one out. A client can be gone again by then, with or without bytes for us.
+//! - A client needs an instance that listens, and takes it. So a server keeps as many as its backlog, and makes the
+//!   next before it hands one out. A client can be gone again by then, with or without bytes for us.
 
 const std = @import("std");
 const sys = @import("../sys.zig");
@@ -90,7 +90,8 @@ pub const Listener = struct {
     lost_count: u32 = 0,
     closed: bool = false,
 
-    /// Owns neither the name nor the security descriptor: it copies the one, and needs the other for the process's life.
+    /// Owns neither the name nor the security descriptor: it copies the one, and needs the other for the process's
+    /// life.
     pub fn listen(
         name: [:0]const u16,
         backlog: i32,

@@ -2,23 +2,24 @@
 //!
 //! How they behave, and their traps (CreateNamedPipe, ntifs.h; what was measured is in docs/platforms.md):
 //!
-//! - A pipe has no readiness: one starts an operation and hears of its end. So readability is learnt by a read of zero bytes,
-//!   which ends when bytes arrive or the remote end goes, and room by the end of the one write that may be under way. Either is
-//!   a hint: whoever is woken asks the pipe itself, for a peer's write of zero bytes ends such a read too.
-//! - An operation that ends at once leaves no packet (FILE_SKIP_COMPLETION_PORT_ON_SUCCESS), one whose context is null never
-//!   does. Errors leave none either.
-//! - A write that does not fit waits for the reader, whole. Cancelled, it may have been read in part, and the system does not
-//!   tell how much; so it is left alone. Where the handle is closed under it, it is lost; so the reaper closes it after the
-//!   write.
-//! - Nor does the remote end's write end before it is read. Two ends that close with a write under way each would wait for each
-//!   other: so what still comes to such an end is read and thrown away.
+//! - A pipe has no readiness: one starts an operation and hears of its end. So readability is learnt by a read of zero
+//!   bytes, which ends when bytes arrive or the remote end goes, and room by the end of the one write that may be under
+//!   way. Either is a hint: whoever is woken asks the pipe itself, for a peer's write of zero bytes ends such a read
+//!   too.
+//! - An operation that ends at once leaves no packet (FILE_SKIP_COMPLETION_PORT_ON_SUCCESS), one whose context is null
+//!   never does. Errors leave none either.
+//! - A write that does not fit waits for the reader, whole. Cancelled, it may have been read in part, and the system
+//!   does not tell how much; so it is left alone. Where the handle is closed under it, it is lost; so the reaper closes
+//!   it after the write.
+//! - Nor does the remote end's write end before it is read. Two ends that close with a write under way each would wait
+//!   for each other: so what still comes to such an end is read and thrown away.
 //! - DisconnectNamedPipe discards what the client has not read, and the client hears another error than that of an end
 //!   (STATUS_PIPE_DISCONNECTED), which some take for a failure. It frees the instance, though, which else lives until
 //!   both ends are closed, and the pipe's name with it. So it is for what is given up, and for nothing else.
 //!   FlushFileBuffers blocks: it is never called.
 //!
-//! The library's lock guards listeners, watchers and the reaper's list. Each pipe has a lock of its own for what moves bytes,
-//! which is taken inside the library's, never around it.
+//! The library's lock guards listeners, watchers and the reaper's list. Each pipe has a lock of its own for what moves
+//! bytes, which is taken inside the library's, never around it.
 
 const std = @import("std");
 const sys = @import("../sys.zig");
@@ -104,13 +105,13 @@ const Write = struct {
     }
 };
 
-/// The reading, and throwing away, of what still comes to a pipe that is closed and whose last write is under way. Were the
-/// remote end closed in the same way, each would wait for the other's reading for ever.
+/// The reading, and throwing away, of what still comes to a pipe that is closed and whose last write is under way. Were
+/// the remote end closed in the same way, each would wait for the other's reading for ever.
 const Sink = struct {
     operation: Operation = .{ .ended = Pipe.sinkEnded },
     pipe: *Pipe,
-    /// So many bytes, more than any reasonable write that the remote end does not come back from before it is read. One that
-    /// never stops shall not take this for a reader: after so many, the write is given up.
+    /// So many bytes, more than any reasonable write that the remote end does not come back from before it is read. One
+    /// that never stops shall not take this for a reader: after so many, the write is given up.
     remaining: usize = 64 * 1024 * 1024,
     bytes: [buffer_size]u8 = undefined,
 
@@ -171,7 +172,8 @@ pub const Pipe = struct {
         const size = @min(room, available);
         if (peek) {
             var count: u32 = 0;
-            if (sys.PeekNamedPipe(self.handle, buffer.ptr, size, &count, null, null) == 0) return failed(sys.lastCode());
+            const peeked = sys.PeekNamedPipe(self.handle, buffer.ptr, size, &count, null, null);
+            if (peeked == 0) return failed(sys.lastCode());
             return .{ .count = count };
         }
 
@@ -255,7 +257,8 @@ pub const Pipe = struct {
             defer self.lock.unlock();
             break :room self.write_pending == null;
         };
-        // A write that is under way ends with the pipe. How it ended decides what the pipe's end is, so that is waited for.
+        // A write that is under way ends with the pipe. How it ended decides what the pipe's end is, so that is waited
+        // for.
         const gone = room and (looked == .gone or self.remoteHasClosed());
         const unread = looked == .unread and looked.unread > 0;
         return .{ .readable = unread or gone, .writable = room and !gone, .ended = gone, .severed = gone };

@@ -1,9 +1,10 @@
-//! The thread that learns what becomes of pipes' operations: it takes the packets of one port, and tells who began them.
+//! The thread that learns what becomes of pipes' operations: it takes the packets of one port, and tells who began
+//! them.
 //!
-//! - The system owns an operation's block and buffer until its packet is dequeued, also when it was cancelled or the handle
-//!   closed. Hence they live on the heap, and the reaper alone frees what it has dequeued.
-//! - The remote end's going is visible at once in the pipe's state, but while bytes are unread no operation tells of it. Who
-//!   waits for that alone is served by looking now and then.
+//! - The system owns an operation's block and buffer until its packet is dequeued, also when it was cancelled or the
+//!   handle closed. Hence they live on the heap, and the reaper alone frees what it has dequeued.
+//! - The remote end's going is visible at once in the pipe's state, but while bytes are unread no operation tells of
+//!   it. Who waits for that alone is served by looking now and then.
 //! - A remote end that neither reads nor closes would keep a closed end, its 128 KiB and its name for ever: after a
 //!   time the write is given up.
 //! - The port and its thread start with the first pipe: a program without any has neither.

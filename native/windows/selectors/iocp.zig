@@ -2,12 +2,14 @@
 //!
 //! How it behaves, and its traps (GetQueuedCompletionStatusEx; afd.zig and pipes.zig tell of what is watched):
 //!
-//! - A port is a queue of packets, each of which says that one operation has ended. It knows no readiness, and what it says was
-//!   so when the packet was queued. So a packet is taken for a hint: its socket is asked anew when it is reported.
-//! - To be level-triggered, what was reported is watched anew by the next wait. If its condition still holds, its packet is
-//!   queued at once, behind the others': nobody starves, and a wait costs what is ready, not what is watched.
-//! - Each watch has one packet to come at the most. Its memory goes when that has been dequeued, however it was cancelled and
-//!   whatever became of the socket; packets carry the watch, and the watch the socket's handle, or 0 when it is nobody's.
+//! - A port is a queue of packets, each of which says that one operation has ended. It knows no readiness, and what it
+//!   says was so when the packet was queued. So a packet is taken for a hint: its socket is asked anew when it is
+//!   reported.
+//! - To be level-triggered, what was reported is watched anew by the next wait. If its condition still holds, its
+//!   packet is queued at once, behind the others': nobody starves, and a wait costs what is ready, not what is watched.
+//! - Each watch has one packet to come at the most. Its memory goes when that has been dequeued, however it was
+//!   cancelled and whatever became of the socket; packets carry the watch, and the watch the socket's handle, or 0 when
+//!   it is nobody's.
 //! - A packet goes to one thread. Where several wait, one that takes what is another's passes it on (reportToOthers,
 //!   signalsTaken).
 //! - Of pipes the reaper tells, a moment late. A wait that would return with nothing lets it finish first (hearsLate).
@@ -15,7 +17,8 @@
 //!   nothing but packets of the past; then it looks again (outdated). And a wait takes no more packets than it has room
 //!   for, so those of the past could pile up before the others: from some hundred on they are all taken at once
 //!   (takeQueued).
-//! - A socket's handle is associated with the port only once in its life. So no user's handle ever is: AFD's helper handles are.
+//! - A socket's handle is associated with the port only once in its life. So no user's handle ever is: AFD's helper
+//!   handles are.
 //! - The port's closing wakes nobody. The poller wakes its threads first.
 
 const std = @import("std");
@@ -167,7 +170,10 @@ pub const Selector = struct {
                 watch.watcher.leave(.idle);
                 selector.idle.append(&watch.watcher.node);
             },
-            .pending => if (watch.watcher.isPolled() and afd.eventsOf(interest) & ~watch.watcher.asked != 0) watch.watcher.cancel(),
+            .pending => {
+                const asks_more = afd.eventsOf(interest) & ~watch.watcher.asked != 0;
+                if (watch.watcher.isPolled() and asks_more) watch.watcher.cancel();
+            },
         }
         return true;
     }
@@ -292,13 +298,14 @@ pub const Selector = struct {
         return false;
     }
 
-    /// Whether something may hold that has not been told yet, for its packet is in the reaper's hands.
-    pub fn hearsLate(selector: *const Selector) bool {
-        return selector.port.watching_count > 0;
+    /// Whether a wait that has found something, or whose time is up, ends with that. It goes on if it was told of nothing
+    /// but the past, and once when pipes are watched: their packets may still be in the reaper's hands.
+    pub fn isOver(selector: *const Selector, shot: *Snapshot, found: events.Found) bool {
+        if (found == .nothing_found and shot.isOutdated()) return false;
+        if (shot.hearing == .done or selector.port.watching_count == 0) return true;
+        shot.hearing = .next;
+        return false;
     }
-
-    /// Returns when that has been told. Without the library's lock.
-    pub const hear = reaper.waitForAll;
 
     /// After a wait: what was dequeued and not looked at is watched anew.
     pub fn discard(_: *Selector, shot: *Snapshot) void {
@@ -316,11 +323,31 @@ pub const Selector = struct {
         cursor: usize = 0,
         signals_count: usize = 0,
         in_vain_count: usize = 0,
+        /// Whether the reaper has been waited for, or is to be before the next turn.
+        hearing: enum { not_yet, next, done } = .not_yet,
 
-        /// Without filling the room first (see unfilled.zig).
+        /// Once in each wait.
+        pub fn start(shot: *Snapshot) void {
+            shot.hearing = .not_yet;
+            shot.signals_count = 0;
+        }
+
+        /// Without the lock, which the reaper needs. `notified` tells whether the last turn's signal was for this thread.
+        pub fn beginTurn(shot: *Snapshot, notified: bool) void {
+            // It was another thread's, which must get it now.
+            if (!notified and shot.signals_count > 0) sys.yield();
+            if (shot.hearing != .next) return;
+            reaper.waitForAll();
+            shot.hearing = .done;
+        }
+
+        /// All but the room, which is not filled (see unfilled.zig).
         fn begin(shot: *Snapshot, selector: *Selector) void {
-            @setRuntimeSafety(false);
-            shot.* = .{ .selector = selector };
+            shot.selector = selector;
+            shot.packets = &.{};
+            shot.cursor = 0;
+            shot.signals_count = 0;
+            shot.in_vain_count = 0;
         }
 
         pub fn wait(
@@ -373,7 +400,7 @@ pub const Selector = struct {
             return shot.signals_count;
         }
 
-        pub fn outdated(shot: *const Snapshot) bool {
+        fn isOutdated(shot: *const Snapshot) bool {
             return shot.in_vain_count > 0 or shot.signals_count > 0;
         }
     };

@@ -1,6 +1,6 @@
-//! What bbipc_poll_socket and bbipc_poll_sockets wait with. Windows has no call that waits for any number of sockets and pipes
-//! and says which: so the sockets are asked one by one, and only to sleep until one of them may have changed, a selector
-//! watches them for so long.
+//! What bbipc_poll_socket and bbipc_poll_sockets wait with. Windows has no call that waits for any number of sockets
+//! and pipes and says which: so the sockets are asked one by one, and only to sleep until one of them may have changed,
+//! a selector watches them for so long.
 
 const std = @import("std");
 const sys = @import("../sys.zig");
@@ -28,7 +28,8 @@ pub fn conditionsOf(entry: Entry) events.Conditions {
     return entry.conditions;
 }
 
-/// A selector for one thread's wait. Some are kept for the next waits. Its functions are called with the library's lock held.
+/// A selector for one thread's wait. Some are kept for the next waits. Its functions are called with the library's lock
+/// held.
 pub const Sleeper = struct {
     waker: sys.Waker,
     bed: *Bed,
@@ -84,6 +85,7 @@ pub fn wait(
     const ours = sleeper orelse return;
     const selector = &ours.bed.selector;
     var shot: iocp.Selector.Snapshot = undefined;
+    shot.start();
     {
         sys.library_lock.lock();
         defer sys.library_lock.unlock();

@@ -7,13 +7,14 @@ const pipes = @import("../pipes/pipe.zig");
 const reaper = @import("../pipes/reaper.zig");
 const status = @import("../../base/status.zig");
 
-/// With the question mark the rest is taken to the letter. With a dot, Windows would take "..", and dots and spaces at the end,
-/// for what they mean in paths.
+/// With the question mark the rest is taken to the letter. With a dot, Windows would take "..", and dots and spaces at
+/// the end, for what they mean in paths.
 const prefix = "\\\\?\\pipe\\";
 
 /// UTF-16 code units of a whole name (CreateNamedPipe).
 pub const pathname_limit = 256;
-/// So many bytes can they take at the most, as they are given (WTF-8: UTF-8, and lone surrogates, which names can have).
+/// So many bytes can they take at the most, as they are given (WTF-8: UTF-8, and lone surrogates, which names can
+/// have).
 pub const pathname_max = 3 * pathname_limit;
 
 const Name = struct {
@@ -70,8 +71,8 @@ pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!*pip
 
 // ---- Who may open a server's pipe ----
 
-/// The system's default lets everybody read. A Unix socket's lets nobody but its owner connect, and root: so does this one,
-/// to the user whom the process runs as, to SYSTEM and to Administrators.
+/// The system's default lets everybody read. A Unix socket's lets nobody but its owner connect, and root: so does this
+/// one, to the user whom the process runs as, to SYSTEM and to Administrators.
 const Security = struct {
     /// A SECURITY_DESCRIPTOR with pointers, which is smaller.
     descriptor: [64]u8 align(8),
@@ -148,7 +149,8 @@ fn expectName(expected: []const u8, pathname: []const u8) !void {
 test "names: plain, paths, and whole names of pipes" {
     try expectName("\\\\?\\pipe\\build-server", "build-server");
     try expectName("\\\\?\\pipe\\C:\\run\\d.sock", "C:\\run/d.sock");
-    for ([_][]const u8{ "\\\\.\\pipe\\x", "//./pipe/x", "\\\\?\\PIPE\\x" }) |whole| try expectName("\\\\?\\pipe\\x", whole);
+    const wholes = [_][]const u8{ "\\\\.\\pipe\\x", "//./pipe/x", "\\\\?\\PIPE\\x" };
+    for (wholes) |whole| try expectName("\\\\?\\pipe\\x", whole);
     try expectName("\\\\?\\pipe\\\\\\.\\pipeline", "\\\\.\\pipeline");
 }
 

@@ -298,7 +298,8 @@ test "the socket below layered providers is found, also where they don't tell it
     const base: ?sys.HANDLE = @ptrFromInt(1);
     const third: sys.HANDLE = @ptrFromInt(3);
     try testing.expectEqual(base, findBase(Layers, third));
-    for ([_]usize{ 3, 2, 1 }) |silent| for ([_]u32{ sio_bsp_handle_select, sio_bsp_handle_poll, sio_bsp_handle }) |answered| {
+    const questions = [_]u32{ sio_bsp_handle_select, sio_bsp_handle_poll, sio_bsp_handle };
+    for ([_]usize{ 3, 2, 1 }) |silent| for (questions) |answered| {
         Layers.silent = silent;
         Layers.answered = answered;
         try testing.expectEqual(base, findBase(Layers, third));
@@ -408,8 +409,9 @@ pub fn listen(
 ) status.Error!*Listener {
     var socket: Socket = try .open(failure);
     errdefer socket.close();
-    // Never SO_REUSEADDR: here it would let two servers have one port. Without either option a server can have the port of
-    // an earlier one whose connections linger; with this one it can't, and no other program can take the port from it.
+    // Never SO_REUSEADDR: here it would let two servers have one port. Without either option a server can have the port
+    // of an earlier one whose connections linger; with this one it can't, and no other program can take the port from
+    // it.
     if (!reuse_address) try socket.set(sol_socket, so_exclusiveaddruse, 1, failure);
     try socket.bindTo(address, failure);
     if (winsock.listen(socket.socket, backlogFor(backlog)) != 0) return failure.system(winsock.WSAGetLastError());
@@ -424,7 +426,8 @@ pub fn connect(remote: net.Ipv4, local: net.Ipv4, failure: *status.Failure) stat
     if (!std.meta.eql(local, net.Ipv4.unspecified)) try socket.bindTo(local, failure);
 
     const name = toSystem(remote.reached());
-    if (winsock.connect(socket.socket, &name, @sizeOf(SockaddrIn)) == 0) return .{ .transport = socket, .state = .connected };
+    const result = winsock.connect(socket.socket, &name, @sizeOf(SockaddrIn));
+    if (result == 0) return .{ .transport = socket, .state = .connected };
     return .{ .transport = socket, .state = switch (winsock.WSAGetLastError()) {
         sys.code.wsa_ewouldblock, sys.code.wsa_einprogress => .under_way,
         else => |why| .{ .failed = why },
