@@ -392,7 +392,8 @@ pub const Poller = struct {
         }
     };
 
-    /// Called without the lock, on a pinned poller. `place` keeps a wait's place between its pieces: 0 before the first.
+    /// Called without the lock, on a pinned poller. `place` keeps a wait's place between its pieces: 0 before the
+    /// first.
     pub fn wait(
         poller: *Poller,
         results: *Results,
@@ -424,8 +425,8 @@ pub const Poller = struct {
         while (!try one.turn()) {}
     }
 
-    /// One thread's wait. Each turn looks once at what stands and once at what the selector reports, and blocks only when
-    /// nothing stands.
+    /// One thread's wait. Each turn looks once at what stands and once at what the selector reports, and blocks only
+    /// when nothing stands.
     const Wait = struct {
         poller: *Poller,
         shot: *platform.Selector.Snapshot,

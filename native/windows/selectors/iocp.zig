@@ -298,8 +298,8 @@ pub const Selector = struct {
         return false;
     }
 
-    /// Whether a wait that has found something, or whose time is up, ends with that. It goes on if it was told of nothing
-    /// but the past, and once when pipes are watched: their packets may still be in the reaper's hands.
+    /// Whether a wait that has found something, or whose time is up, ends with that. It goes on if it was told of
+    /// nothing but the past, and once when pipes are watched: their packets may still be in the reaper's hands.
     pub fn isOver(selector: *const Selector, shot: *Snapshot, found: events.Found) bool {
         if (found == .nothing_found and shot.isOutdated()) return false;
         if (shot.hearing == .done or selector.port.watching_count == 0) return true;
@@ -332,7 +332,8 @@ pub const Selector = struct {
             shot.signals_count = 0;
         }
 
-        /// Without the lock, which the reaper needs. `notified` tells whether the last turn's signal was for this thread.
+        /// Without the lock, which the reaper needs. `notified` tells whether the last turn's signal was for this
+        /// thread.
         pub fn beginTurn(shot: *Snapshot, notified: bool) void {
             // It was another thread's, which must get it now.
             if (!notified and shot.signals_count > 0) sys.yield();

@@ -1,0 +1,179 @@
+"""The rules of the house, as far as a program can check them: CONTRIBUTING.md tells of them in words.
+
+`faults` says of a tree what breaks them.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+LINES_MAX = 70
+COLUMNS_MAX = 120
+
+#: The floors of native/, the lowest first. A file imports what stands on its own floor or below.
+FLOORS = (
+    ("base/",),
+    ("net/",),
+    ("posix/", "windows/"),
+    ("platform.zig",),
+    ("core/",),
+    ("calls.zig",),
+    ("c_api.zig", "cpython/"),
+    ("tests/",),
+    ("root.zig", "random_calls.zig"),
+)
+
+#: Where the library may ask which system this is: once among all, and once among the POSIX systems.
+SWITCHES = {"platform.zig", "posix/kernel.zig"}
+#: It is about two systems.
+TELLS_TWO_APART = {"posix/bsd.zig"}
+
+Graph = Mapping[str, set[str]]
+
+
+def faults(root: Path) -> Iterator[str]:
+    """What is wrong with a tree, one fault after the other."""
+    sources = {
+        path.relative_to(root / "native").as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted((root / "native").rglob("*.zig"))
+    }
+    imports = {name: set(zig_imports(name, text).values()) for name, text in sources.items()}
+    yield from upward_imports(imports)
+    yield from (f"native/: a circle of imports: {circle}" for circle in circles(imports))
+    yield from different_aliases(sources)
+    for name, text in sources.items():
+        for fault in (*long_zig_functions(text), *wide_lines(text), *double_assertions(text), *switches(name, text)):
+            yield f"native/{name}:{fault}"
+
+    modules = {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted((root / "bbipc").rglob("*.py"))
+        if "-" not in path.name
+    }
+    graph = {name: python_imports(name, path, set(modules)) for name, path in modules.items()}
+    yield from (f"bbipc/: a circle of imports: {circle}" for circle in circles(graph))
+    for path in modules.values():
+        yield from (f"{path.relative_to(root).as_posix()}:{fault}" for fault in long_python_functions(path))
+
+
+# ---- Imports ----
+
+
+def zig_imports(name: str, text: str) -> dict[str, str]:
+    """The files that a file imports, by how the import is written."""
+    written = re.findall(r'@import\("([^"]+\.zig)"\)', text)
+    return {one: os.path.normpath(os.path.join(os.path.dirname(name), one)) for one in written}
+
+
+def floor(name: str) -> int:
+    for number, rooms in enumerate(FLOORS):
+        if any(name == room or (room.endswith("/") and name.startswith(room)) for room in rooms):
+            return number
+    raise LookupError(f"native/{name} stands on no floor: tests/support/tidy.py lists them")
+
+
+def upward_imports(imports: Graph) -> Iterator[str]:
+    for name, targets in imports.items():
+        for target in sorted(targets):
+            if floor(target) > floor(name):
+                yield f"native/{name}: imports {target}, which stands above it"
+            systems = {name.partition("/")[0], target.partition("/")[0]}
+            if systems == {"posix", "windows"} or systems == {"c_api.zig", "cpython"}:
+                yield f"native/{name}: imports {target}, which stands beside it"
+
+
+def circles(graph: Graph) -> list[str]:
+    """The imports that lead back to where they begin, one for each circle that is found."""
+    found: list[str] = []
+    done: set[str] = set()
+
+    def follow(name: str, way: list[str]) -> None:
+        if name in way:
+            found.append(" > ".join([*way[way.index(name) :], name]))
+        elif name not in done:
+            for target in sorted(graph.get(name, ())):
+                follow(target, [*way, name])
+            done.add(name)
+
+    for name in sorted(graph):
+        follow(name, [])
+    return found
+
+
+def python_imports(name: str, path: Path, modules: set[str]) -> set[str]:
+    """The modules of the package that a module imports, those for type checkers and in functions included."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            parent = ".".join(parts[: len(parts) + 1 - node.level]) if node.level else ""
+            source = ".".join(filter(None, (parent, node.module or "")))
+            for alias in node.names:
+                submodule = f"{source}.{alias.name}"
+                found.add(submodule if submodule in modules else source)
+    return (found & modules) - {name}
+
+
+def different_aliases(sources: Mapping[str, str]) -> Iterator[str]:
+    """Files that are known under two names. What is passed on (`pub const`) has the name that it is passed on by."""
+    aliases: dict[str, dict[str, str]] = {}
+    for name, text in sources.items():
+        paths = zig_imports(name, text)
+        for alias, written in re.findall(r'(?m)^const (\w+) = @import\("([^"]+\.zig)"\);', text):
+            aliases.setdefault(paths[written], {}).setdefault(alias, name)
+    for target, names in aliases.items():
+        if len(names) > 1:
+            yield f"native/{target}: has the names " + ", ".join(f"{alias} ({name})" for alias, name in names.items())
+
+
+# ---- Lines ----
+
+
+def long_zig_functions(text: str) -> Iterator[str]:
+    lines = text.split("\n")
+    for start, line in enumerate(lines):
+        found = re.match(r"( *)(?:pub |export |inline )*fn (\w+)", line)
+        if not found:
+            continue
+        end = next(number for number in range(start, len(lines)) if lines[number].startswith(found[1] + "}"))
+        # A function that makes a type is as long as its functions are together.
+        head = next(one for one in lines[start:] if one.endswith("{"))
+        if end + 1 - start > LINES_MAX and not head.endswith(" type {"):
+            yield f"{start + 1}: {found[2]} has {end + 1 - start} lines"
+
+
+def long_python_functions(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            # What it is for, and what can go wrong, may take the room that it needs.
+            first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
+            count = (node.end_lineno or 0) + 1 - first.lineno
+            if count > LINES_MAX:
+                yield f"{node.lineno}: {node.name} has {count} lines"
+
+
+def wide_lines(text: str) -> Iterator[str]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > COLUMNS_MAX:
+            yield f"{number}: has {len(line)} columns"
+
+
+def double_assertions(text: str) -> Iterator[str]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if re.search(r"\bassert\(.* and ", line):
+            yield f"{number}: asserts two conditions, and would not tell which failed"
+
+
+def switches(name: str, text: str) -> Iterator[str]:
+    if name in SWITCHES | TELLS_TWO_APART or name.startswith("tests/"):
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if re.search(r"\bos\.tag\b", line):
+            yield f"{number}: asks which system this is, which platform.zig is for"
