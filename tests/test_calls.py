@@ -353,8 +353,8 @@ def test_a_call_ends_in_the_same_way_as_the_reference(scene: Scene, name: str) -
 
 def native_number(name: str) -> int:
     """A constant of the built-in functions."""
-    source = (Path(__file__).resolve().parent.parent / "native" / "cpython" / "python.zig").read_text(encoding="utf-8")
-    (expression,) = re.findall(rf"^const {name} = (.*);$", source, re.MULTILINE)
+    source = (Path(__file__).resolve().parent.parent / "native" / "cpython" / "bounds.zig").read_text(encoding="utf-8")
+    (expression,) = re.findall(rf"^pub const {name} = (.*);$", source, re.MULTILINE)
     for unit, factor in (("std.time.ns_per_ms", 1_000_000), ("std.time.ns_per_s", 1_000_000_000)):
         expression = expression.replace(unit, str(factor))
     number: int = eval(expression, {"__builtins__": {}})

@@ -359,7 +359,7 @@ void *bbipc_cpython_function(const char *name, void *reference);
  * those of pollers need "_sockets" and "_sets" besides. To None and NULL as above, and to None in another than the main
  * interpreter. Of each name the first documentation is copied, and serves for all. Where its arguments are unusual or
  * wrong, the method calls that of the same name with "_python_" in front. What else it calls in Python, bbipc/sockets.py and
- * native/cpython/python.zig say. */
+ * native/cpython/ say. */
 void *bbipc_cpython_method(void *type, const char *name, const char *documentation);
 
 #ifdef __cplusplus
