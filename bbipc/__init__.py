@@ -6,8 +6,8 @@ with a :class:`Poller`. Nothing else blocks, but the synchronous ``read_exactly`
 :func:`resolve_ipv4_address`. A re-creation of the Common Lisp system *Basic Binary IPC*.
 """
 
-from ._calls import calling_layer
-from ._library import __version__
+from ._native.calls import calling_layer
+from ._native.library import __version__
 from .errors import (
     AlreadyMonitoredError,
     BbipcError,

@@ -20,7 +20,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import bbipc
-from bbipc import Events, Ipv4TcpServer, LocalServer, Poller, StreamSocket, _calls, _cpython_calls, _ctypes_calls
+from bbipc import Events, Ipv4TcpServer, LocalServer, Poller, StreamSocket
+from bbipc._native import by_cpython, by_ctypes, calls
 from bbipc.events import SETS
 from systems import LOCAL_ROOM, make_directory
 
@@ -164,24 +165,24 @@ class Scene:
     def begin(self, unread: bytes = UNREAD, *, woken: bool = False) -> None:
         """By the reference, so that nothing that is tested is counted with it."""
         for one in (self.stream, self.remote, self.other, self.other_remote):
-            while _ctypes_calls.read_into(one._handle, self._space, 0, None, False) > 0:
+            while by_ctypes.read_into(one._handle, self._space, 0, None, False) > 0:
                 pass
-        assert _ctypes_calls.write(self.remote._handle, unread, 0, None) == len(unread)
-        assert _ctypes_calls.poll_socket(self.stream._handle, int(DATA), 20_000_000_000, 0) > 0
+        assert by_ctypes.write(self.remote._handle, unread, 0, None) == len(unread)
+        assert by_ctypes.poll_socket(self.stream._handle, int(DATA), 20_000_000_000, 0) > 0
         poller, handle = self.poller._handle, self.stream._handle
-        _ctypes_calls.unmonitor_socket(poller, self.other._handle)
-        _ctypes_calls.monitor_socket(poller, handle, int(DATA | ROOM))
-        _ctypes_calls.set_monitored_events(poller, handle, int(DATA | ROOM))
+        by_ctypes.unmonitor_socket(poller, self.other._handle)
+        by_ctypes.monitor_socket(poller, handle, int(DATA | ROOM))
+        by_ctypes.set_monitored_events(poller, handle, int(DATA | ROOM))
         # Takes a wake that nobody waited for.
-        _ctypes_calls.wait_for_events(poller, {}, SETS, 0, 0)
+        by_ctypes.wait_for_events(poller, {}, SETS, 0, 0)
         if woken:
-            _ctypes_calls.wake(self.idle_poller._handle)
+            by_ctypes.wake(self.idle_poller._handle)
         else:
-            _ctypes_calls.wait_for_events(self.idle_poller._handle, {}, SETS, 0, 0)
+            by_ctypes.wait_for_events(self.idle_poller._handle, {}, SETS, 0, 0)
 
     def unread(self) -> bytes:
         """What the calls have left to be read. As `begin`."""
-        data = _ctypes_calls.read(self.stream._handle, 1 << 20, False)
+        data = by_ctypes.read(self.stream._handle, 1 << 20, False)
         assert isinstance(data, bytes)
         return data
 
@@ -191,11 +192,11 @@ class Scene:
         for one in (self.remote, self.other_remote):
             data = b""
             while True:
-                piece = _ctypes_calls.read(one._handle, 1 << 20, False)
+                piece = by_ctypes.read(one._handle, 1 << 20, False)
                 assert isinstance(piece, bytes)
                 data += piece
                 # Much comes in several pieces over TCP.
-                if len(piece) < 4096 or _ctypes_calls.poll_socket(one._handle, int(DATA), 50_000_000, 0) <= 0:
+                if len(piece) < 4096 or by_ctypes.poll_socket(one._handle, int(DATA), 50_000_000, 0) <= 0:
                     break
             found.append(data)
         return found
@@ -233,7 +234,7 @@ class Case(NamedTuple):
 
 CLASSES: dict[str, type[Any]] = {"Poller": Poller, "StreamSocket": StreamSocket}
 #: The methods that can be built-in, each with its class.
-METHODS = [f"{kind}.{name}" for kind, names in _cpython_calls._METHODS.items() for name in names]
+METHODS = [f"{kind}.{name}" for kind, its_class in CLASSES.items() for name in by_cpython.method_names(its_class)]
 METHODS_ARE_BUILT_IN = hasattr(StreamSocket, "_python_write")
 
 
@@ -659,8 +660,8 @@ def _waiting_by_methods(scene: Scene) -> Iterator[Case]:
 
 def built_in_functions() -> dict[str, Callable[..., Any]]:
     """Whichever layer is in use."""
-    make = _cpython_calls.bind()
-    functions = {name: make(name.encode(), getattr(_ctypes_calls, name)) for name in _cpython_calls.NAMES}
+    make = by_cpython.bind()
+    functions = {name: make(name.encode(), getattr(by_ctypes, name)) for name in by_cpython.function_names()}
     if METHODS_ARE_BUILT_IN:
         functions.update({name: method(name) for name in METHODS})
     return functions
@@ -668,7 +669,7 @@ def built_in_functions() -> dict[str, Callable[..., Any]]:
 
 def references() -> dict[str, Callable[..., Any]]:
     """The Python functions that do the same."""
-    functions: dict[str, Callable[..., Any]] = {name: getattr(_ctypes_calls, name) for name in _cpython_calls.NAMES}
+    functions: dict[str, Callable[..., Any]] = {name: getattr(by_ctypes, name) for name in by_cpython.function_names()}
     if METHODS_ARE_BUILT_IN:
         functions.update({name: method_in_python(name) for name in METHODS})
     return functions
@@ -700,7 +701,7 @@ def watched_objects(case: Case) -> list[Any]:
         [StreamSocket, bbipc.LocalStream, Poller, Events, bytes, int, float, list, tuple, dict],
         [TypeError, ValueError, MemoryError, bbipc.TimeoutError, bbipc.EndOfStreamError],
         [SETS, SETS[int(DATA)], SETS[int(ROOM)], SETS[int(DATA | ROOM)], SETS[int(Events.END_OF_DATA)]],
-        [_calls.__dict__, _ctypes_calls.__dict__, "_handle", "_sockets", "_sets"],
+        [calls.__dict__, by_ctypes.__dict__, "_handle", "_sockets", "_sets"],
         ["timeout", "size", "max_bytes", "buffer", "data", "start", "end", "peek"],
     ):
         for item in one if type(one) is not dict else [*one, *one.values()]:
@@ -945,8 +946,8 @@ class Crowd:
     def begin(self) -> None:
         for place, (one, remote) in enumerate(self._pairs):
             data = self._sent(place)
-            assert _ctypes_calls.write(remote._handle, data, 0, None) == len(data)
-            assert _ctypes_calls.poll_socket(one._handle, int(DATA), 20_000_000_000, 0) > 0
+            assert by_ctypes.write(remote._handle, data, 0, None) == len(data)
+            assert by_ctypes.poll_socket(one._handle, int(DATA), 20_000_000_000, 0) > 0
 
     def lost(self, result: list[Any]) -> list[int]:
         """How many bytes are neither in the result nor left to be read, for each stream that has lost some."""
@@ -954,7 +955,7 @@ class Crowd:
         losses = []
         for place, (one, _) in enumerate(self._pairs):
             found: bytes = received.get(one, b"")
-            while left := _ctypes_calls.read(one._handle, 65536, False):
+            while left := by_ctypes.read(one._handle, 65536, False):
                 assert isinstance(left, bytes)
                 found += left
             sent = self._sent(place)

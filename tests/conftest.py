@@ -21,7 +21,8 @@ import pytest
 import bbipc
 import named_pipes
 import systems
-from bbipc import Events, Socket, StreamServer, StreamSocket, _ffi
+from bbipc import Events, Socket, StreamServer, StreamSocket
+from bbipc._native import declarations
 from patience import PATIENCE, QEMU
 from systems import BACKENDS, WINDOWS, make_directory
 
@@ -239,7 +240,7 @@ def open_descriptors() -> dict[int, str]:
 
 def count_of_library() -> tuple[int, int]:
     """How many handles of the C interface are open, and how many operations the system has of this process."""
-    return _ffi.open_handles(), _ffi.pending_operations()
+    return declarations.open_handles(), declarations.pending_operations()
 
 
 def _left_over(before: dict[int, str]) -> dict[int, str]:

@@ -18,7 +18,7 @@ import pytest
 
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
-from bbipc._ffi import open_handles
+from bbipc._native.declarations import open_handles
 from conftest import PATIENCE, WINDOWS, Transport, dropping, open_descriptors
 from peer import Pattern, run_program, until_asleep
 from systems import BACKENDS, FORK_COPIES_POLLERS, LINUX, descriptors_of_poller
@@ -660,8 +660,7 @@ def test_two_copies_of_the_package_in_one_process_do_not_stop_a_fork(again: str)
         import importlib, os, sys
         import bbipc
         if sys.argv[1] == "reload":
-            importlib.reload(bbipc._ffi)
-            importlib.reload(bbipc._ctypes_calls)
+            importlib.reload(bbipc._native.calls)
         else:
             for name in [name for name in sys.modules if name.startswith("bbipc")]:
                 del sys.modules[name]

@@ -23,7 +23,8 @@ from packaging.tags import mac_platforms, sys_tags
 from packaging.utils import parse_wheel_filename
 
 import hatch_build
-from bbipc import _library, calling_layer
+from bbipc import calling_layer
+from bbipc._native.library import releasing
 
 # The first build on a machine fills Zig's global cache, which takes more than a minute.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("zig_cache")]
@@ -36,7 +37,7 @@ TARGETS = hatch_build.read_targets(ROOT)
 COMPILED = (".so", ".dylib", ".dll", ".pyd", ".o", ".a", ".lib")
 
 #: The library of the package that all tests use.
-INSTALLED = Path(_library.releasing._name)
+INSTALLED = Path(releasing._name)
 
 ziglang = importlib.util.find_spec("ziglang")
 needs_compiler = pytest.mark.skipif(ziglang is None, reason="ziglang, the compiler, is missing")
@@ -572,7 +573,7 @@ class TestImportError:
 
     def test_library_of_another_version(self, package: Path) -> None:
         pattern = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
-        (module,) = (path for path in package.glob("*.py") if pattern.search(path.read_text("utf-8")))
+        (module,) = (path for path in package.rglob("*.py") if pattern.search(path.read_text("utf-8")))
         text = module.read_text("utf-8")
         (version,) = pattern.findall(text)
         module.write_text(pattern.sub('__version__ = "0.0.1"', text), encoding="utf-8")

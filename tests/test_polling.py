@@ -17,7 +17,7 @@ import pytest
 
 import bbipc
 from bbipc import Events, Socket, StreamSocket
-from bbipc._ffi import pending_operations
+from bbipc._native.declarations import pending_operations
 from conftest import PATIENCE, STREAM_EVENTS, WINDOWS, Transport, fill, reset
 from patience import QEMU, least_of_three
 from processes import eventually

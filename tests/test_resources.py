@@ -23,7 +23,7 @@ import pytest
 import bbipc
 import systems
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
-from bbipc._ffi import open_handles
+from bbipc._native.declarations import open_handles
 from conftest import PATIENCE, WINDOWS, Transport, fill, open_descriptors, reset
 from patience import QEMU, least_of_three
 from peer import WAITS, command, run_program, until_asleep

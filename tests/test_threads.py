@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 import bbipc
-from bbipc import Events, Poller, Socket, StreamServer, StreamSocket, _calls
-from bbipc._ffi import open_handles
+from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
+from bbipc._native import calls
+from bbipc._native.declarations import open_handles
 from conftest import PATIENCE, WINDOWS, Transport, fill
 from patience import least_of_three
 from peer import MANY, STREAM_WAITS, WAITS, Pattern, eager_threads, read_piece, write_piece
@@ -957,14 +958,14 @@ def test_the_items_of_write_many_may_change_while_it_writes(
     closed, _ = transport.pair()
     closed.close()
     items = [(closed, b"data")]
-    write = _calls.write_many
+    write = calls.write_many
 
     def write_and_let_others_run(*arguments: Any) -> Any:
         result = write(*arguments)
         items.clear()
         return result
 
-    monkeypatch.setattr(_calls, "write_many", write_and_let_others_run)
+    monkeypatch.setattr(calls, "write_many", write_and_let_others_run)
     [(place, error)] = bbipc.write_many(items)
     assert place == 0
     assert isinstance(error, bbipc.SocketClosedError)

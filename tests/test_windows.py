@@ -26,7 +26,8 @@ from typing import Union
 import pytest
 
 import bbipc
-from bbipc import Events, LocalServer, LocalStream, Poller, SocketError, StreamServer, StreamSocket, _ffi, poll_socket
+from bbipc import Events, LocalServer, LocalStream, Poller, SocketError, StreamServer, StreamSocket, poll_socket
+from bbipc._native import declarations
 from conftest import PATIENCE, Transport, abort, fill
 from peer import run_program, until_asleep
 from processes import Processes, ended, eventually
@@ -469,18 +470,18 @@ def test_the_limit_is_that_of_the_absolute_path(inside: Path) -> None:
 
 def test_the_library_itself_refuses_what_is_too_long_or_no_name() -> None:
     code = c_int32()
-    assert _ffi.local_pathname_limit() >= LIMIT - len(PIPES)
+    assert declarations.local_pathname_limit() >= LIMIT - len(PIPES)
     for pathname, expected in {
-        b"x" * (LIMIT - len(PIPES) + 1): _ffi.ERROR_NAME_TOO_LONG,
-        "\U0001f600".encode() * (LIMIT // 2): _ffi.ERROR_NAME_TOO_LONG,
-        b"": _ffi.ERROR_INVALID_ARGUMENT,
-        b"a\0b": _ffi.ERROR_INVALID_ARGUMENT,
-        b"\xff": _ffi.ERROR_INVALID_ARGUMENT,
-        os.fsencode(PIPES): _ffi.ERROR_INVALID_ARGUMENT,
+        b"x" * (LIMIT - len(PIPES) + 1): declarations.ERROR_NAME_TOO_LONG,
+        "\U0001f600".encode() * (LIMIT // 2): declarations.ERROR_NAME_TOO_LONG,
+        b"": declarations.ERROR_INVALID_ARGUMENT,
+        b"a\0b": declarations.ERROR_INVALID_ARGUMENT,
+        b"\xff": declarations.ERROR_INVALID_ARGUMENT,
+        os.fsencode(PIPES): declarations.ERROR_INVALID_ARGUMENT,
     }.items():
         for made in (
-            _ffi.make_local_server(pathname, len(pathname), 1, 0, byref(code)),
-            _ffi.connect_to_local_server(pathname, len(pathname), byref(code)),
+            declarations.make_local_server(pathname, len(pathname), 1, 0, byref(code)),
+            declarations.connect_to_local_server(pathname, len(pathname), byref(code)),
         ):
             assert (pathname, made.value) == (pathname, expected)
 
@@ -762,7 +763,7 @@ def test_a_write_begun_by_a_thread_that_ends_goes_on(name: str, way: str, closes
                 stream.close()
 
         in_a_thread_that_ends(work)
-        assert _ffi.pending_operations() > 0
+        assert declarations.pending_operations() > 0
         if closes:
             assert read_to_end(peer) == data
             return
@@ -801,7 +802,7 @@ def test_every_byte_arrives_after_close(name: str, size: int, piece: int, accept
         chance = random.Random(size)
         assert read_to_end(peer, iter(lambda: chance.choice((1, 777, 4096, 70_000)), 0)) == data[:written]
         assert peer.connection_error() is None
-    assert _ffi.finish_writes(int(PATIENCE * 1e9)) == 1
+    assert declarations.finish_writes(int(PATIENCE * 1e9)) == 1
 
 
 def test_closed_streams_wait_for_their_readers_one_by_one(name: str, stack: contextlib.ExitStack) -> None:
@@ -812,9 +813,9 @@ def test_closed_streams_wait_for_their_readers_one_by_one(name: str, stack: cont
         stream.close()
     random.Random(10).shuffle(pairs)
     for _, peer in pairs:
-        assert _ffi.finish_writes(0) == 0
+        assert declarations.finish_writes(0) == 0
         assert len(read_to_end(peer)) == 2 * BUFFER
-    assert _ffi.finish_writes(int(PATIENCE * 1e9)) == 1
+    assert declarations.finish_writes(int(PATIENCE * 1e9)) == 1
 
 
 def test_a_wait_for_closed_streams_ends_when_the_last_is_read(name: str) -> None:
@@ -822,11 +823,11 @@ def test_a_wait_for_closed_streams_ends_when_the_last_is_read(name: str) -> None
         fill(stream)
         stream.close()
         began = time.perf_counter()
-        assert _ffi.finish_writes(100_000_000) == 0
+        assert declarations.finish_writes(100_000_000) == 0
         assert time.perf_counter() - began >= 0.1
         received: list[bytes] = []
         with when_asleep(lambda: received.append(read_to_end(peer))):
-            assert _ffi.finish_writes(int(PATIENCE * 1e9)) == 1
+            assert declarations.finish_writes(int(PATIENCE * 1e9)) == 1
         assert len(received[0]) == 2 * BUFFER
 
 
@@ -841,9 +842,9 @@ def test_what_nobody_reads_is_given_back_when_the_peer_goes(name: str, goes: str
             else:
                 fill(peer)
             stream.close()
-            assert _ffi.finish_writes(0) == 0
+            assert declarations.finish_writes(0) == 0
             peer.close()
-            assert _ffi.finish_writes(int(PATIENCE * 1e9)) == 1
+            assert declarations.finish_writes(int(PATIENCE * 1e9)) == 1
     assert settled_holdings() == before
 
 
@@ -872,7 +873,7 @@ def test_who_writes_to_a_closed_stream_and_never_reads_learns_of_the_end(name: s
         assert 64 << 20 <= caught.value.bytes_written < 65 << 20
         # What the pipe had taken can be read all the same.
         assert len(peer.read_exactly(BUFFER, PATIENCE)) == BUFFER
-    eventually(lambda: _ffi.pending_operations() == 0, "nothing is under way")
+    eventually(lambda: declarations.pending_operations() == 0, "nothing is under way")
 
 
 #: Writes so many bytes as a pipe takes of SIZE, at once, and ends in one of the ways.
@@ -989,7 +990,7 @@ def test_a_peer_that_is_busy_with_one_large_write_gets_what_was_written_before_c
         written = fill(stream)
         stream.close()
         assert ended(peer) == (0, f"{size} {written}\n", "")
-    eventually(lambda: _ffi.pending_operations() == 0, "nothing is under way")
+    eventually(lambda: declarations.pending_operations() == 0, "nothing is under way")
 
 
 # ---- Writes of nothing ----
@@ -1083,7 +1084,7 @@ Holdings = tuple[Counter[str], int, int]
 def holdings() -> Holdings:
     """What handles the process has, how many operations the system has of it, and the library's own handles."""
     handles = Counter(what for what in windows.open_handles().values() if what.startswith(TYPES))
-    return handles, _ffi.pending_operations(), _ffi.open_handles()
+    return handles, declarations.pending_operations(), declarations.open_handles()
 
 
 def settled_holdings() -> Holdings:

@@ -33,9 +33,7 @@ const all_functions = [_]Method{
     functions.builtIn("write_many", 2, batches.writeMany),
 };
 
-/// Their documentation is the package's, kept for as long as the process lives: a program may import the package again,
-/// and the classes of both copies have these methods.
-var all_methods = [_]Method{
+const all_methods = [_]Method{
     methods.builtIn("read", &.{ .max_bytes, .peek }, 1, streams.readMethod),
     methods.builtIn("read_exactly", &.{ .size, .timeout }, 2, streams.readExactlyMethod),
     methods.builtIn("read_into", &.{ .buffer, .start, .end, .peek }, 3, streams.readIntoMethod),
@@ -44,6 +42,10 @@ var all_methods = [_]Method{
     methods.builtIn("write", &.{ .data, .start, .end }, 3, streams.writeMethod),
     methods.builtIn("write_all", &.{ .data, .timeout }, 2, streams.writeAllMethod),
 };
+
+/// The same with their documentation, which is the package's and is kept for as long as the process lives: a program may
+/// import the package again, and the classes of both copies have these methods.
+var documented_methods = all_methods;
 
 /// The one of this name.
 fn find(all: anytype, name: [*:0]const u8) ?@TypeOf(&all[0]) {
@@ -55,6 +57,20 @@ fn find(all: anytype, name: [*:0]const u8) ?@TypeOf(&all[0]) {
 
 pub export fn bbipc_cpython_needs() callconv(.c) [*:0]const u8 {
     return python.names;
+}
+
+pub export fn bbipc_cpython_functions() callconv(.c) [*:0]const u8 {
+    return comptime namesOf(&all_functions);
+}
+
+pub export fn bbipc_cpython_methods() callconv(.c) [*:0]const u8 {
+    return comptime namesOf(&all_methods);
+}
+
+fn namesOf(comptime all: []const Method) [:0]const u8 {
+    var names: [:0]const u8 = "";
+    for (all) |one| names = names ++ (if (names.len > 0) " " else "") ++ std.mem.span(one.name);
+    return names;
 }
 
 pub export fn bbipc_cpython_bind(addresses: ?[*]const u64, count: u64) callconv(.c) i64 {
@@ -82,7 +98,7 @@ pub export fn bbipc_cpython_method(
     if (!python.isBound()) return null;
     if (api.PyInterpreterState_GetID(api.PyInterpreterState_Get()) != 0) return python.none();
     if (!methods.internNames()) return null;
-    const found = find(&all_methods, its_name) orelse return python.none();
+    const found = find(&documented_methods, its_name) orelse return python.none();
     if (found.documentation == null) found.documentation = copyOf(its_documentation) orelse return python.none();
     return api.PyDescr_NewMethod(@ptrCast(its_class), found);
 }

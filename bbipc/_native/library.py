@@ -6,8 +6,15 @@ import ctypes
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 # The same as BBIPC_VERSION in native/include/bbipc.h; a test compares them.
 __version__ = "0.1.0"
+
+#: The folder of the package.
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 _FILE_NAMES = {"win32": "bbipc.dll", "darwin": "libbbipc.dylib"}
 
@@ -49,8 +56,8 @@ def _why_not_loaded(path: str) -> str:
 
 def _load() -> tuple[ctypes.CDLL, ctypes.CDLL]:
     """The library twice: calls through the first release the GIL, calls through the second keep it."""
-    # Beside this file and nowhere else: a library that is searched for can be another's.
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), _FILE_NAMES.get(sys.platform, "libbbipc.so"))
+    # In the package and nowhere else: a library that is searched for can be another's.
+    path = os.path.join(_PACKAGE, _FILE_NAMES.get(sys.platform, "libbbipc.so"))
     if not os.path.exists(path):
         raise ImportError(f"bbipc's native library is missing: there is no {path}. {_why_missing(path)}", path=path)
     try:
@@ -74,3 +81,11 @@ def _load() -> tuple[ctypes.CDLL, ctypes.CDLL]:
 
 
 releasing, keeping = _load()
+
+
+def declare(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
+    """A function of the library, as ctypes has to call it."""
+    function = getattr(library, f"bbipc_{name}")
+    function.restype = result
+    function.argtypes = list(arguments)
+    return function
