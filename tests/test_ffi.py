@@ -176,6 +176,12 @@ def test_what_built_in_methods_take_of_objects_is_declared_for_the_classes() -> 
     assert set(declarations.cpython_methods().decode("ascii").split()) <= names
 
 
+def test_the_header_of_this_package_is_found() -> None:
+    folder = Path(bbipc.get_include())
+    assert folder.is_absolute()
+    assert (folder / "bbipc.h").read_text(encoding="utf-8") == HEADER
+
+
 def test_there_is_one_version() -> None:
     assert CONSTANTS["VERSION"] == f'"{bbipc.__version__}"'
     assert releasing.bbipc_version().decode("ascii") == bbipc.__version__
@@ -218,6 +224,7 @@ PUBLIC_NAMES = {
     "poll_sockets",
     "write_many",
     "calling_layer",
+    "get_include",
     "make_poller",
     "Poller",
     "Events",
@@ -263,6 +270,7 @@ SIGNATURES = {
     "poll_sockets": "(sockets, events, timeout=None)",
     "write_many": "(items)",
     "calling_layer": "()",
+    "get_include": "()",
     "make_poller": "(backend=None)",
     "StreamSocket.read_into": "(self, buffer, start=0, end=None, *, peek=False)",
     "StreamSocket.read": "(self, max_bytes=65536, *, peek=False)",

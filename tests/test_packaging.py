@@ -38,6 +38,7 @@ COMPILED = (".so", ".dylib", ".dll", ".pyd", ".o", ".a", ".lib")
 
 #: The library of the package that all tests use.
 INSTALLED = Path(releasing._name)
+PRINT_INCLUDE = "import bbipc; print(bbipc.get_include())"
 
 ziglang = importlib.util.find_spec("ziglang")
 needs_compiler = pytest.mark.skipif(ziglang is None, reason="ziglang, the compiler, is missing")
@@ -188,7 +189,8 @@ class TestWheel:
         assert library in {f"bbipc/{target.library}" for target in TARGETS}
         package = ROOT / "bbipc"
         sources = {path for pattern in ("*.py", "py.typed") for path in package.rglob(pattern)}
-        assert names - {library} == {path.relative_to(ROOT).as_posix() for path in sources}
+        files = {path.relative_to(ROOT).as_posix() for path in sources}
+        assert names - {library} == {*files, "bbipc/include/bbipc.h"}
         assert "bbipc/py.typed" in names
 
     def test_metadata_asks_for_no_other_package(self, wheel: Path) -> None:
@@ -228,6 +230,19 @@ class TestWheel:
         assert f"-{version}-" in wheel.name
         assert Path(file).is_relative_to(tmp_path / "environment")
 
+    def test_tells_where_the_header_is(self, wheel: Path, tmp_path: Path) -> None:
+        python = make_environment(tmp_path / "environment", wheel)
+        folder = Path(run([python, "-I", "-c", PRINT_INCLUDE], cwd=tmp_path).strip())
+        assert folder.is_relative_to(tmp_path / "environment")
+        assert (folder / "bbipc.h").read_text(encoding="utf-8") == HEADER
+        (folder / "bbipc.h").unlink()
+        # Of another package, or of another version.
+        stranger = folder.parent.parent / "native" / "include"
+        stranger.mkdir(parents=True)
+        (stranger / "bbipc.h").write_text('#define BBIPC_VERSION "0.0.0"\n', encoding="utf-8")
+        failed = run_unchecked([python, "-I", "-c", PRINT_INCLUDE], cwd=tmp_path)
+        assert "FileNotFoundError: there is no bbipc.h of version" in failed.stderr
+
 
 class TestSourceDistribution:
     def test_holds_what_it_takes_to_build_and_test(self, source_tree: Path) -> None:
@@ -261,6 +276,8 @@ class TestEditableInstall:
         assert Path(file).samefile(editable.tree / "bbipc" / "__init__.py")
         held = [path.name for path in (editable.tree / "bbipc").iterdir() if path.name.endswith(COMPILED)]
         assert held == [library.name]
+        folder = Path(run([python, "-I", "-c", PRINT_INCLUDE], cwd=tmp_path).strip())
+        assert folder.samefile(editable.tree / "native" / "include")
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows does not let a loaded library be replaced")
     def test_replaces_the_library_without_touching_the_file_that_is_loaded(

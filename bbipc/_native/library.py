@@ -1,4 +1,4 @@
-"""Finds and loads the native library, and checks that it is the one this package was made with."""
+"""Finds the native library, loads it, and checks that it is the one this package was made with. Finds its header."""
 
 from __future__ import annotations
 
@@ -89,3 +89,26 @@ def declare(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> An
     function.restype = result
     function.argtypes = list(arguments)
     return function
+
+
+def get_include() -> str:
+    """The folder of ``bbipc.h``, the header of the C interface: what a C compiler takes as ``-I``.
+
+    :returns: its absolute path: inside of the installed package, or in the source tree of an editable install. The
+        header is that of the package's version.
+    :raises FileNotFoundError: where there is no such header: in a program that was frozen, for example.
+    """
+    # Nothing is built into a source tree, so only one of these can be there.
+    for folder in (os.path.join(_PACKAGE, "include"), os.path.join(os.path.dirname(_PACKAGE), "native", "include")):
+        try:
+            with open(os.path.join(folder, "bbipc.h"), encoding="utf-8") as header:
+                is_ours = f'#define BBIPC_VERSION "{__version__}"\n' in header
+        except OSError:
+            continue
+        # Beside an installed package, what has that name can be another's.
+        if is_ours:
+            return folder
+    raise FileNotFoundError(
+        f"there is no bbipc.h of version {__version__} in the package {_PACKAGE}: a tool that copies programs may leave"
+        " it out. It is in bbipc's wheels and in its sources, as native/include/bbipc.h."
+    )
