@@ -21,39 +21,35 @@ fn versionOf(comptime header: []const u8) [:0]const u8 {
 
 // ---- Calling ----
 
-/// Calls with these arguments and a failure behind them, and maps what comes of it. An argument may be what a check has
-/// made of it, or the error of one that has failed.
+/// Calls with these arguments, and maps what comes of it. An argument may be what a check has made of it, or the error
+/// of one that has failed. `system_code` is null for a call that never has one.
 fn call(system_code: ?*i32, comptime function: anytype, arguments: anytype) Result {
     var failure: status.Failure = .{};
-    const outcome = checkedCall(function, arguments, &failure);
-    return mapped(outcome, &failure, system_code);
+    return mapped(checkedCall(function, arguments, &failure), &failure, system_code);
 }
 
-/// The same for a call that has no failure, and so no code of the system's.
-fn plainCall(comptime function: anytype, arguments: anytype) Result {
-    return mapped(checkedCall(function, arguments, null), null, null);
-}
-
-fn checkedCall(comptime function: anytype, arguments: anytype, failure: anytype) status.Error!AnswerOf(function) {
+fn checkedCall(
+    comptime function: anytype,
+    arguments: anytype,
+    failure: *status.Failure,
+) @typeInfo(@TypeOf(function)).@"fn".return_type.? {
     var checked: std.meta.ArgsTuple(@TypeOf(function)) = undefined;
     inline for (arguments, 0..) |argument, place| {
         checked[place] = if (@typeInfo(@TypeOf(argument)) == .error_union) try argument else argument;
     }
-    if (@TypeOf(failure) != @TypeOf(null)) checked[arguments.len] = failure;
+    if (comptime calls.takesFailure(function)) checked[arguments.len] = failure;
     return @call(.auto, function, checked);
 }
 
-fn AnswerOf(comptime function: anytype) type {
-    return @typeInfo(@typeInfo(@TypeOf(function)).@"fn".return_type.?).error_union.payload;
+fn mapped(outcome: anytype, failure: *const status.Failure, system_code: ?*i32) Result {
+    return calls.numberOf(outcome catch |err| return failed(err, failure, system_code));
 }
 
-fn mapped(outcome: anytype, failure: ?*const status.Failure, system_code: ?*i32) Result {
-    return calls.numberOf(outcome catch |err| {
-        if (status.carriesSystemCode(err)) {
-            if (system_code) |out| out.* = failure.?.system_code;
-        }
-        return status.fromError(err);
-    });
+fn failed(err: status.Error, failure: *const status.Failure, system_code: ?*i32) Result {
+    if (status.carriesSystemCode(err)) {
+        if (system_code) |out| out.* = failure.system_code;
+    }
+    return status.fromError(err);
 }
 
 // ---- Arguments ----
@@ -144,19 +140,19 @@ pub export fn bbipc_pending_operations() callconv(.c) u64 {
 }
 
 pub export fn bbipc_finish_writes(timeout_ns: i64) callconv(.c) Result {
-    return plainCall(calls.finishWrites, .{timeout_ns});
+    return call(null, calls.finishWrites, .{timeout_ns});
 }
 
 pub export fn bbipc_close(handle: Handle) callconv(.c) Result {
-    return plainCall(calls.close, .{handle});
+    return call(null, calls.close, .{handle});
 }
 
 pub export fn bbipc_abort(stream: Handle) callconv(.c) Result {
-    return plainCall(calls.abort, .{stream});
+    return call(null, calls.abort, .{stream});
 }
 
 pub export fn bbipc_fileno(socket: Handle) callconv(.c) Result {
-    return plainCall(calls.fileno, .{socket});
+    return call(null, calls.fileno, .{socket});
 }
 
 // ---- Making servers and streams ----
@@ -225,7 +221,7 @@ pub export fn bbipc_ipv4_local_address(
 }
 
 pub export fn bbipc_ipv4_remote_address(stream: Handle, host_address: ?*u32, port: ?*u16) callconv(.c) Result {
-    return mapped(stored(calls.ipv4RemoteAddress(stream), host_address, port), null, null);
+    return mapped(stored(calls.ipv4RemoteAddress(stream), host_address, port), &.{}, null);
 }
 
 fn stored(outcome: status.Error!calls.Address, host_address: ?*u32, port: ?*u16) status.Error!void {
@@ -285,20 +281,15 @@ pub export fn bbipc_finish_writing(stream: Handle, system_code: ?*i32) callconv(
 
 pub export fn bbipc_connection_error(stream: Handle, system_code: ?*i32) callconv(.c) Result {
     var failure: status.Failure = .{};
-    const reason = calls.connectionError(stream, &failure) catch |err|
-        return mapped(@as(status.Error!void, err), &failure, system_code);
-    // A reason that is no failure of this call has its code too.
+    const reason = calls.connectionError(stream, &failure) catch |err| return failed(err, &failure, system_code);
     switch (reason) {
-        .none => {},
-        .severed, .not_established => |code| if (system_code) |out| {
-            out.* = code;
+        .none => return 0,
+        // It is no failure of this call, and has its code all the same.
+        .severed, .not_established => |code| {
+            if (system_code) |out| out.* = code;
+            return if (reason == .severed) 1 else 2;
         },
     }
-    return switch (reason) {
-        .none => 0,
-        .severed => 1,
-        .not_established => 2,
-    };
 }
 
 // ---- Polling ----
@@ -340,7 +331,7 @@ pub export fn bbipc_make_poller(backend: i32, system_code: ?*i32) callconv(.c) R
 }
 
 pub export fn bbipc_poller_backend(poller: Handle) callconv(.c) Result {
-    return plainCall(calls.pollerBackend, .{poller});
+    return call(null, calls.pollerBackend, .{poller});
 }
 
 pub export fn bbipc_monitor_socket(poller: Handle, socket: Handle, asked: u32, system_code: ?*i32) callconv(.c) Result {
@@ -348,11 +339,11 @@ pub export fn bbipc_monitor_socket(poller: Handle, socket: Handle, asked: u32, s
 }
 
 pub export fn bbipc_unmonitor_socket(poller: Handle, socket: Handle) callconv(.c) Result {
-    return plainCall(calls.unmonitorSocket, .{ poller, socket });
+    return call(null, calls.unmonitorSocket, .{ poller, socket });
 }
 
 pub export fn bbipc_monitored_events(poller: Handle, socket: Handle) callconv(.c) Result {
-    return plainCall(calls.monitoredEvents, .{ poller, socket });
+    return call(null, calls.monitoredEvents, .{ poller, socket });
 }
 
 pub export fn bbipc_set_monitored_events(
@@ -365,7 +356,7 @@ pub export fn bbipc_set_monitored_events(
 }
 
 pub export fn bbipc_monitored_sockets(poller: Handle, sockets: ?[*]Handle, capacity: u64) callconv(.c) Result {
-    return plainCall(calls.monitoredSockets, .{ poller, roomOf(sockets, capacity) });
+    return call(null, calls.monitoredSockets, .{ poller, roomOf(sockets, capacity) });
 }
 
 pub export fn bbipc_wait_for_events(
@@ -383,5 +374,5 @@ pub export fn bbipc_wait_for_events(
 }
 
 pub export fn bbipc_wake(poller: Handle) callconv(.c) Result {
-    return plainCall(calls.wake, .{poller});
+    return call(null, calls.wake, .{poller});
 }

@@ -34,6 +34,12 @@ pub fn numberOf(answer: anytype) i64 {
     };
 }
 
+/// Whether a call can fail with a code of the system's, and so takes a failure: the last of its arguments.
+pub fn takesFailure(comptime call: anytype) bool {
+    const types = @typeInfo(@TypeOf(call)).@"fn".param_types;
+    return types[types.len - 1].? == *Failure;
+}
+
 const forever_ns = -1;
 
 fn checkTimeout(timeout_ns: i64) status.Error!void {

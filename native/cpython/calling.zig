@@ -3,7 +3,7 @@
 //! Short calls that can't block keep the GIL. Waits, and copies of more than `copy_holding_gil_max` bytes, release it.
 //!
 //! That number is the outcome: zero or more is the answer, less is a failure, which carries its status and the system's
-//! code (`_pack` in the package).
+//! code. bbipc/_native/results.py takes it apart.
 
 const bounds = @import("bounds.zig");
 const calls = @import("../calls.zig");
@@ -15,14 +15,8 @@ const api = &python.api;
 /// `function` of these arguments.
 pub fn call(comptime function: anytype, arguments: anytype) i64 {
     var failure: status.Failure = .{};
-    const all = if (comptime takesFailure(function)) arguments ++ .{&failure} else arguments;
+    const all = if (comptime calls.takesFailure(function)) arguments ++ .{&failure} else arguments;
     return calls.numberOf(@call(.auto, function, all) catch |err| return failureOf(err, &failure));
-}
-
-/// Whether a call can fail with a code of the system's.
-pub fn takesFailure(comptime function: anytype) bool {
-    const types = @typeInfo(@TypeOf(function)).@"fn".param_types;
-    return types[types.len - 1].? == *status.Failure;
 }
 
 fn failureOf(err: status.Error, failure: *const status.Failure) i64 {

@@ -7,6 +7,7 @@
 const std = @import("std");
 const arguments = @import("arguments.zig");
 const calling = @import("calling.zig");
+const calls = @import("../calls.zig");
 const python = @import("api.zig");
 
 const Method = python.Method;
@@ -31,7 +32,7 @@ pub fn builtIn(
 /// A built-in function over one of the library that takes numbers, and can't block.
 pub fn builtInOver(comptime name: [:0]const u8, comptime function: anytype) Method {
     const types = @typeInfo(@TypeOf(function)).@"fn".param_types;
-    const count = types.len - @intFromBool(calling.takesFailure(function));
+    const count = types.len - @intFromBool(calls.takesFailure(function));
     comptime var number_types: [count]type = undefined;
     inline for (&number_types, types[0..count]) |*number_type, its_type| number_type.* = its_type.?;
     const Numbers = @Tuple(&number_types);
