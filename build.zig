@@ -20,6 +20,7 @@ pub fn build(b: *std.Build) void {
     const valgrind = b.option(bool, "valgrind", "Make the native tests for Valgrind; it may need -Dcpu=baseline");
 
     const library = addLibrary(b, target, optimize);
+    library.installHeader(b.path("native/include/bbipc.h"), "bbipc.h");
     b.installArtifact(library);
 
     const check = b.step("check", "Compile the library for every target in native/packaging/targets.json");

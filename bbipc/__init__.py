@@ -6,8 +6,8 @@ with a :class:`Poller`. Nothing else blocks, but the synchronous ``read_exactly`
 :func:`resolve_ipv4_address`. A re-creation of the Common Lisp system *Basic Binary IPC*.
 """
 
-from ._calls import calling_layer
-from ._library import __version__
+from ._native.calls import calling_layer
+from ._native.library import __version__, get_include
 from .errors import (
     AlreadyMonitoredError,
     BbipcError,
@@ -64,6 +64,7 @@ __all__ = [
     "calling_layer",
     "connect_to_ipv4_tcp_server",
     "connect_to_local_server",
+    "get_include",
     "make_ipv4_tcp_server",
     "make_local_server",
     "make_poller",

@@ -8,7 +8,7 @@ import io
 import os
 import sys
 
-from . import _calls, _ffi
+from ._native import declarations, results
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -301,15 +301,15 @@ def failure_error(
     failure: int, action: str, socket: Socket | None = None, advice: Mapping[int, str] | None = None
 ) -> Exception:
     """The error for a failure of a native call; with advice for an errno, where there is better than the usual."""
-    status, code = _calls.status_of(failure), _calls.code_of(failure)
-    if status == _ffi.ERROR_SYSTEM:
+    status, code = results.status_of(failure), results.code_of(failure)
+    if status == declarations.ERROR_SYSTEM:
         return socket_error(code, action, socket, advice.get(errno_of(code)) if advice else None)
-    if status == _ffi.ERROR_INVALID_HANDLE and socket is not None:
+    if status == declarations.ERROR_INVALID_HANDLE and socket is not None:
         return closed_error(action, socket)
-    if status == _ffi.ERROR_OUT_OF_MEMORY:
-        return MemoryError(f"cannot {action}: {_calls.message_of(failure)}")
-    if status == _ffi.ERROR_UNSUPPORTED:
-        return UnsupportedOperationError(f"cannot {action}: {_calls.message_of(failure)}")
-    if status in (_ffi.ERROR_INVALID_ARGUMENT, _ffi.ERROR_WRONG_EVENTS, _ffi.ERROR_WRONG_KIND):
-        return ValueError(f"cannot {action}: {_calls.message_of(failure)}")
-    return BbipcError(f"cannot {action}: {_calls.message_of(failure)}")
+    if status == declarations.ERROR_OUT_OF_MEMORY:
+        return MemoryError(f"cannot {action}: {results.message_of(failure)}")
+    if status == declarations.ERROR_UNSUPPORTED:
+        return UnsupportedOperationError(f"cannot {action}: {results.message_of(failure)}")
+    if status in (declarations.ERROR_INVALID_ARGUMENT, declarations.ERROR_WRONG_EVENTS, declarations.ERROR_WRONG_KIND):
+        return ValueError(f"cannot {action}: {results.message_of(failure)}")
+    return BbipcError(f"cannot {action}: {results.message_of(failure)}")

@@ -6,9 +6,13 @@ import errno
 import sys
 from operator import index
 
-from . import _calls, _ffi
+from ._native import calls, declarations
 from .errors import SocketError, failure_error
 from .sockets import StreamServer, StreamSocket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._native.handles import NewHandle
 
 #: The address of this machine for itself. (The original's ``+ipv4-loopback+``.)
 IPV4_LOOPBACK = "127.0.0.1"
@@ -75,7 +79,7 @@ class Ipv4TcpServer(StreamServer):
         assert isinstance(stream, Ipv4TcpStream)
         return stream
 
-    def _accepted(self, made: _ffi.NewHandle) -> Ipv4TcpStream:
+    def _accepted(self, made: NewHandle) -> Ipv4TcpStream:
         return Ipv4TcpStream._adopt(made)
 
     @property
@@ -89,7 +93,7 @@ class Ipv4TcpServer(StreamServer):
         return self._local_address()[1]
 
     def _local_address(self) -> tuple[str, int]:
-        result, host, port = _calls.ipv4_address(self._handle, remote=False)
+        result, host, port = calls.ipv4_address(self._handle, remote=False)
         if result < 0:
             # Not by _error, whose message would describe the socket by its address.
             raise failure_error(result, "tell the address", self)
@@ -129,7 +133,7 @@ class Ipv4TcpStream(StreamSocket):
         return self._address(remote=True)[1]
 
     def _address(self, *, remote: bool) -> tuple[str, int]:
-        result, host, port = _calls.ipv4_address(self._handle, remote)
+        result, host, port = calls.ipv4_address(self._handle, remote)
         if result < 0:
             raise failure_error(result, "tell the address", self)
         return _format_host_address(host), port
@@ -174,11 +178,11 @@ def make_ipv4_tcp_server(
     :raises SocketError: if the system refuses: ``EADDRINUSE`` for a port in use, ``EADDRNOTAVAIL`` for an address that
         is not this machine's, ``EACCES`` for a port that needs permission.
     """
-    result, made = _calls.make_ipv4_tcp_server(
+    result, made = calls.make_ipv4_tcp_server(
         _parse_host_address(host_address, "host_address"),
         _check_port(port, "port"),
         check_backlog(backlog),
-        _ffi.REUSE_ADDRESS if reuse_address else 0,
+        declarations.REUSE_ADDRESS if reuse_address else 0,
     )
     if result < 0:
         in_use = _IN_USE if reuse_address else _IN_USE_OR_LINGERING
@@ -208,7 +212,7 @@ def connect_to_ipv4_tcp_server(
     """
     local_host = 0 if local_host_address is None else _parse_host_address(local_host_address, "local_host_address")
     local = 0 if local_port is None else _check_port(local_port, "local_port")
-    result, made = _calls.connect_to_ipv4_tcp_server(
+    result, made = calls.connect_to_ipv4_tcp_server(
         _parse_host_address(host_address, "host_address"), _check_port(port, "port"), local_host, local
     )
     if result < 0:

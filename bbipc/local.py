@@ -11,7 +11,7 @@ import stat
 import sys
 import warnings
 
-from . import _calls, _ffi
+from ._native import calls, declarations, results
 from .errors import NoLocalServerError, SocketError, errno_of, failure_error, system_error
 from .ipv4 import check_backlog
 from .sockets import StreamServer, StreamSocket
@@ -19,6 +19,8 @@ from .sockets import StreamServer, StreamSocket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union
+
+    from ._native.handles import NewHandle
 
     Pathname = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
@@ -73,7 +75,7 @@ else:
     def _encode(plain: str | bytes) -> bytes:
         """The pathname as the system takes it."""
         encoded = os.fsencode(plain)
-        limit = _ffi.local_pathname_limit()
+        limit = declarations.local_pathname_limit()
         if len(encoded) > limit:
             raise SocketError(
                 errno.ENAMETOOLONG,
@@ -130,7 +132,7 @@ class LocalServer(_LocalSocket, StreamServer):
             stacklevel=3,
         )
 
-    def _accepted(self, made: _ffi.NewHandle) -> LocalStream:
+    def _accepted(self, made: NewHandle) -> LocalStream:
         stream = LocalStream._adopt(made)
         stream._local_pathname = self._local_pathname
         return stream
@@ -247,8 +249,8 @@ def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close
         a regular file, a directory.
     """
     plain, encoded = _check_pathname(pathname)
-    result, made = _calls.make_local_server(
-        encoded, len(encoded), check_backlog(backlog), _ffi.DELETE_ON_CLOSE if delete_on_close else 0
+    result, made = calls.make_local_server(
+        encoded, check_backlog(backlog), declarations.DELETE_ON_CLOSE if delete_on_close else 0
     )
     if result < 0:
         raise failure_error(result, f"listen at {plain!r}", advice=_advice_to_listen(plain))
@@ -259,9 +261,9 @@ def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close
 
 def _connecting_error(result: int, plain: str | bytes) -> Exception:
     advice = _advice_to_connect(plain)
-    if _calls.status_of(result) != _ffi.ERROR_NO_LOCAL_SERVER:
+    if results.status_of(result) != declarations.ERROR_NO_LOCAL_SERVER:
         return failure_error(result, f"connect to {plain!r}", advice=advice)
-    code = _calls.code_of(result)
+    code = results.code_of(result)
     if errno_of(code) == errno.ENOTSOCK:
         # What macOS and FreeBSD say of a file that is not a socket.
         code = errno.ECONNREFUSED
@@ -284,7 +286,7 @@ def connect_to_local_server(pathname: Pathname) -> LocalStream:
         it accepted live.
     """
     plain, encoded = _check_pathname(pathname)
-    result, made = _calls.connect_to_local_server(encoded, len(encoded))
+    result, made = calls.connect_to_local_server(encoded)
     if result < 0:
         raise _connecting_error(result, plain)
     stream = LocalStream._adopt(made)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import weakref
 from operator import index
 
-from . import _calls, _ffi
-from ._owner import HandleOwner
-from ._waiting import BEGINNING, NEVER, Deadline, wait
+from ._native import calls, declarations, results
+from ._native.owner import HandleOwner
+from ._native.waiting import BEGINNING, NEVER, Deadline, wait
 from .errors import (
     AlreadyMonitoredError,
     NotMonitoredError,
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import TypeVar
 
+    from ._native.handles import NewHandle
+
     Report = TypeVar("Report")
 
 
@@ -37,7 +39,7 @@ def poll_socket(socket: Socket, events: Events, timeout: float | None = None) ->
     if not isinstance(socket, Socket):
         raise TypeError(f"poll_socket() needs a Socket, not {type(socket).__name__}")
     asked = socket._check_events(events)
-    result = wait(Deadline(timeout), _calls.poll_socket, socket._handle, asked, place=BEGINNING)
+    result = wait(Deadline(timeout), calls.poll_socket, socket._handle, asked, place=BEGINNING)
     if result < 0:
         raise failure_error(result, "wait", socket)
     return SETS[result]
@@ -75,7 +77,7 @@ def poll_sockets(
         )
     if not listed and timeout is None:
         raise ValueError("poll_sockets() of no sockets without a timeout would wait for ever")
-    request = _calls.SocketList(
+    request = calls.SocketList(
         [socket._handle for socket in listed],
         [socket._check_events(asked) for socket, asked in zip(listed, each)],
     )
@@ -119,14 +121,14 @@ class Poller(HandleOwner):
         raise TypeError("a Poller is made by make_poller(), not by its class")
 
     @classmethod
-    def _adopt(cls, made: _ffi.NewHandle, backend: str) -> Poller:
+    def _adopt(cls, made: NewHandle, backend: str) -> Poller:
         poller = object.__new__(cls)
         poller._backend = backend
         poller._sockets = {}
         poller._own(made)
         handle = poller._handle
 
-        def forget(_reference: weakref.ref[Poller]) -> None:
+        def forget(_reference: object) -> None:
             # Also of a poller whose close() was interrupted.
             open_pollers.pop(handle, None)
 
@@ -140,7 +142,7 @@ class Poller(HandleOwner):
         """
         self._closed = True
         # Also if it was closed before: that may have been interrupted. The library knows, and refuses.
-        _calls.close(self._handle)
+        calls.close(self._handle)
         open_pollers.pop(self._handle, None)
         self._sockets.clear()
 
@@ -179,24 +181,24 @@ class Poller(HandleOwner):
         asked = self._check(socket)._check_events(events)
         # First, so that a wait in another thread knows what is reported to it.
         self._sockets[socket._handle] = socket
-        result = _calls.monitor_socket(self._handle, socket._handle, asked)
+        result = calls.monitor_socket(self._handle, socket._handle, asked)
         self._settle(socket)
         if result < 0:
             raise self._error(result, "monitor", socket)
 
     def unmonitor_socket(self, socket: Socket) -> None:
         """Removes a socket. One that is gone already, or closed, is not an error. (``unmonitor-socket``.)"""
-        result = _calls.unmonitor_socket(self._handle, self._check(socket)._handle)
+        result = calls.unmonitor_socket(self._handle, self._check(socket)._handle)
         if result < 0:
             raise self._error(result, "unmonitor", socket)
         self._settle(socket)
 
     def monitored_events(self, socket: Socket) -> Events:
         """What is reported of a socket; empty for one that the poller doesn't have. (``monitored-events``.)"""
-        result: int = _calls.monitored_events(self._handle, self._check(socket)._handle)
+        result: int = calls.monitored_events(self._handle, self._check(socket)._handle)
         if result >= 0:
             return SETS[result]
-        if _calls.status_of(result) == _ffi.ERROR_NOT_MONITORED:
+        if results.status_of(result) == declarations.ERROR_NOT_MONITORED:
             return Events()
         raise self._error(result, "tell the monitored events of", socket)
 
@@ -208,7 +210,7 @@ class Poller(HandleOwner):
         :raises SocketClosedError: if the socket is closed.
         """
         asked = self._check(socket)._check_events(events)
-        result = _calls.set_monitored_events(self._handle, socket._handle, asked)
+        result = calls.set_monitored_events(self._handle, socket._handle, asked)
         if result < 0:
             raise self._error(result, "change the monitored events of", socket)
 
@@ -232,7 +234,7 @@ class Poller(HandleOwner):
 
     def _wait_for_events_on(self, place: int, timeout: float | None) -> list[tuple[Socket, Events]]:
         """Goes on with a wait_for_events that has come to this place."""
-        return self._wait("wait", place, timeout, _calls.wait_for_events)
+        return self._wait("wait", place, timeout, calls.wait_for_events)
 
     def receive(self, timeout: float | None = None, max_bytes: int = 65536) -> list[tuple[Socket, Events, bytes]]:
         """Waits like :meth:`wait_for_events`, and reads from every stream that is reported with ``DATA_AVAILABLE``.
@@ -257,7 +259,7 @@ class Poller(HandleOwner):
         self, place: int, timeout: float | None, max_bytes: int = 65536
     ) -> list[tuple[Socket, Events, bytes]]:
         """Goes on with a receive that has come to this place."""
-        return self._wait("receive", place, timeout, _calls.receive, max_bytes)
+        return self._wait("receive", place, timeout, calls.receive, max_bytes)
 
     def _wait(
         self, action: str, place: int, timeout: float | None, call: Callable[..., list[Report] | int], *more: int
@@ -272,7 +274,7 @@ class Poller(HandleOwner):
 
     def wake(self) -> None:
         """Ends a wait, from any thread: the one that is under way, or else the next."""
-        result = _calls.wake(self._handle)
+        result = calls.wake(self._handle)
         if result < 0:
             raise self._error(result, "wake", None)
 
@@ -283,8 +285,8 @@ class Poller(HandleOwner):
 
     def _check_usable(self, action: str) -> None:
         # Any call that changes nothing, for its errors.
-        result = _calls.monitored_events(self._handle, 0)
-        if _calls.status_of(result) != _ffi.ERROR_NOT_MONITORED:
+        result = calls.monitored_events(self._handle, 0)
+        if results.status_of(result) != declarations.ERROR_NOT_MONITORED:
             raise self._error(result, action, None)
 
     def _forget(self, socket: Socket) -> None:
@@ -299,32 +301,32 @@ class Poller(HandleOwner):
         """
         handle = socket._handle
         while True:
-            monitored = _calls.monitored_events(self._handle, handle) >= 0
+            monitored = calls.monitored_events(self._handle, handle) >= 0
             if monitored:
                 self._sockets[handle] = socket
             else:
                 self._sockets.pop(handle, None)
-            if monitored == (_calls.monitored_events(self._handle, handle) >= 0):
+            if monitored == (calls.monitored_events(self._handle, handle) >= 0):
                 return
 
     def _closed_error(self, action: str) -> PollerClosedError:
         return PollerClosedError(f"cannot {action}: the poller is closed")
 
     def _error(self, failure: int, action: str, socket: Socket | None) -> Exception:
-        status = _calls.status_of(failure)
+        status = results.status_of(failure)
         what = action if socket is None else f"{action} the {socket!r}"
         if self._closed:
             return self._closed_error(what)
-        if status == _ffi.ERROR_WRONG_PROCESS:
-            return WrongProcessError(f"cannot {what}: {_calls.message_of(failure)}")
-        if status == _ffi.ERROR_ALREADY_MONITORED:
-            return AlreadyMonitoredError(f"cannot {what}: {_calls.message_of(failure)}; use set_monitored_events()")
-        if status == _ffi.ERROR_NOT_MONITORED:
-            return NotMonitoredError(f"cannot {what}: {_calls.message_of(failure)}; use monitor_socket()")
+        if status == declarations.ERROR_WRONG_PROCESS:
+            return WrongProcessError(f"cannot {what}: {results.message_of(failure)}")
+        if status == declarations.ERROR_ALREADY_MONITORED:
+            return AlreadyMonitoredError(f"cannot {what}: {results.message_of(failure)}; use set_monitored_events()")
+        if status == declarations.ERROR_NOT_MONITORED:
+            return NotMonitoredError(f"cannot {what}: {results.message_of(failure)}; use monitor_socket()")
         return failure_error(failure, what, socket)
 
 
-_calls.give_methods(Poller)
+calls.give_methods(Poller)
 
 
 def make_poller(backend: str | None = None) -> Poller:
@@ -338,15 +340,17 @@ def make_poller(backend: str | None = None) -> Poller:
     :raises SocketError: if the system refuses: ``EMFILE``.
     """
     if backend is None:
-        number = _ffi.BACKEND_DEFAULT
+        number = declarations.BACKEND_DEFAULT
     elif not isinstance(backend, str):
         raise TypeError(f"backend must be a str or None, not {type(backend).__name__}")
-    elif backend in _ffi.BACKENDS:
-        number = _ffi.BACKENDS[backend]
+    elif backend in declarations.BACKENDS:
+        number = declarations.BACKENDS[backend]
     else:
-        raise ValueError(f"there is no backend {backend!r}: use None, or one of {', '.join(sorted(_ffi.BACKENDS))}")
-    result, made = _calls.make_poller(number)
+        raise ValueError(
+            f"there is no backend {backend!r}: use None, or one of {', '.join(sorted(declarations.BACKENDS))}"
+        )
+    result, made = calls.make_poller(number)
     if result < 0:
         raise failure_error(result, f"make a poller with backend {backend!r}")
-    used = _calls.poller_backend(result)
-    return Poller._adopt(made, next(name for name, value in _ffi.BACKENDS.items() if value == used))
+    used = calls.poller_backend(result)
+    return Poller._adopt(made, next(name for name, value in declarations.BACKENDS.items() if value == used))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 from operator import index
 
-from . import _calls, _ffi
-from ._owner import HandleOwner
-from ._waiting import BEGINNING, Deadline, wait
+from ._native import buffers, calls, declarations, results
+from ._native.owner import HandleOwner
+from ._native.waiting import BEGINNING, Deadline, wait
 from .errors import (
     EndOfStreamError,
     SocketError,
@@ -24,11 +24,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import weakref
     from collections.abc import Iterable
-    from typing import Any, ClassVar, NoReturn
+    from typing import Any, ClassVar, NoReturn, Protocol
 
     from typing_extensions import Buffer, Self
 
-    from .polling import Poller
+    from ._native.handles import NewHandle
+
+    class MonitoringPoller(Protocol):
+        """What a socket that closes needs of the pollers."""
+
+        def _forget(self, socket: Socket) -> None: ...
+
 
 _CONNECTION_AVAILABLE = int(Events.CONNECTION_AVAILABLE)
 _DETERMINED = int(Events.DETERMINED)
@@ -45,7 +51,7 @@ _CONNECTION_SEVERED = int(Events.CONNECTION_SEVERED)
 _CHUNK_MAX = 1 << 20
 
 #: The open pollers of this process, by their handles: a socket that closes leaves them.
-open_pollers: dict[int, weakref.ref[Poller]] = {}
+open_pollers: dict[int, weakref.ref[MonitoringPoller]] = {}
 
 #: What the system says when the remote end goes while something is under way.
 _REMOTE_WENT = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ETIMEDOUT})
@@ -73,7 +79,7 @@ class Socket(HandleOwner):
         )
 
     @classmethod
-    def _adopt(cls, made: _ffi.NewHandle) -> Self:
+    def _adopt(cls, made: NewHandle) -> Self:
         """The socket for a new native handle, which it owns from here on."""
         socket = object.__new__(cls)
         socket._own(made)
@@ -92,12 +98,12 @@ class Socket(HandleOwner):
         """
         self._closed = True
         # Also if it was closed before: that may have been interrupted. The library knows, and refuses.
-        result = _calls.close(self._handle)
+        result = calls.close(self._handle)
         for reference in list(open_pollers.values()):
             poller = reference()
             if poller is not None:
                 poller._forget(self)
-        if result == _ffi.FILE_IS_LEFT:
+        if result == results.FILE_IS_LEFT:
             self._tell_left_file()
 
     def _tell_left_file(self) -> None:
@@ -115,9 +121,9 @@ class Socket(HandleOwner):
 
         :raises UnsupportedOperationError: for named pipes on Windows, which have none.
         """
-        result: int = _calls.fileno(self._handle)
+        result: int = calls.fileno(self._handle)
         if result < 0:
-            if _calls.status_of(result) == _ffi.ERROR_UNSUPPORTED:
+            if results.status_of(result) == declarations.ERROR_UNSUPPORTED:
                 raise UnsupportedOperationError(
                     f"the {self!r} has no descriptor on this system: wait for it with bbipc's own functions"
                 )
@@ -146,7 +152,7 @@ class Socket(HandleOwner):
             raise closed_error(action, self)
 
     def _error(self, failure: int, action: str) -> Exception:
-        if _calls.status_of(failure) == _ffi.ERROR_SYSTEM:
+        if results.status_of(failure) == declarations.ERROR_SYSTEM:
             action = f"{action} (the {self!r})"
         return failure_error(failure, action, self)
 
@@ -163,7 +169,7 @@ class Socket(HandleOwner):
         return int(events)
 
     def _holds(self, event: int) -> bool:
-        result = _calls.poll_socket(self._handle, event, 0, BEGINNING)
+        result = calls.poll_socket(self._handle, event, 0, BEGINNING)
         if result < 0:
             raise self._error(result, "tell the events")
         return result != 0
@@ -183,14 +189,14 @@ class StreamServer(Socket):
         :raises SocketError: if the system refuses, ``EMFILE`` for example; the client goes on waiting then. But macOS
             gives up a client for which the process has no descriptor left.
         """
-        result, made = _calls.accept_connection(self._handle)
+        result, made = calls.accept_connection(self._handle)
         if result < 0:
-            if _calls.status_of(result) == _ffi.ERROR_NO_CONNECTION:
+            if results.status_of(result) == declarations.ERROR_NO_CONNECTION:
                 raise no_connection_error(self)
             raise self._error(result, "accept a connection")
         return self._accepted(made)
 
-    def _accepted(self, made: _ffi.NewHandle) -> StreamSocket:
+    def _accepted(self, made: NewHandle) -> StreamSocket:
         raise NotImplementedError
 
     def connection_available(self) -> bool:
@@ -215,7 +221,7 @@ class StreamSocket(Socket):
         end, and not that something is missing.
         """
         if not self._closed:
-            _calls.abort(self._handle)
+            calls.abort(self._handle)
         self.close()
 
     # ---- What is so now ----
@@ -267,7 +273,7 @@ class StreamSocket(Socket):
 
         ``None`` if it was not, if that is not known yet, or if the remote end closed in an orderly way.
         """
-        result, code = _calls.connection_error(self._handle)
+        result, code = calls.connection_error(self._handle)
         if result < 0:
             raise self._error(result, "tell the connection's error")
         if result == 0:
@@ -291,7 +297,7 @@ class StreamSocket(Socket):
         :raises SocketError: once all has been read from a connection that was severed (``ECONNRESET``), and from one
             that could not be established.
         """
-        result = _calls.read_into(self._handle, buffer, start, end, peek)
+        result = calls.read_into(self._handle, buffer, start, end, peek)
         if result < 0:
             raise self._error(result, "read")
         return result
@@ -313,7 +319,7 @@ class StreamSocket(Socket):
         if size == 0:
             self._check_open("read")
             return b""
-        result = _calls.read(self._handle, size, peek)
+        result = calls.read(self._handle, size, peek)
         if isinstance(result, int):
             raise self._error(result, "read")
         return result
@@ -333,7 +339,7 @@ class StreamSocket(Socket):
         :raises SocketError: if the connection is severed or could not be established, and after
             :meth:`finish_writing` (``EPIPE``). There is no ``SIGPIPE``.
         """
-        result = _calls.write(self._handle, data, start, end)
+        result = calls.write(self._handle, data, start, end)
         if result < 0:
             raise self._error(result, "write")
         return result
@@ -346,9 +352,9 @@ class StreamSocket(Socket):
         :raises SocketError: if the connection is not established, or severed.
         :raises UnsupportedOperationError: for named pipes on Windows, which can't.
         """
-        result = _calls.finish_writing(self._handle)
+        result = calls.finish_writing(self._handle)
         if result < 0:
-            if _calls.status_of(result) == _ffi.ERROR_UNSUPPORTED:
+            if results.status_of(result) == declarations.ERROR_UNSUPPORTED:
                 raise UnsupportedOperationError(
                     f"the {self!r} can't be half-closed on this system: let what is written say where it ends, or close"
                 )
@@ -400,7 +406,7 @@ class StreamSocket(Socket):
             elif result < 0:
                 raise self._not_read(result, size, b"".join(chunks))
             # Memory for what comes, not for what a peer may only have announced.
-            result = wait(deadline, _calls.read_exactly, self._handle, min(missing, _CHUNK_MAX))
+            result = wait(deadline, calls.read_exactly, self._handle, min(missing, _CHUNK_MAX))
             if not result and deadline.passed():
                 partial = b"".join(chunks)
                 raise self._time_is_up(f"read {len(partial)} of {size} bytes from", partial=partial)
@@ -420,12 +426,12 @@ class StreamSocket(Socket):
         deadline = Deadline(timeout)
         self._check_open("write")
         # So that it keeps its size meanwhile.
-        view = _calls.view_of(data, "write_all() needs a contiguous buffer of bytes, such as bytes")
+        view = buffers.view_of(data, "write_all() needs a contiguous buffer of bytes, such as bytes")
         try:
             # By ctypes, what can only be read costs more than bytes themselves, and on PyPy a copy each time.
             self._write_until(data if type(data) is bytes else view, view.nbytes, 0, deadline)
         finally:
-            _calls.let_go(view)
+            buffers.let_go(view)
 
     def _write_on(self, data: memoryview, result: int, timeout: float | None) -> None:
         """Goes on with a write_all that began with this result.
@@ -443,7 +449,7 @@ class StreamSocket(Socket):
             count += result
             if count == size:
                 return
-            result = wait(deadline, _calls.write_all, self._handle, source, count)
+            result = wait(deadline, calls.write_all, self._handle, source, count)
             if not result and deadline.passed():
                 raise self._time_is_up(f"wrote {count} of {size} bytes to", bytes_written=count)
 
@@ -451,7 +457,7 @@ class StreamSocket(Socket):
     # such a cycle would keep the socket until it is collected.
 
     def _not_read(self, failure: int, size: int, partial: bytes) -> Exception:
-        if _calls.status_of(failure) == _ffi.ERROR_END_OF_DATA:
+        if results.status_of(failure) == declarations.ERROR_END_OF_DATA:
             return self._end_of_stream(len(partial), size, partial=partial)
         error = self._error(failure, "read")
         if not self._remote_went(error):
@@ -488,11 +494,11 @@ class StreamSocket(Socket):
         return error
 
     def _was_established(self) -> bool:
-        result, _ = _calls.connection_error(self._handle)
-        return result != _ffi.CONNECTION_NOT_ESTABLISHED
+        result, _ = calls.connection_error(self._handle)
+        return result != results.CONNECTION_NOT_ESTABLISHED
 
 
-_calls.give_methods(StreamSocket)
+calls.give_methods(StreamSocket)
 
 
 def write_many(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, int | Exception]]:
@@ -515,5 +521,5 @@ def write_many(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, int | 
     """
     # A copy, for another thread may change theirs before the errors are made.
     listed = list(items)
-    unfinished = _calls.write_many(listed, StreamSocket)
+    unfinished = calls.write_many(listed, StreamSocket)
     return [(place, taken if taken >= 0 else listed[place][0]._error(taken, "write")) for place, taken in unfinished]

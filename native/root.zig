@@ -6,6 +6,7 @@ const platform = @import("platform.zig");
 
 comptime {
     _ = @import("c_api.zig");
+    _ = @import("cpython/built_ins.zig");
 }
 
 /// Named so that Zig leaves out its own on Windows.

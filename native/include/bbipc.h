@@ -340,7 +340,7 @@ bbipc_result bbipc_wake(bbipc_handle poller);
 /* ---- The calling layer for CPython ---- */
 
 /* Built-in functions of CPython over the functions above, for bbipc's Python package, which documents them
- * (bbipc/_cpython_calls.py). The library is linked with no Python: it is given the addresses of what it calls. All
+ * (bbipc/_native/by_cpython.py). The library is linked with no Python: it is given the addresses of what it calls. All
  * are called with the GIL held, or from an attached thread. */
 
 /* The names of the functions and objects of CPython that the library needs, with a blank between them. They are of the
@@ -350,6 +350,10 @@ const char *bbipc_cpython_needs(void);
 /* Takes the address of each of these, in this order: `count` must be the number of the names. */
 bbipc_result bbipc_cpython_bind(const uint64_t *addresses, uint64_t count);
 
+/* The names of the built-in functions that there are, and of the methods, with a blank between them. */
+const char *bbipc_cpython_functions(void);
+const char *bbipc_cpython_methods(void);
+
 /* A new reference to the built-in function of this name, to None if there is none; NULL with an exception set, or while
  * nothing is bound. reference: a PyObject, the function that does the same in Python. It is called with the same arguments
  * where they are unusual or wrong. */
@@ -358,8 +362,8 @@ void *bbipc_cpython_function(const char *name, void *reference);
 /* A new reference to a method of this name for the class of streams or of pollers, whose attribute "_handle" is the handle;
  * those of pollers need "_sockets" and "_sets" besides. To None and NULL as above, and to None in another than the main
  * interpreter. Of each name the first documentation is copied, and serves for all. Where its arguments are unusual or
- * wrong, the method calls that of the same name with "_python_" in front. What else it calls in Python, bbipc/sockets.py and
- * native/cpython/python.zig say. */
+ * wrong, the method calls that of the same name with "_python_" in front. What else it needs of the
+ * classes, bbipc/_native/classes.py says. */
 void *bbipc_cpython_method(void *type, const char *name, const char *documentation);
 
 #ifdef __cplusplus

@@ -167,6 +167,7 @@ def archive_faults(archive: zipfile.ZipFile, target: Target, root: Path) -> Iter
         for pattern in ("*.py", "py.typed")
         for path in (root / "bbipc").rglob(pattern)
     }
+    package["bbipc/include/bbipc.h"] = root / "native" / "include" / "bbipc.h"
     information = f"bbipc-{version(root)}.dist-info"
     # The entry points: PyInstaller's hook.
     files = ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")

@@ -94,6 +94,8 @@ class NativeLibraryHook(BuildHookInterface[Any]):
 
         if not editable:
             build_data["force_include"][str(library)] = f"bbipc/{target.library}"
+            # In an editable install, bbipc.get_include() names the sources'.
+            build_data["force_include"][str(root / "native" / "include" / "bbipc.h")] = "bbipc/include/bbipc.h"
         # Any Python 3 can load the library, whereas hatchling's own guess names the one that builds.
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{target.wheel_platform}"

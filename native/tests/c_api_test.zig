@@ -3,34 +3,44 @@
 
 const std = @import("std");
 const c = @import("bbipc_h");
-const c_api = @import("../c_api.zig");
 const events = @import("../base/events.zig");
 const platform = @import("../platform.zig");
 const status = @import("../base/status.zig");
 const testing = std.testing;
 
+/// Those that export functions.
+const files = .{ @import("../c_api.zig"), @import("../cpython/built_ins.zig") };
+
 test "every function of the header is exported with the same types, and nothing else is" {
     @setEvalBranchQuota(100_000);
     const declared = comptime functionsOf(c);
-    const exported = comptime functionsOf(c_api);
     var differences: usize = 0;
     inline for (declared) |name| {
-        const difference: ?[]const u8 = comptime if (@hasDecl(c_api, name))
-            differenceOf(@TypeOf(@field(c, name)), @TypeOf(@field(c_api, name)))
+        const difference: ?[]const u8 = comptime if (exporterOf(name)) |File|
+            differenceOf(@TypeOf(@field(c, name)), @TypeOf(@field(File, name)))
         else
-            "is no \"pub export fn\" of c_api.zig"; // of others, nothing can be learnt
+            "is no \"pub export fn\" of these files"; // of others, nothing can be learnt
         if (difference) |text| {
             std.debug.print("{s} {s}\n", .{ name, text });
             differences += 1;
         }
     }
-    inline for (exported) |name| {
-        if (@hasDecl(c, name)) continue;
-        std.debug.print("{s} is not in bbipc.h\n", .{name});
-        differences += 1;
+    inline for (files) |File| {
+        inline for (comptime functionsOf(File)) |name| {
+            if (@hasDecl(c, name)) continue;
+            std.debug.print("{s} is not in bbipc.h\n", .{name});
+            differences += 1;
+        }
     }
     try testing.expect(declared.len > 0);
     try testing.expectEqual(0, differences);
+}
+
+fn exporterOf(comptime name: []const u8) ?type {
+    for (files) |File| {
+        if (@hasDecl(File, name)) return File;
+    }
+    return null;
 }
 
 /// The names of a file's functions that belong to the C interface.
@@ -51,7 +61,7 @@ fn differenceOf(comptime Declared: type, comptime Exported: type) ?[]const u8 {
     if (declared.param_types.len != exported.param_types.len) return "has another number of parameters";
     for (declared.param_types, exported.param_types, 1..) |in_header, in_library, number| {
         if (isSameType(in_header.?, in_library.?)) continue;
-        return std.fmt.comptimePrint("differs in parameter {d}: {s} in bbipc.h, {s} in c_api.zig", .{
+        return std.fmt.comptimePrint("differs in parameter {d}: {s} in bbipc.h, {s} in the library", .{
             number,
             @typeName(in_header.?),
             @typeName(in_library.?),
@@ -80,10 +90,12 @@ fn pointerOf(comptime Pointer: type) ?std.builtin.Type.Pointer {
 
 test "every pointer may be null, for C can't say otherwise" {
     @setEvalBranchQuota(100_000);
-    inline for (comptime functionsOf(c_api)) |name| {
-        inline for (@typeInfo(@TypeOf(@field(c_api, name))).@"fn".param_types) |parameter| {
-            errdefer std.debug.print("{s}\n", .{name});
-            try testing.expect(@typeInfo(parameter.?) != .pointer);
+    inline for (files) |File| {
+        inline for (comptime functionsOf(File)) |name| {
+            inline for (@typeInfo(@TypeOf(@field(File, name))).@"fn".param_types) |parameter| {
+                errdefer std.debug.print("{s}\n", .{name});
+                try testing.expect(@typeInfo(parameter.?) != .pointer);
+            }
         }
     }
 }

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 import bbipc
 import call_cases
-from bbipc import Events, StreamSocket, _calls, _cpython_calls, _ctypes_calls, _ffi, _waiting, sockets
+from bbipc import Events, StreamSocket, sockets
+from bbipc._native import by_cpython, by_ctypes, declarations, waiting
+from bbipc._native import calls as native_calls
 from call_cases import METHODS, METHODS_ARE_BUILT_IN, Scene
 from layers import CPYTHON, NAMES, needs_built_in_methods, needs_cpython
 from peer import Pattern, run_program
@@ -31,7 +33,7 @@ TELL_LAYER = """
 import os, sys
 os.environ["BBIPC_CALLS"] = sys.argv[1]
 import bbipc
-print(bbipc.calling_layer(), type(bbipc._calls.read).__name__, type(bbipc.StreamSocket.write).__name__)
+print(bbipc.calling_layer(), type(bbipc._native.calls.read).__name__, type(bbipc.StreamSocket.write).__name__)
 """
 
 IN_PYTHON = "ctypes function function\n"
@@ -52,7 +54,7 @@ def test_this_process_has_the_layer_that_the_environment_asks_for() -> None:
     asked = os.environ.get("BBIPC_CALLS") or ("cpython" if CPYTHON else "ctypes")
     assert bbipc.calling_layer() == asked
     assert (asked == "cpython") == METHODS_ARE_BUILT_IN
-    assert inspect.isbuiltin(_calls.wait_for_events) == (asked == "cpython")
+    assert inspect.isbuiltin(native_calls.wait_for_events) == (asked == "cpython")
 
 
 IMPORT_ERROR = """
@@ -114,21 +116,21 @@ def _library_path() -> str:
 
 @needs_cpython
 def test_addresses_that_are_none_are_refused_and_change_nothing(scene: Scene) -> None:
-    count = len(_ffi.cpython_needs().split())
+    count = len(declarations.cpython_needs().split())
     for numbers in ([0] * count, [1] * (count - 1), [1] * (count + 1), [*([1] * (count - 1)), 0], []):
         addresses = array("Q", numbers)
-        result = _ffi.cpython_bind(addresses.buffer_info()[0], len(addresses))
-        assert result == _ffi.ERROR_INVALID_ARGUMENT, numbers
-    assert _ffi.cpython_bind(None, count) == _ffi.ERROR_INVALID_ARGUMENT
+        result = declarations.cpython_bind(addresses.buffer_info()[0], len(addresses))
+        assert result == declarations.ERROR_INVALID_ARGUMENT, numbers
+    assert declarations.cpython_bind(None, count) == declarations.ERROR_INVALID_ARGUMENT
     functions = call_cases.built_in_functions()
     assert functions["read"](scene.stream._handle, 100, False) == call_cases.UNREAD
 
 
 @needs_cpython
 def test_there_is_a_built_in_function_for_every_name_and_no_other() -> None:
-    make = _cpython_calls.bind()
-    for name in _cpython_calls.NAMES:
-        reference = getattr(_ctypes_calls, name)
+    make = by_cpython.bind()
+    for name in by_cpython.function_names():
+        reference = getattr(by_ctypes, name)
         function = make(name.encode(), reference)
         assert inspect.isbuiltin(function)
         assert function.__name__ == name
@@ -136,7 +138,7 @@ def test_there_is_a_built_in_function_for_every_name_and_no_other() -> None:
     # It was a null pointer, which ctypes follows.
     for name in ("", "accept_connection", "rea", "read_"):
         assert make(name.encode(), int) is None
-        assert _ffi.cpython_method(StreamSocket, name.encode(), b"") is None
+        assert declarations.cpython_method(StreamSocket, name.encode(), b"") is None
 
 
 @needs_built_in_methods
@@ -226,8 +228,8 @@ def test_a_call_ends_in_the_same_way_as_the_reference(scene: Scene, name: str) -
 
 def native_number(name: str) -> int:
     """A constant of the built-in functions."""
-    source = (ROOT / "native" / "cpython" / "python.zig").read_text(encoding="utf-8")
-    (expression,) = re.findall(rf"^const {name} = (.*);$", source, re.MULTILINE)
+    source = (ROOT / "native" / "cpython" / "bounds.zig").read_text(encoding="utf-8")
+    (expression,) = re.findall(rf"^pub const {name} = (.*);$", source, re.MULTILINE)
     for unit, factor in (("std.time.ns_per_ms", 1_000_000), ("std.time.ns_per_s", 1_000_000_000)):
         expression = expression.replace(unit, str(factor))
     number: int = eval(expression, {"__builtins__": {}})
@@ -235,23 +237,22 @@ def native_number(name: str) -> int:
 
 
 def default_of(name: str) -> object:
-    kind, _, attribute = name.partition(".")
-    (text,) = re.findall(r"max_bytes=(\w+)", _cpython_calls._METHODS[kind][attribute])
+    (text,) = re.findall(r"max_bytes=(\w+)", by_cpython.signature_of(call_cases.method_in_python(name)))
     in_python = inspect.signature(call_cases.method_in_python(name)).parameters["max_bytes"].default
     assert in_python == int(text)
     return in_python
 
 
 def test_the_layers_have_the_same_bounds() -> None:
-    assert native_number("copy_holding_gil_max") == _ctypes_calls.COPY_HOLDING_GIL_MAX
-    assert native_number("reports_max") == _ctypes_calls._REPORTS_MAX
+    assert native_number("copy_holding_gil_max") == by_ctypes.COPY_HOLDING_GIL_MAX
+    assert native_number("reports_max") == by_ctypes._REPORTS_MAX
     assert native_number("read_max") == sockets._CHUNK_MAX
-    assert native_number("first_slice_ns") == _waiting._FIRST_SLICE_NS
+    assert native_number("first_slice_ns") == waiting._FIRST_SLICE_NS
     assert native_number("max_bytes_default") == default_of("Poller.receive") == default_of("StreamSocket.read")
 
 
 @needs_cpython
-@pytest.mark.parametrize("name", _cpython_calls.NAMES)
+@pytest.mark.parametrize("name", by_cpython.function_names())
 def test_built_in_functions_take_no_keywords(scene: Scene, name: str) -> None:
     with pytest.raises(TypeError, match="takes no keyword arguments"):
         call_cases.built_in_functions()[name](*call_cases.good(scene)[name], more=1)
@@ -369,7 +370,7 @@ def test_the_layers_take_turns_with_one_connection(
             continue
         there = written - read
         if there:
-            assert _ctypes_calls.poll_socket(other._handle, int(Events.DATA_AVAILABLE), 20_000_000_000, 0)
+            assert by_ctypes.poll_socket(other._handle, int(Events.DATA_AVAILABLE), 20_000_000_000, 0)
         peek = name in ("peek", "peek_into")
         if name in ("read", "peek"):
             data = call["read"](other._handle, size, peek)

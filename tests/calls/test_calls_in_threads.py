@@ -14,7 +14,9 @@ import pytest
 
 import bbipc
 import call_cases
-from bbipc import Events, StreamSocket, _calls, _cpython_calls
+from bbipc import Events, StreamSocket
+from bbipc._native import by_cpython
+from bbipc._native import calls as native_calls
 from call_cases import Scene
 from layers import CPYTHON, needs_cpython, needs_gil
 from patience import PATIENCE
@@ -152,7 +154,7 @@ def test_a_program_ends_while_a_daemon_thread_is_in_a_call(name: str, when: str)
 def test_keywords_are_for_the_built_in_methods(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The methods in Python, which are for unusual arguments, take four times as long."""
     for kind in (StreamSocket, bbipc.Poller):
-        for name in _cpython_calls._METHODS[kind.__name__]:
+        for name in by_cpython.method_names(kind):
             monkeypatch.setattr(kind, f"_python_{name}", None)
     stream, remote = scene.stream, scene.remote
     scene.unread()
@@ -254,8 +256,8 @@ def short_calls(scene: Scene) -> dict[str, Callable[[], object]]:
     arguments = call_cases.good(scene)
     stream = scene.stream
     calls: dict[str, Callable[[], object]] = {}
-    for name in _cpython_calls.NAMES:
-        calls[name] = lambda name=name: getattr(_calls, name)(*arguments[name])  # type: ignore[misc]
+    for name in by_cpython.function_names():
+        calls[name] = lambda name=name: getattr(native_calls, name)(*arguments[name])  # type: ignore[misc]
     # They go through the release of the GIL if they wait for more than is there.
     del calls["read_exactly"], calls["write_all"]
     buffer = bytearray(8)

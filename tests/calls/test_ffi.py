@@ -14,7 +14,9 @@ import pytest
 
 import bbipc
 import typing_program
-from bbipc import Events, _ffi, _library
+from bbipc import Events
+from bbipc._native import by_cpython, declarations
+from bbipc._native.library import releasing
 from bbipc.events import SERVER_EVENTS, STREAM_EVENTS
 from systems import PATHNAME_MAX
 from tree import ROOT
@@ -72,8 +74,8 @@ def type_of_result(result: str) -> Any:
     return {"void": None, "const char *": ctypes.c_char_p, "void *": ctypes.py_object, **NUMBERS}[result]
 
 
-#: Every declaration of _ffi.py, in its order.
-DECLARATIONS: dict[str, Any] = {name: value for name, value in vars(_ffi).items() if hasattr(value, "argtypes")}
+#: Every declaration of declarations.py, in its order.
+DECLARATIONS: dict[str, Any] = {name: value for name, value in vars(declarations).items() if hasattr(value, "argtypes")}
 
 
 def native_name(function: Any) -> str:
@@ -96,7 +98,7 @@ def test_each_function_is_declared_as_in_the_header(name: str) -> None:
     result, parameters = FUNCTIONS[native_name(function)]
     expected = type_of_result(result)
     # A handle that nobody has taken yet is a number too.
-    assert function.restype is expected or (function.restype is _ffi.NewHandle and expected is ctypes.c_int64)
+    assert function.restype is expected or (function.restype is declarations.NewHandle and expected is ctypes.c_int64)
     assert len(function.argtypes) == len(parameters)
     for declared, parameter in zip(function.argtypes, parameters):
         assert declared in types_of_parameter(parameter), parameter
@@ -111,7 +113,7 @@ def test_functions_stand_in_the_headers_order() -> None:
 
 def test_the_library_has_every_function_of_the_header() -> None:
     for name in FUNCTIONS:
-        assert hasattr(_library.releasing, f"bbipc_{name}")
+        assert hasattr(releasing, f"bbipc_{name}")
 
 
 def releases_the_gil(function: Any) -> bool:
@@ -132,10 +134,12 @@ def test_what_can_block_releases_the_gil_and_the_rest_keeps_it() -> None:
 def test_every_constant_is_the_headers() -> None:
     expected = {name: number(name) for name in CONSTANTS if name.startswith("ERROR_")}
     assert len(expected) == 16
-    assert {name: value for name, value in vars(_ffi).items() if name.startswith("ERROR_")} == expected
+    assert {name: value for name, value in vars(declarations).items() if name.startswith("ERROR_")} == expected
     for name in ("REUSE_ADDRESS", "DELETE_ON_CLOSE", "PEEK", "FOREVER", "BACKEND_DEFAULT"):
-        assert getattr(_ffi, name) == number(name)
-    assert {name: number(f"BACKEND_{name.upper()}") for name in ("epoll", "poll", "iocp", "kqueue")} == _ffi.BACKENDS
+        assert getattr(declarations, name) == number(name)
+    assert {
+        name: number(f"BACKEND_{name.upper()}") for name in ("epoll", "poll", "iocp", "kqueue")
+    } == declarations.BACKENDS
 
 
 def test_every_event_is_the_headers() -> None:
@@ -148,28 +152,53 @@ def test_every_event_is_the_headers() -> None:
 
 def test_no_constant_of_the_header_is_left_out() -> None:
     events = {str(event) for event in ~Events()} | {"SERVER_EVENTS", "STREAM_EVENTS"}
-    backends = {f"BACKEND_{name.upper()}" for name in _ffi.BACKENDS}
-    known = set(vars(_ffi)) | events | backends | {"VERSION"}
+    backends = {f"BACKEND_{name.upper()}" for name in declarations.BACKENDS}
+    known = set(vars(declarations)) | events | backends | {"VERSION"}
     assert set(CONSTANTS) <= known
+
+
+def test_the_declarations_are_what_the_header_makes() -> None:
+    program = ROOT / "native" / "packaging" / "make_declarations.py"
+    checked = subprocess.run([sys.executable, program, "--check"], stdout=subprocess.PIPE, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_what_built_in_methods_take_of_objects_is_declared_for_the_classes() -> None:
+    """In one place, with which mypy compares the classes."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "native" / "cpython").glob("*.zig"))
+    taken = set(re.findall(r'"(_[a-z_]+)"', sources)) | set(re.findall(r"\(\w+, \.(_[a-z]+)\)", sources))
+    declared = (ROOT / "bbipc" / "_native" / "classes.py").read_text(encoding="utf-8")
+    names = set(re.findall(r"(?:def |^    )(\w+)[(:]", declared, flags=re.MULTILINE))
+    assert taken - {by_cpython.IN_PYTHON} <= names
+    assert {"_handle", "_raise", "_read_on", "_receive_on", "_sets", "_sockets"} <= taken
+    for kind in (bbipc.StreamSocket, bbipc.Poller):
+        assert by_cpython.method_names(kind)
+    assert set(declarations.cpython_methods().decode("ascii").split()) <= names
+
+
+def test_the_header_of_this_package_is_found() -> None:
+    folder = Path(bbipc.get_include())
+    assert folder.is_absolute()
+    assert (folder / "bbipc.h").read_text(encoding="utf-8") == HEADER
 
 
 def test_there_is_one_version() -> None:
     assert CONSTANTS["VERSION"] == f'"{bbipc.__version__}"'
-    assert _library.releasing.bbipc_version().decode("ascii") == bbipc.__version__
+    assert releasing.bbipc_version().decode("ascii") == bbipc.__version__
     assert re.fullmatch(r"\d+\.\d+\.\d+", bbipc.__version__)
 
 
 def test_every_error_has_a_message_of_its_own() -> None:
-    messages = [_ffi.error_message(number(name)) for name in CONSTANTS if name.startswith("ERROR_")]
+    messages = [declarations.error_message(number(name)) for name in CONSTANTS if name.startswith("ERROR_")]
     assert len(set(messages)) == 16
     for message in messages:
         assert message.decode("ascii")[0].islower()
     for made_up in (0, 1, -17, -(2**63), 2**63 - 1):
-        assert _ffi.error_message(made_up)
+        assert declarations.error_message(made_up)
 
 
 def test_the_limit_of_local_pathnames() -> None:
-    assert _ffi.local_pathname_limit() == PATHNAME_MAX
+    assert declarations.local_pathname_limit() == PATHNAME_MAX
     assert "107 on Linux, 103 on macOS and FreeBSD" in HEADER
 
 
@@ -195,6 +224,7 @@ PUBLIC_NAMES = {
     "poll_sockets",
     "write_many",
     "calling_layer",
+    "get_include",
     "make_poller",
     "Poller",
     "Events",
@@ -240,6 +270,7 @@ SIGNATURES = {
     "poll_sockets": "(sockets, events, timeout=None)",
     "write_many": "(items)",
     "calling_layer": "()",
+    "get_include": "()",
     "make_poller": "(backend=None)",
     "StreamSocket.read_into": "(self, buffer, start=0, end=None, *, peek=False)",
     "StreamSocket.read": "(self, max_bytes=65536, *, peek=False)",

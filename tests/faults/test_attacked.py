@@ -17,8 +17,9 @@ import pytest
 
 import bbipc
 import systems
-from bbipc import Events, StreamSocket, _ctypes_calls
-from bbipc._waiting import BEGINNING, Deadline, wait
+from bbipc import Events, StreamSocket
+from bbipc._native import by_ctypes
+from bbipc._native.waiting import BEGINNING, Deadline, wait
 from bbipc.events import SETS
 from pages import run_program
 from patience import PATIENCE
@@ -97,7 +98,7 @@ def test_a_socket_that_is_closed_between_its_report_and_its_look_up_ends_the_wai
 
             def wait_for_ever() -> None:
                 arguments = poller._handle, _Closing(second), SETS
-                results.append(wait(Deadline(None), _ctypes_calls.wait_for_events, *arguments, place=BEGINNING))
+                results.append(wait(Deadline(None), by_ctypes.wait_for_events, *arguments, place=BEGINNING))
 
             thread = threading.Thread(target=wait_for_ever, daemon=True)
             thread.start()

@@ -550,10 +550,10 @@ def test_what_read_exactly_has_read_is_not_lost_where_memory_ends(
     assert stream.read(5, peek=True) == b"first"
     if bbipc.calling_layer() == "ctypes":
         first = iter([b"first"])
-        monkeypatch.setattr(bbipc._calls, "read_exactly", lambda *_arguments: next(first, None) or no_memory())
+        monkeypatch.setattr(bbipc._native.calls, "read_exactly", lambda *_arguments: next(first, None) or no_memory())
     else:
         # The built-in method has read what is there before it goes on with the function.
-        monkeypatch.setattr(bbipc._calls, "read_exactly", no_memory)
+        monkeypatch.setattr(bbipc._native.calls, "read_exactly", no_memory)
     with pytest.raises(MemoryError) as ended:
         stream.read_exactly(8, PATIENCE)
     assert b"".join(vars(ended.value)["chunks"]) == b"first"

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import bbipc
-from bbipc import SocketError, _ffi, poll_socket
+from bbipc import SocketError, poll_socket
+from bbipc._native import declarations
 from patience import PATIENCE
 from peer import run_program
 
@@ -228,18 +229,18 @@ def test_the_limit_is_that_of_the_absolute_path(inside: Path) -> None:
 
 def test_the_library_itself_refuses_what_is_too_long_or_no_name() -> None:
     code = c_int32()
-    assert _ffi.local_pathname_limit() >= LIMIT - len(PIPES)
+    assert declarations.local_pathname_limit() >= LIMIT - len(PIPES)
     for pathname, expected in {
-        b"x" * (LIMIT - len(PIPES) + 1): _ffi.ERROR_NAME_TOO_LONG,
-        "\U0001f600".encode() * (LIMIT // 2): _ffi.ERROR_NAME_TOO_LONG,
-        b"": _ffi.ERROR_INVALID_ARGUMENT,
-        b"a\0b": _ffi.ERROR_INVALID_ARGUMENT,
-        b"\xff": _ffi.ERROR_INVALID_ARGUMENT,
-        os.fsencode(PIPES): _ffi.ERROR_INVALID_ARGUMENT,
+        b"x" * (LIMIT - len(PIPES) + 1): declarations.ERROR_NAME_TOO_LONG,
+        "\U0001f600".encode() * (LIMIT // 2): declarations.ERROR_NAME_TOO_LONG,
+        b"": declarations.ERROR_INVALID_ARGUMENT,
+        b"a\0b": declarations.ERROR_INVALID_ARGUMENT,
+        b"\xff": declarations.ERROR_INVALID_ARGUMENT,
+        os.fsencode(PIPES): declarations.ERROR_INVALID_ARGUMENT,
     }.items():
         for made in (
-            _ffi.make_local_server(pathname, len(pathname), 1, 0, byref(code)),
-            _ffi.connect_to_local_server(pathname, len(pathname), byref(code)),
+            declarations.make_local_server(pathname, len(pathname), 1, 0, byref(code)),
+            declarations.connect_to_local_server(pathname, len(pathname), byref(code)),
         ):
             assert (pathname, made.value) == (pathname, expected)
 

@@ -16,7 +16,8 @@ from functools import partial
 import pytest
 
 import bbipc
-from bbipc import Events, LocalStream, StreamServer, StreamSocket, _ffi, poll_socket
+from bbipc import Events, LocalStream, StreamServer, StreamSocket, poll_socket
+from bbipc._native import declarations
 from child_processes import Processes, ended, eventually
 from patience import PATIENCE
 from peer import until_asleep
@@ -129,7 +130,7 @@ def test_a_write_begun_by_a_thread_that_ends_goes_on(name: str, way: str, closes
                 stream.close()
 
         in_a_thread_that_ends(work)
-        assert _ffi.pending_operations() > 0
+        assert declarations.pending_operations() > 0
         if closes:
             assert read_to_end(peer) == data
             return
@@ -168,7 +169,7 @@ def test_every_byte_arrives_after_close(name: str, size: int, piece: int, accept
         chance = random.Random(size)
         assert read_to_end(peer, iter(lambda: chance.choice((1, 777, 4096, 70_000)), 0)) == data[:written]
         assert peer.connection_error() is None
-    assert _ffi.finish_writes(int(PATIENCE * 1e9)) == 1
+    assert declarations.finish_writes(int(PATIENCE * 1e9)) == 1
 
 
 def test_closed_streams_wait_for_their_readers_one_by_one(name: str, stack: contextlib.ExitStack) -> None:
@@ -179,9 +180,9 @@ def test_closed_streams_wait_for_their_readers_one_by_one(name: str, stack: cont
         stream.close()
     random.Random(10).shuffle(pairs)
     for _, peer in pairs:
-        assert _ffi.finish_writes(0) == 0
+        assert declarations.finish_writes(0) == 0
         assert len(read_to_end(peer)) == 2 * BUFFER
-    assert _ffi.finish_writes(int(PATIENCE * 1e9)) == 1
+    assert declarations.finish_writes(int(PATIENCE * 1e9)) == 1
 
 
 def test_a_wait_for_closed_streams_ends_when_the_last_is_read(name: str) -> None:
@@ -189,11 +190,11 @@ def test_a_wait_for_closed_streams_ends_when_the_last_is_read(name: str) -> None
         fill(stream)
         stream.close()
         began = time.perf_counter()
-        assert _ffi.finish_writes(100_000_000) == 0
+        assert declarations.finish_writes(100_000_000) == 0
         assert time.perf_counter() - began >= 0.1
         received: list[bytes] = []
         with when_asleep(lambda: received.append(read_to_end(peer))):
-            assert _ffi.finish_writes(int(PATIENCE * 1e9)) == 1
+            assert declarations.finish_writes(int(PATIENCE * 1e9)) == 1
         assert len(received[0]) == 2 * BUFFER
 
 
@@ -208,9 +209,9 @@ def test_what_nobody_reads_is_given_back_when_the_peer_goes(name: str, goes: str
             else:
                 fill(peer)
             stream.close()
-            assert _ffi.finish_writes(0) == 0
+            assert declarations.finish_writes(0) == 0
             peer.close()
-            assert _ffi.finish_writes(int(PATIENCE * 1e9)) == 1
+            assert declarations.finish_writes(int(PATIENCE * 1e9)) == 1
     assert settled_holdings() == before
 
 
@@ -239,7 +240,7 @@ def test_who_writes_to_a_closed_stream_and_never_reads_learns_of_the_end(name: s
         assert 64 << 20 <= caught.value.bytes_written < 65 << 20
         # What the pipe had taken can be read all the same.
         assert len(peer.read_exactly(BUFFER, PATIENCE)) == BUFFER
-    eventually(lambda: _ffi.pending_operations() == 0, "nothing is under way")
+    eventually(lambda: declarations.pending_operations() == 0, "nothing is under way")
 
 
 #: Writes so many bytes as a pipe takes of SIZE, at once, and ends in one of the ways.
@@ -350,7 +351,7 @@ def test_a_peer_that_is_busy_with_one_large_write_gets_what_was_written_before_c
         written = fill(stream)
         stream.close()
         assert ended(peer) == (0, f"{size} {written}\n", "")
-    eventually(lambda: _ffi.pending_operations() == 0, "nothing is under way")
+    eventually(lambda: declarations.pending_operations() == 0, "nothing is under way")
 
 
 # ---- Writes of nothing ----

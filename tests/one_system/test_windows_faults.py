@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 import bbipc
-from bbipc import Events, LocalServer, LocalStream, Poller, StreamServer, _ffi, poll_socket, poll_sockets
+from bbipc import Events, LocalServer, LocalStream, Poller, StreamServer, poll_socket, poll_sockets
+from bbipc._native import declarations
 from child_processes import Processes, eventually
 from patience import PATIENCE
 from peer import until_asleep
@@ -242,7 +243,7 @@ def name(directory: Path) -> str:
 
 
 def test_a_client_that_does_not_read_holds_no_name_after_abort(name: str) -> None:
-    operations = _ffi.pending_operations()
+    operations = declarations.pending_operations()
     with bbipc.make_local_server(name) as server, named_pipes.connect(name) as client:
         stream = accept(server)
         assert fill(stream) > 0
@@ -254,11 +255,11 @@ def test_a_client_that_does_not_read_holds_no_name_after_abort(name: str) -> Non
         # What was left is lost.
         with contextlib.suppress(OSError):
             assert client.recv(1) == b""
-    eventually(lambda: _ffi.pending_operations() <= operations, "the write has ended")
+    eventually(lambda: declarations.pending_operations() <= operations, "the write has ended")
 
 
 def test_a_client_that_aborts_leaves_a_server_that_does_not_read(name: str) -> None:
-    operations = _ffi.pending_operations()
+    operations = declarations.pending_operations()
     with bbipc.make_local_server(name) as server:
         client = bbipc.connect_to_local_server(name)
         taken = fill(client)
@@ -270,7 +271,7 @@ def test_a_client_that_aborts_leaves_a_server_that_does_not_read(name: str) -> N
             while not poll_socket(stream, DATA | END, PATIENCE).end_of_data:
                 received += len(stream.read())
             assert received <= taken
-    eventually(lambda: _ffi.pending_operations() <= operations, "the write has ended")
+    eventually(lambda: declarations.pending_operations() <= operations, "the write has ended")
     check_name_is_free(name)
 
 
@@ -358,9 +359,9 @@ def test_packets_of_cancelled_watches_do_not_pile_up(directory: Path) -> None:
             for stream, _ in pairs:
                 poller.unmonitor_socket(stream)
             if number == 0:
-                settled = _ffi.pending_operations()
+                settled = declarations.pending_operations()
         # Each round has cancelled so many more.
-        assert _ffi.pending_operations() <= settled + count
+        assert declarations.pending_operations() <= settled + count
         # A stream that has something to say does not wait behind them.
         stream, peer = pairs[0]
         poller.monitor_socket(stream, DATA)

@@ -225,7 +225,7 @@ def test_a_poller_keeps_its_sockets_and_a_socket_not_its_pollers(transport: Tran
 
 
 def test_pollers_and_sockets_that_close_in_any_order_leave_nothing(transport: Transport, backend: str) -> None:
-    handles = bbipc._ffi.open_handles()
+    handles = bbipc._native.declarations.open_handles()
     for seed in range(20):
         everything: list[Any] = [*transport.pair(), transport.make_server()]
         pollers = [bbipc.make_poller(backend) for _ in range(2)]
@@ -238,7 +238,7 @@ def test_pollers_and_sockets_that_close_in_any_order_leave_nothing(transport: Tr
             one.close()
     transport.close()
     gc.collect()
-    assert bbipc._ffi.open_handles() == handles
+    assert bbipc._native.declarations.open_handles() == handles
 
 
 # ---- What is reported ----

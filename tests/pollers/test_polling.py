@@ -17,7 +17,7 @@ import pytest
 
 import bbipc
 from bbipc import Events, Socket, StreamSocket
-from bbipc._ffi import pending_operations
+from bbipc._native.declarations import pending_operations
 from child_processes import eventually
 from patience import PATIENCE, QEMU, least_of_three
 from readiness import (

@@ -18,7 +18,7 @@ import pytest
 
 import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
-from bbipc._ffi import open_handles
+from bbipc._native.declarations import open_handles
 from descriptors import dropping, open_descriptors
 from patience import PATIENCE
 from peer import Pattern, run_program, until_asleep
@@ -656,8 +656,7 @@ def test_two_copies_of_the_package_in_one_process_do_not_stop_a_fork(again: str)
         import importlib, os, sys
         import bbipc
         if sys.argv[1] == "reload":
-            importlib.reload(bbipc._ffi)
-            importlib.reload(bbipc._ctypes_calls)
+            importlib.reload(bbipc._native.calls)
         else:
             for name in [name for name in sys.modules if name.startswith("bbipc")]:
                 del sys.modules[name]

@@ -22,7 +22,7 @@ import pytest
 
 import bbipc
 from bbipc import Events, Socket, StreamSocket
-from bbipc._ffi import open_handles
+from bbipc._native.declarations import open_handles
 from patience import PATIENCE
 
 PACKAGE = os.path.dirname(bbipc.__file__)

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 import bbipc
-from bbipc import Events, LocalServer, LocalStream, SocketError, _ffi, poll_socket
+from bbipc import Events, LocalServer, LocalStream, SocketError, poll_socket
+from bbipc._native import declarations
 from child_processes import LOOK_AGAIN_S, Processes, ended
 from patience import PATIENCE
 from transports import fill
@@ -268,7 +269,11 @@ class Peer:
         reading.join(PATIENCE)
         if reading.is_alive():
             # Tells whether what it waits for is with us: a write under way, or a pipe that is not closed.
-            ours = _ffi.finish_writes(0), _ffi.pending_operations(), Counter(windows.open_handles().values())
+            ours = (
+                declarations.finish_writes(0),
+                declarations.pending_operations(),
+                Counter(windows.open_handles().values()),
+            )
             self.process.kill()
             reading.join()
             raise AssertionError(f"the peer prints nothing; writes are done, operations, our handles: {ours}")

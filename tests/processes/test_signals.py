@@ -21,7 +21,7 @@ import pytest
 
 import bbipc
 from bbipc import Events, Poller, StreamSocket
-from bbipc._ffi import NewHandle
+from bbipc._native.handles import NewHandle
 from child_processes import INTERRUPTED as ENDED_BY_CTRL_C
 from child_processes import Processes, ended, interrupt, stopped, until_stopped
 from patience import PATIENCE
@@ -182,7 +182,8 @@ import os, signal, sys, threading, time
 sys.path.insert(0, sys.argv[1])
 import bbipc
 import windows
-from bbipc import Events, _calls, _ffi
+from bbipc import Events
+from bbipc._native import calls, declarations, results
 from peer import connect, until_asleep
 
 main = threading.get_native_id()
@@ -208,17 +209,17 @@ poller = bbipc.make_poller()
 poller.monitor_socket(stream, Events.DATA_AVAILABLE)
 
 data = int(Events.DATA_AVAILABLE)
-many = _calls.SocketList([stream._handle] * 40, [data] * 40)
+many = calls.SocketList([stream._handle] * 40, [data] * 40)
 handled = []
 signal.signal(signal.SIGINT, lambda *_: handled.append(True))
 for wait in [
-    lambda: _calls.poll_socket(stream._handle, data, _ffi.FOREVER, 0),
-    lambda: many.poll(_ffi.FOREVER, 0)[0],
-    lambda: _calls.wait_for_events(poller._handle, {}, {}, _ffi.FOREVER, 0),
-    lambda: _calls.receive(poller._handle, {}, {}, 65536, _ffi.FOREVER, 0),
+    lambda: calls.poll_socket(stream._handle, data, declarations.FOREVER, 0),
+    lambda: many.poll(declarations.FOREVER, 0)[0],
+    lambda: calls.wait_for_events(poller._handle, {}, {}, declarations.FOREVER, 0),
+    lambda: calls.receive(poller._handle, {}, {}, 65536, declarations.FOREVER, 0),
 ]:
     for _ in range(2):
-        assert _calls.status_of(pressed(wait, 0)) == _ffi.ERROR_INTERRUPTED
+        assert results.status_of(pressed(wait, 0)) == declarations.ERROR_INTERRUPTED
         # C's own handler, which tells Python of it, may come a moment later.
         until = time.perf_counter() + 10
         while not handled and time.perf_counter() < until:
@@ -705,7 +706,7 @@ def test_a_handle_is_not_lost_to_a_handler_that_raises() -> None:
         textwrap.dedent("""
         import time
         import bbipc
-        from bbipc._ffi import open_handles
+        from bbipc._native.declarations import open_handles
 
         server = bbipc.make_ipv4_tcp_server("127.0.0.1", 0)
         alarms = 0

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 import bbipc
-from bbipc import Events, Poller, Socket, StreamServer, StreamSocket, _calls
+from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
+from bbipc._native import calls
 from patience import PATIENCE
 from peer import MANY, WAITS, Pattern, eager_threads, read_piece, write_piece
 from systems import BACKENDS
@@ -269,14 +270,14 @@ def test_the_items_of_write_many_may_change_while_it_writes(
     closed, _ = transport.pair()
     closed.close()
     items = [(closed, b"data")]
-    write = _calls.write_many
+    write = calls.write_many
 
     def write_and_let_others_run(*arguments: Any) -> Any:
         result = write(*arguments)
         items.clear()
         return result
 
-    monkeypatch.setattr(_calls, "write_many", write_and_let_others_run)
+    monkeypatch.setattr(calls, "write_many", write_and_let_others_run)
     [(place, error)] = bbipc.write_many(items)
     assert place == 0
     assert isinstance(error, bbipc.SocketClosedError)

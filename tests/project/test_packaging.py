@@ -23,7 +23,8 @@ from packaging.tags import mac_platforms, sys_tags
 from packaging.utils import parse_wheel_filename
 
 import hatch_build
-from bbipc import _library, calling_layer
+from bbipc import calling_layer
+from bbipc._native.library import releasing
 from tree import ROOT
 
 # The first build on a machine fills Zig's global cache, which takes more than a minute.
@@ -36,7 +37,8 @@ TARGETS = hatch_build.read_targets(ROOT)
 COMPILED = (".so", ".dylib", ".dll", ".pyd", ".o", ".a", ".lib")
 
 #: The library of the package that all tests use.
-INSTALLED = Path(_library.releasing._name)
+INSTALLED = Path(releasing._name)
+PRINT_INCLUDE = "import bbipc; print(bbipc.get_include())"
 
 ziglang = importlib.util.find_spec("ziglang")
 needs_compiler = pytest.mark.skipif(ziglang is None, reason="ziglang, the compiler, is missing")
@@ -187,7 +189,8 @@ class TestWheel:
         assert library in {f"bbipc/{target.library}" for target in TARGETS}
         package = ROOT / "bbipc"
         sources = {path for pattern in ("*.py", "py.typed") for path in package.rglob(pattern)}
-        assert names - {library} == {path.relative_to(ROOT).as_posix() for path in sources}
+        files = {path.relative_to(ROOT).as_posix() for path in sources}
+        assert names - {library} == {*files, "bbipc/include/bbipc.h"}
         assert "bbipc/py.typed" in names
 
     def test_metadata_asks_for_no_other_package(self, wheel: Path) -> None:
@@ -227,6 +230,19 @@ class TestWheel:
         assert f"-{version}-" in wheel.name
         assert Path(file).is_relative_to(tmp_path / "environment")
 
+    def test_tells_where_the_header_is(self, wheel: Path, tmp_path: Path) -> None:
+        python = make_environment(tmp_path / "environment", wheel)
+        folder = Path(run([python, "-I", "-c", PRINT_INCLUDE], cwd=tmp_path).strip())
+        assert folder.is_relative_to(tmp_path / "environment")
+        assert (folder / "bbipc.h").read_text(encoding="utf-8") == HEADER
+        (folder / "bbipc.h").unlink()
+        # Of another package, or of another version.
+        stranger = folder.parent.parent / "native" / "include"
+        stranger.mkdir(parents=True)
+        (stranger / "bbipc.h").write_text('#define BBIPC_VERSION "0.0.0"\n', encoding="utf-8")
+        failed = run_unchecked([python, "-I", "-c", PRINT_INCLUDE], cwd=tmp_path)
+        assert "FileNotFoundError: there is no bbipc.h of version" in failed.stderr
+
 
 class TestSourceDistribution:
     def test_holds_what_it_takes_to_build_and_test(self, source_tree: Path) -> None:
@@ -260,6 +276,8 @@ class TestEditableInstall:
         assert Path(file).samefile(editable.tree / "bbipc" / "__init__.py")
         held = [path.name for path in (editable.tree / "bbipc").iterdir() if path.name.endswith(COMPILED)]
         assert held == [library.name]
+        folder = Path(run([python, "-I", "-c", PRINT_INCLUDE], cwd=tmp_path).strip())
+        assert folder.samefile(editable.tree / "native" / "include")
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows does not let a loaded library be replaced")
     def test_replaces_the_library_without_touching_the_file_that_is_loaded(
@@ -572,7 +590,7 @@ class TestImportError:
 
     def test_library_of_another_version(self, package: Path) -> None:
         pattern = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
-        (module,) = (path for path in package.glob("*.py") if pattern.search(path.read_text("utf-8")))
+        (module,) = (path for path in package.rglob("*.py") if pattern.search(path.read_text("utf-8")))
         text = module.read_text("utf-8")
         (version,) = pattern.findall(text)
         module.write_text(pattern.sub('__version__ = "0.0.1"', text), encoding="utf-8")

@@ -37,7 +37,7 @@ BREACHES = {
     "a second name": ("native/core/transfer.zig", 'const names = @import("handles.zig");\n', "has the names"),
     "a circle of modules": ("bbipc/errors.py", "from . import sockets\n", "a circle of imports: bbipc."),
     "a circle for type checkers": (
-        "bbipc/errors.py",
+        "bbipc/events.py",
         "if TYPE_CHECKING:\n    from .sockets import Socket\n",
         "a circle of imports: bbipc.",
     ),

@@ -239,6 +239,10 @@ class TestWrongWheelIsToldOf:
         wrong = repack(wheel, tmp_path, files={"bbipc/py.typed": None})
         assert check_wheel.faults(wrong, self.LINUX) == ["bbipc/py.typed is missing"]
 
+    def test_missing_header(self, wheel: Path, tmp_path: Path) -> None:
+        wrong = repack(wheel, tmp_path, files={"bbipc/include/bbipc.h": None})
+        assert check_wheel.faults(wrong, self.LINUX) == ["bbipc/include/bbipc.h is missing"]
+
     def test_missing_library(self, wheel: Path, tmp_path: Path) -> None:
         wrong = repack(wheel, tmp_path, files={"bbipc/libbbipc.so": None})
         assert check_wheel.faults(wrong, self.LINUX) == ["bbipc/libbbipc.so is missing"]

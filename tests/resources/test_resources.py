@@ -19,7 +19,7 @@ import pytest
 import bbipc
 import systems
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
-from bbipc._ffi import open_handles
+from bbipc._native.declarations import open_handles
 from child_processes import eventually
 from counting import COUNTING
 from descriptors import open_descriptors

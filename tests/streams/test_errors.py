@@ -447,13 +447,13 @@ def one_of_each(transport: Transport) -> list[Any]:
 def test_what_is_dropped_without_close_warns_and_is_closed(transport: Transport) -> None:
     dropped = one_of_each(transport)
     before = open_descriptors()
-    handles = bbipc._ffi.open_handles()
+    handles = bbipc._native.declarations.open_handles()
     while dropped:
         gone = weakref.ref(dropped[-1])
         with pytest.warns(ResourceWarning, match=re.escape(f"unclosed {dropped[-1]!r}")), dropping():
             dropped.pop()
         assert gone() is None
-    assert bbipc._ffi.open_handles() == handles - 4
+    assert bbipc._native.declarations.open_handles() == handles - 4
     if not WINDOWS:
         # Three sockets and a poller. On Windows a pipe's server has many handles, which close a moment later; that none
         # is left is for no_descriptor_leaks to see.
@@ -535,13 +535,13 @@ def test_without_a_descriptor_nothing_is_made_and_nothing_leaks(
     prepared: tuple[Transport, StreamServer], backend: str, no_descriptor_left: list[int], directory: Path
 ) -> None:
     transport, server = prepared
-    handles = bbipc._ffi.open_handles()
+    handles = bbipc._native.declarations.open_handles()
     for _ in range(3 if CLIENTS_OUTLIVE_EMFILE else 1):
         assert_emfile(transport.make_server)
         assert_emfile(lambda: transport.connect(server))
         assert_emfile(server.accept_connection)
         assert_emfile(lambda: bbipc.make_poller(backend))
-    assert bbipc._ffi.open_handles() == handles
+    assert bbipc._native.declarations.open_handles() == handles
     os.close(no_descriptor_left.pop())
     if descriptors_of_poller(backend) > 1:
         # The first does not stay.

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 import bbipc
-from bbipc import Events, Poller, Socket, StreamSocket, _ctypes_calls
+from bbipc import Events, Poller, Socket, StreamSocket
+from bbipc._native import by_ctypes
 from bbipc.events import SETS
 from descriptors import descriptors_for
 from patience import PATIENCE
@@ -170,10 +171,10 @@ def test_a_failed_read_is_left_for_the_next_call_to_tell(transport: Transport) -
 
             def __missing__(self, number: int) -> Events:
                 # As a close() in another thread that has not come to the pollers.
-                bbipc._calls.close(closed._handle)
+                bbipc._native.calls.close(closed._handle)
                 return Events(number)
 
-        received = bbipc._calls.receive(poller._handle, poller._sockets, Sets(), 100, 0, 0)
+        received = bbipc._native.calls.receive(poller._handle, poller._sockets, Sets(), 100, 0, 0)
         assert isinstance(received, list)
         assert {one: data for one, _, data in received} == {stream: b"x", closed: b""}
         with pytest.raises(bbipc.SocketClosedError):
@@ -190,20 +191,20 @@ def test_only_where_memory_ends_the_others_are_left(
         poller.monitor_socket(stream, DATA)
         remote.write_all(b"data", PATIENCE)
         with_data(stream)
-    read, failures = _ctypes_calls.read, iter([None, raised])
+    read, failures = by_ctypes.read, iter([None, raised])
 
     def failing_read(handle: int, size: int, peek: bool) -> bytes | int:
         if failure := next(failures):
             raise failure
         return read(handle, size, peek)
 
-    monkeypatch.setattr(_ctypes_calls, "read", failing_read)
+    monkeypatch.setattr(by_ctypes, "read", failing_read)
     arguments = (poller._handle, poller._sockets, SETS, 10, 1_000_000, 0)
     if raised is KeyError:
         with pytest.raises(KeyError):
-            _ctypes_calls.receive(*arguments)
+            by_ctypes.receive(*arguments)
         return
-    received = _ctypes_calls.receive(*arguments)
+    received = by_ctypes.receive(*arguments)
     assert isinstance(received, list)
     ((first, _, data),) = received
     assert data == b"data"
@@ -219,7 +220,7 @@ def test_a_stream_that_has_left_meanwhile_is_not_read(transport: Transport) -> N
         remote.write_all(b"x", PATIENCE)
         with_data(stream)
         sets = {int(DATA): DATA}
-        assert bbipc._calls.receive(poller._handle, {}, sets, 100, 0, 0) == []
+        assert bbipc._native.calls.receive(poller._handle, {}, sets, 100, 0, 0) == []
         assert stream.read() == b"x"
 
 

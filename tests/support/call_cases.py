@@ -16,7 +16,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import bbipc
-from bbipc import Events, Ipv4TcpServer, LocalServer, Poller, StreamSocket, _cpython_calls, _ctypes_calls
+from bbipc import Events, Ipv4TcpServer, LocalServer, Poller, StreamSocket
+from bbipc._native import by_cpython, by_ctypes
 from bbipc.events import SETS
 from systems import LOCAL_ROOM, make_directory
 
@@ -157,24 +158,24 @@ class Scene:
     def begin(self, unread: bytes = UNREAD, *, woken: bool = False) -> None:
         """By the reference, so that nothing that is tested is counted with it."""
         for one in (self.stream, self.remote, self.other, self.other_remote):
-            while _ctypes_calls.read_into(one._handle, self._space, 0, None, False) > 0:
+            while by_ctypes.read_into(one._handle, self._space, 0, None, False) > 0:
                 pass
-        assert _ctypes_calls.write(self.remote._handle, unread, 0, None) == len(unread)
-        assert _ctypes_calls.poll_socket(self.stream._handle, int(DATA), 20_000_000_000, 0) > 0
+        assert by_ctypes.write(self.remote._handle, unread, 0, None) == len(unread)
+        assert by_ctypes.poll_socket(self.stream._handle, int(DATA), 20_000_000_000, 0) > 0
         poller, handle = self.poller._handle, self.stream._handle
-        _ctypes_calls.unmonitor_socket(poller, self.other._handle)
-        _ctypes_calls.monitor_socket(poller, handle, int(DATA | ROOM))
-        _ctypes_calls.set_monitored_events(poller, handle, int(DATA | ROOM))
+        by_ctypes.unmonitor_socket(poller, self.other._handle)
+        by_ctypes.monitor_socket(poller, handle, int(DATA | ROOM))
+        by_ctypes.set_monitored_events(poller, handle, int(DATA | ROOM))
         # Takes a wake that nobody waited for.
-        _ctypes_calls.wait_for_events(poller, {}, SETS, 0, 0)
+        by_ctypes.wait_for_events(poller, {}, SETS, 0, 0)
         if woken:
-            _ctypes_calls.wake(self.idle_poller._handle)
+            by_ctypes.wake(self.idle_poller._handle)
         else:
-            _ctypes_calls.wait_for_events(self.idle_poller._handle, {}, SETS, 0, 0)
+            by_ctypes.wait_for_events(self.idle_poller._handle, {}, SETS, 0, 0)
 
     def unread(self) -> bytes:
         """What the calls have left to be read. As `begin`."""
-        data = _ctypes_calls.read(self.stream._handle, 1 << 20, False)
+        data = by_ctypes.read(self.stream._handle, 1 << 20, False)
         assert isinstance(data, bytes)
         return data
 
@@ -184,11 +185,11 @@ class Scene:
         for one in (self.remote, self.other_remote):
             data = b""
             while True:
-                piece = _ctypes_calls.read(one._handle, 1 << 20, False)
+                piece = by_ctypes.read(one._handle, 1 << 20, False)
                 assert isinstance(piece, bytes)
                 data += piece
                 # Much comes in several pieces over TCP.
-                if len(piece) < 4096 or _ctypes_calls.poll_socket(one._handle, int(DATA), 50_000_000, 0) <= 0:
+                if len(piece) < 4096 or by_ctypes.poll_socket(one._handle, int(DATA), 50_000_000, 0) <= 0:
                     break
             found.append(data)
         return found
@@ -226,7 +227,7 @@ class Case(NamedTuple):
 
 CLASSES: dict[str, type[Any]] = {"Poller": Poller, "StreamSocket": StreamSocket}
 #: The methods that can be built-in, each with its class.
-METHODS = [f"{kind}.{name}" for kind, names in _cpython_calls._METHODS.items() for name in names]
+METHODS = [f"{kind}.{name}" for kind, its_class in CLASSES.items() for name in by_cpython.method_names(its_class)]
 METHODS_ARE_BUILT_IN = hasattr(StreamSocket, "_python_write")
 
 
@@ -652,8 +653,8 @@ def _waiting_by_methods(scene: Scene) -> Iterator[Case]:
 
 def built_in_functions() -> dict[str, Callable[..., Any]]:
     """Whichever layer is in use."""
-    make = _cpython_calls.bind()
-    functions = {name: make(name.encode(), getattr(_ctypes_calls, name)) for name in _cpython_calls.NAMES}
+    make = by_cpython.bind()
+    functions = {name: make(name.encode(), getattr(by_ctypes, name)) for name in by_cpython.function_names()}
     if METHODS_ARE_BUILT_IN:
         functions.update({name: method(name) for name in METHODS})
     return functions
@@ -661,7 +662,7 @@ def built_in_functions() -> dict[str, Callable[..., Any]]:
 
 def references() -> dict[str, Callable[..., Any]]:
     """The Python functions that do the same."""
-    functions: dict[str, Callable[..., Any]] = {name: getattr(_ctypes_calls, name) for name in _cpython_calls.NAMES}
+    functions: dict[str, Callable[..., Any]] = {name: getattr(by_ctypes, name) for name in by_cpython.function_names()}
     if METHODS_ARE_BUILT_IN:
         functions.update({name: method_in_python(name) for name in METHODS})
     return functions

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import bbipc
-from bbipc import Events, Poller, StreamSocket, _calls, _ctypes_calls
+from bbipc import Events, Poller, StreamSocket
+from bbipc._native import by_ctypes, calls
 from bbipc.events import SETS
 from call_cases import (
     BRIEF_SECONDS,
@@ -65,7 +66,7 @@ def watched_objects(case: Case) -> list[Any]:
         [StreamSocket, bbipc.LocalStream, Poller, Events, bytes, int, float, list, tuple, dict],
         [TypeError, ValueError, MemoryError, bbipc.TimeoutError, bbipc.EndOfStreamError],
         [SETS, SETS[int(DATA)], SETS[int(ROOM)], SETS[int(DATA | ROOM)], SETS[int(Events.END_OF_DATA)]],
-        [_calls.__dict__, _ctypes_calls.__dict__, "_handle", "_sockets", "_sets"],
+        [calls.__dict__, by_ctypes.__dict__, "_handle", "_sockets", "_sets"],
         ["timeout", "size", "max_bytes", "buffer", "data", "start", "end", "peek"],
     ):
         for item in one if type(one) is not dict else [*one, *one.values()]:
@@ -300,8 +301,8 @@ class Crowd:
     def begin(self) -> None:
         for place, (one, remote) in enumerate(self._pairs):
             data = self._sent(place)
-            assert _ctypes_calls.write(remote._handle, data, 0, None) == len(data)
-            assert _ctypes_calls.poll_socket(one._handle, int(DATA), 20_000_000_000, 0) > 0
+            assert by_ctypes.write(remote._handle, data, 0, None) == len(data)
+            assert by_ctypes.poll_socket(one._handle, int(DATA), 20_000_000_000, 0) > 0
 
     def lost(self, result: list[Any]) -> list[int]:
         """How many bytes are neither in the result nor left to be read, for each stream that has lost some."""
@@ -309,7 +310,7 @@ class Crowd:
         losses = []
         for place, (one, _) in enumerate(self._pairs):
             found: bytes = received.get(one, b"")
-            while left := _ctypes_calls.read(one._handle, 65536, False):
+            while left := by_ctypes.read(one._handle, 65536, False):
                 assert isinstance(left, bytes)
                 found += left
             sent = self._sent(place)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import systems
-from bbipc import _ffi
+from bbipc._native import declarations
 from systems import WINDOWS
 
 if sys.platform != "win32":
@@ -53,7 +53,7 @@ def open_descriptors() -> dict[int, str]:
 
 def count_of_library() -> tuple[int, int]:
     """How many handles of the C interface are open, and how many operations the system has of this process."""
-    return _ffi.open_handles(), _ffi.pending_operations()
+    return declarations.open_handles(), declarations.pending_operations()
 
 
 def left_over(before: dict[int, str]) -> dict[int, str]:

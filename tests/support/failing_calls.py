@@ -26,7 +26,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import bbipc
-from bbipc import Events, StreamServer, StreamSocket, _ffi
+from bbipc import Events, StreamServer, StreamSocket
+from bbipc._native import declarations
 
 #: Seconds. What a wait lasts that a failed call has made vain.
 SHORT = 0.15
@@ -607,7 +608,7 @@ class Surroundings:
     """What the program has besides: its descriptors, and what the library has open."""
 
     def __init__(self) -> None:
-        self._handles = _ffi.open_handles()
+        self._handles = declarations.open_handles()
         self._before = _descriptors()
 
     def check(self, case: Case) -> None:
@@ -624,8 +625,8 @@ class Surroundings:
         # Each thread counts its calls.
         if len(left) > (4 if case.call == "close" else 0):
             case.wrong.append(f"descriptors are left: {left}")
-        if _ffi.open_handles() != self._handles:
-            case.wrong.append(f"{_ffi.open_handles() - self._handles} handles are left open")
+        if declarations.open_handles() != self._handles:
+            case.wrong.append(f"{declarations.open_handles() - self._handles} handles are left open")
 
 
 def _check_files(case: Case) -> None:

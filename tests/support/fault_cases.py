@@ -21,8 +21,9 @@ import time
 from collections.abc import Callable
 
 import bbipc
-from bbipc import Events, LocalStream, StreamSocket, _ctypes_calls, _ffi
-from bbipc._library import releasing
+from bbipc import Events, LocalStream, StreamSocket
+from bbipc._native import by_ctypes, declarations, results
+from bbipc._native.library import releasing
 
 if sys.platform != "win32":
     # Where none of the programs runs, but their tests are read.
@@ -331,13 +332,13 @@ def finish_writing_before_the_wait() -> None:
     """
     stream, other = local_pair()
     fill(stream)
-    writing = Thread(lambda: _ctypes_calls.write_all(stream._handle, b"more", 0, _ffi.FOREVER))
+    writing = Thread(lambda: by_ctypes.write_all(stream._handle, b"more", 0, declarations.FOREVER))
     writing.until_delayed()
     stream.finish_writing()
     result = writing.ended()
     assert isinstance(result, int), result
     # It is woken, with nothing written, or fails at once.
-    assert result == 0 or _ctypes_calls.code_of(result) in (0, errno.EPIPE), result
+    assert result == 0 or results.code_of(result) in (0, errno.EPIPE), result
     other.close()
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import call_cases
-from bbipc import _cpython_calls
+from bbipc._native import by_cpython
 from call_cases import METHODS, METHODS_ARE_BUILT_IN
 
 CPYTHON = sys.implementation.name == "cpython"
@@ -16,4 +16,4 @@ needs_built_in_methods = pytest.mark.skipif(not METHODS_ARE_BUILT_IN, reason="BB
 needs_gil = pytest.mark.skipif(not CPYTHON or not call_cases.HAS_GIL, reason="this Python has no GIL of CPython's")
 
 #: Built-in functions, and the methods if they are.
-NAMES = [*_cpython_calls.NAMES, *(METHODS if METHODS_ARE_BUILT_IN else [])]
+NAMES = [*by_cpython.function_names(), *(METHODS if METHODS_ARE_BUILT_IN else [])]

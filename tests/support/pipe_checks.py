@@ -18,7 +18,8 @@ import pytest
 
 import bbipc
 import windows
-from bbipc import Events, LocalServer, LocalStream, SocketError, StreamSocket, _ffi, poll_socket
+from bbipc import Events, LocalServer, LocalStream, SocketError, StreamSocket, poll_socket
+from bbipc._native import declarations
 from child_processes import eventually
 from patience import PATIENCE
 from peer import until_asleep
@@ -166,7 +167,7 @@ Holdings = tuple[Counter[str], int, int]
 def holdings() -> Holdings:
     """What handles the process has, how many operations the system has of it, and the library's own handles."""
     handles = Counter(what for what in windows.open_handles().values() if what.startswith(TYPES))
-    return handles, _ffi.pending_operations(), _ffi.open_handles()
+    return handles, declarations.pending_operations(), declarations.open_handles()
 
 
 def settled_holdings() -> Holdings:

@@ -24,7 +24,7 @@ from pathlib import Path
 import bbipc
 import systems
 from bbipc import Events, Poller, StreamServer, StreamSocket
-from bbipc._ffi import finish_writes, open_handles, pending_operations
+from bbipc._native.declarations import finish_writes, open_handles, pending_operations
 from patience import PATIENCE, QEMU
 from peer import Pattern
 from systems import BACKENDS

@@ -32,6 +32,10 @@ SWITCHES = {"platform.zig", "posix/kernel.zig"}
 #: It is about two systems.
 TELLS_TWO_APART = {"posix/bsd.zig"}
 
+#: For type checkers alone: an error has the socket that it is about, and to name that class is worth more to users than
+#: a Protocol in its place.
+KNOWN_TO_CHECKERS = {("bbipc.errors", "bbipc.sockets")}
+
 Graph = Mapping[str, set[str]]
 
 
@@ -107,8 +111,19 @@ def circles(graph: Graph) -> list[str]:
 def python_imports(name: str, path: Path, modules: set[str]) -> set[str]:
     """The modules of the package that a module imports, those for type checkers and in functions included."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = modules_imported(tree, package, modules) - {name}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            checkers = {one for one in modules_imported(node, package, modules) if (name, one) in KNOWN_TO_CHECKERS}
+            node.body = []
+            found -= checkers - modules_imported(tree, package, modules)
+    return found
+
+
+def modules_imported(tree: ast.AST, package: str, modules: set[str]) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -118,7 +133,7 @@ def python_imports(name: str, path: Path, modules: set[str]) -> set[str]:
             for alias in node.names:
                 submodule = f"{source}.{alias.name}"
                 found.add(submodule if submodule in modules else source)
-    return (found & modules) - {name}
+    return found & modules
 
 
 def different_aliases(sources: Mapping[str, str]) -> Iterator[str]:

@@ -238,6 +238,8 @@ def pollers(socket: Socket, events: Events) -> None:
 def main(directory: Path) -> None:
     version: str = bbipc.__version__
     assert version
+    include: str = bbipc.get_include()
+    assert include
     tcp_server: Ipv4TcpServer = bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0)
     local_server: LocalServer = bbipc.make_local_server(directory / "service", backlog=5, delete_on_close=True)
     with tcp_server, local_server:

@@ -28,7 +28,8 @@ from control import (
 )
 
 import bbipc
-from bbipc import Events, NoConnectionAvailableError, Poller, SocketError, StreamServer, StreamSocket, _ffi
+from bbipc import Events, NoConnectionAvailableError, Poller, SocketError, StreamServer, StreamSocket
+from bbipc._native import declarations
 
 READ = Events.DATA_AVAILABLE | Events.END_OF_DATA
 WRITE = Events.WRITE_SPACE | Events.CONNECTION_SEVERED
@@ -214,7 +215,9 @@ def pair(address: str, size: int) -> None:
 def copies(address: str, size: int, releases: int, neighbour: int) -> None:
     """Writes and reads that release the GIL, or keep it; beside a thread that wants it, if that has a processor."""
     connecting, accepted = connected_pair(address)
-    write, read = (_ffi.write_much, _ffi.read_much) if releases else (_ffi.write, _ffi.read)
+    write, read = (
+        (declarations.write_much, declarations.read_much) if releases else (declarations.write, declarations.read)
+    )
     sent, received = (ctypes.create_string_buffer(size) for _ in range(2))
     sent.raw = message_of(size)
 

@@ -1,4 +1,4 @@
-"""Finds and loads the native library, and checks that it is the one this package was made with."""
+"""Finds the native library, loads it, and checks that it is the one this package was made with. Finds its header."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ import ctypes
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 # The same as BBIPC_VERSION in native/include/bbipc.h; a test compares them.
 __version__ = "0.1.0"
+
+#: The folder of the package.
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 _FILE_NAMES = {"win32": "bbipc.dll", "darwin": "libbbipc.dylib"}
 
@@ -49,8 +56,8 @@ def _why_not_loaded(path: str) -> str:
 
 def _load() -> tuple[ctypes.CDLL, ctypes.CDLL]:
     """The library twice: calls through the first release the GIL, calls through the second keep it."""
-    # Beside this file and nowhere else: a library that is searched for can be another's.
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), _FILE_NAMES.get(sys.platform, "libbbipc.so"))
+    # In the package and nowhere else: a library that is searched for can be another's.
+    path = os.path.join(_PACKAGE, _FILE_NAMES.get(sys.platform, "libbbipc.so"))
     if not os.path.exists(path):
         raise ImportError(f"bbipc's native library is missing: there is no {path}. {_why_missing(path)}", path=path)
     try:
@@ -74,3 +81,34 @@ def _load() -> tuple[ctypes.CDLL, ctypes.CDLL]:
 
 
 releasing, keeping = _load()
+
+
+def declare(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
+    """A function of the library, as ctypes has to call it."""
+    function = getattr(library, f"bbipc_{name}")
+    function.restype = result
+    function.argtypes = list(arguments)
+    return function
+
+
+def get_include() -> str:
+    """The folder of ``bbipc.h``, the header of the C interface: what a C compiler takes as ``-I``.
+
+    :returns: its absolute path: inside of the installed package, or in the source tree of an editable install. The
+        header is that of the package's version.
+    :raises FileNotFoundError: where there is no such header: in a program that was frozen, for example.
+    """
+    # Nothing is built into a source tree, so only one of these can be there.
+    for folder in (os.path.join(_PACKAGE, "include"), os.path.join(os.path.dirname(_PACKAGE), "native", "include")):
+        try:
+            with open(os.path.join(folder, "bbipc.h"), encoding="utf-8") as header:
+                is_ours = f'#define BBIPC_VERSION "{__version__}"\n' in header
+        except OSError:
+            continue
+        # Beside an installed package, what has that name can be another's.
+        if is_ours:
+            return folder
+    raise FileNotFoundError(
+        f"there is no bbipc.h of version {__version__} in the package {_PACKAGE}: a tool that copies programs may leave"
+        " it out. It is in bbipc's wheels and in its sources, as native/include/bbipc.h."
+    )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from warnings import warn
 
-from . import _calls, _ffi
+from . import calls
+from .handles import SettledHandle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
+
+    from .handles import NewHandle
 
 
 class HandleOwner:
@@ -21,11 +24,11 @@ class HandleOwner:
         _handle: int
         _closed: bool
 
-    def _own(self, made: _ffi.NewHandle) -> None:
+    def _own(self, made: NewHandle) -> None:
         """Takes a new handle over: the last step of making the object."""
         self._handle = made.value
         self._closed = False
-        made.__class__ = _ffi.SettledHandle  # type: ignore[assignment]
+        made.__class__ = SettledHandle  # type: ignore[assignment]
 
     def close(self) -> None:
         raise NotImplementedError
@@ -34,7 +37,7 @@ class HandleOwner:
         self.close()
 
     # Where Python ends, modules may be empty before all objects are gone; free-threaded builds often do that.
-    def __del__(self, _warn: Any = warn, _close: Any = _calls.close, _python_ends: Any = sys.is_finalizing) -> None:
+    def __del__(self, _warn: Any = warn, _close: Any = calls.close, _python_ends: Any = sys.is_finalizing) -> None:
         if not hasattr(self, "_closed"):
             return
         if self._closed:

@@ -1,5 +1,7 @@
 """The calls of the native library by ctypes: on any Python, and the reference for the built-in functions of CPython.
 
+Those that take nothing but numbers and names are in ``plain_calls``, which is made from the header.
+
 Short calls that can't block keep the GIL. Waits, and copies of more than ``COPY_HOLDING_GIL_MAX`` bytes, release it.
 """
 
@@ -9,19 +11,20 @@ import ctypes
 import sys
 from array import array
 from ctypes import byref, c_char, c_int32, c_uint16, c_uint32, c_uint64
-from operator import index
 
-from . import _ffi
+from . import declarations
+from .buffers import PYPY, checked_range, let_go_on_pypy, memory_of, view_of, with_memory
+from .plain_calls import *  # noqa: F403 - this has all calls, and the others are those
+from .results import pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from typing_extensions import Buffer
 
-    from .events import Events
-    from .sockets import Socket, StreamSocket
+    from .classes import EventsT, NativeStream, SocketT
 
 #: Bytes. To copy so much takes the kernel 3 to 10 microseconds (Linux, local and TCP), for which the other threads are
 #: held up. To let go of the GIL costs little where nobody wants it, but a busy thread that gets it keeps it for
@@ -31,149 +34,13 @@ COPY_HOLDING_GIL_MAX = 65536
 #: How many sockets one call of the library reports at the most; more follow in the next.
 _REPORTS_MAX = 1024
 
-_STATUS_BITS = 8
-
-
-def _pack(result: int, code: int) -> int:
-    return -((code << _STATUS_BITS) | -result)
-
-
-def status_of(failure: int) -> int:
-    """The ``BBIPC_ERROR_`` number in a failure."""
-    return -(-failure & ((1 << _STATUS_BITS) - 1))
-
-
-def code_of(failure: int) -> int:
-    """The system's own code in a failure, 0 if it carries none."""
-    return -failure >> _STATUS_BITS
-
-
-def message_of(failure: int) -> str:
-    """What the library says of a failure's status."""
-    message: bytes = _ffi.error_message(status_of(failure))
-    return message.decode("ascii")
-
-
-# ---- Buffers ----
-
-
-class _PyBuffer(ctypes.Structure):
-    """Py_buffer, as the stable ABI fixes it (PEP 3118, Python/C API, Buffer Protocol)."""
-
-    _fields_ = (
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.c_void_p),
-        ("len", ctypes.c_ssize_t),
-        ("itemsize", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int),
-        ("ndim", ctypes.c_int),
-        ("format", ctypes.c_void_p),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("suboffsets", ctypes.c_void_p),
-        ("internal", ctypes.c_void_p),
-    )
-
-
-#: PyPy has no C interface of Python's, and keeps an object that is not used any more until garbage is collected.
-_PYPY = not hasattr(ctypes, "pythonapi")
-
-_get_buffer: Any = None
-_release_buffer: Any = None
-if not _PYPY:
-    _get_buffer = ctypes.pythonapi.PyObject_GetBuffer
-    _get_buffer.argtypes = [ctypes.py_object, ctypes.POINTER(_PyBuffer), ctypes.c_int]
-    _get_buffer.restype = ctypes.c_int
-    _release_buffer = ctypes.pythonapi.PyBuffer_Release
-    _release_buffer.argtypes = [ctypes.POINTER(_PyBuffer)]
-    _release_buffer.restype = None
-
-
-def _range(start: Any, end: Any, size: int) -> tuple[int, int]:
-    """The checked range of a buffer of this size."""
-    try:
-        first = index(start)
-        last = size if end is None else index(end)
-    except TypeError:
-        raise TypeError(
-            f"start and end must be int, and end may be None, not {type(start).__name__} and {type(end).__name__}"
-        ) from None
-    if not 0 <= first <= last <= size:
-        raise ValueError(
-            f"start and end must satisfy 0 <= start <= end <= {size}, the buffer's size in bytes;"
-            f" they are {first} and {last}"
-        )
-    return first, last
-
-
-class _Bytes:
-    """The bytes of an object that lends them but can't describe its items: NumPy's arrays of dates."""
-
-    def __init__(self, lender: Any) -> None:
-        self._raw = _PyBuffer()
-        _get_buffer(lender, byref(self._raw), 0)
-
-    def view(self) -> memoryview:
-        memory = (c_char * self._raw.len).from_address(self._raw.buf)
-        # Lent as long as the view lives.
-        memory.lent = self
-        view = memoryview(memory)
-        return view.toreadonly() if self._raw.readonly else view
-
-    def __del__(self, _release: Any = _release_buffer) -> None:
-        _release(byref(self._raw))
-
-
-def view_of(buffer: Any, what: str) -> memoryview:
-    """A view of a contiguous buffer, which keeps its size as long as the view lives, or until :func:`let_go`."""
-    # Not released by a `with`: when an exception leaves it, its traceback still holds what refers to the view, and the
-    # release would fail and hide the exception.
-    try:
-        try:
-            view = memoryview(buffer)
-        except ValueError:
-            if _PYPY or isinstance(buffer, memoryview):
-                raise
-            view = _Bytes(buffer).view()
-    except TypeError:
-        raise TypeError(f"{what}, not {type(buffer).__name__}") from None
-    if not view.c_contiguous:
-        raise TypeError(f"{what}; this {type(buffer).__name__} is not contiguous: pass a copy of it")
-    return view
-
-
-def _memory(view: Any) -> Any:
-    """What the library takes for a view's memory, which must be writable. None if that has no address."""
-    if not view.nbytes:
-        # from_buffer refuses what is empty; nothing is done with the stand-in.
-        return byref(c_char())
-    if not _PYPY:
-        return byref(c_char.from_buffer(view))
-    # What from_buffer makes would hold the view.
-    try:
-        return view._pypy_raw_address()
-    except ValueError:  # io.BytesIO's, for one
-        return None
-
-
-def let_go(view: memoryview) -> None:
-    """Lets a bytearray change its size again, at once, unless an exception's traceback still refers to the view."""
-    try:  # noqa: SIM105 -- contextlib is slow to import
-        view.release()
-    except BufferError:
-        pass
-
-
-def _let_go_on_pypy(view: memoryview) -> None:
-    # CPython does so by itself, when nobody refers to the view any more.
-    if _PYPY:
-        let_go(view)
+# ---- Reading and writing ----
 
 
 def read_into(handle: int, buffer: Buffer, start: Any, end: Any, peek: bool) -> int:
-    if type(buffer) is bytearray and buffer and not _PYPY:
+    if type(buffer) is bytearray and buffer and not PYPY:
         # What most programs use, without the questions that the others need.
-        return _read_into(handle, byref(c_char.from_buffer(buffer)), *_range(start, end, len(buffer)), peek)
+        return _read_into(handle, byref(c_char.from_buffer(buffer)), *checked_range(start, end, len(buffer)), peek)
     view = view_of(buffer, "read_into() needs a writable, contiguous buffer, such as a bytearray")
     try:
         if view.readonly:
@@ -181,8 +48,8 @@ def read_into(handle: int, buffer: Buffer, start: Any, end: Any, peek: bool) -> 
                 f"read_into() needs a writable, contiguous buffer, such as a bytearray; this"
                 f" {type(buffer).__name__} is read-only"
             )
-        first, last = _range(start, end, view.nbytes)
-        memory = _memory(view)
+        first, last = checked_range(start, end, view.nbytes)
+        memory = memory_of(view)
         if memory is not None:
             return _read_into(handle, memory, first, last, peek)
         data = read(handle, last - first, peek)
@@ -191,55 +58,30 @@ def read_into(handle: int, buffer: Buffer, start: Any, end: Any, peek: bool) -> 
         view.cast("B")[first : first + len(data)] = data
         return len(data)
     finally:
-        _let_go_on_pypy(view)
+        let_go_on_pypy(view)
 
 
 def _read_into(handle: int, address: Any, start: int, end: int, peek: bool) -> int:
     code = c_int32()
-    call = _ffi.read if end - start <= COPY_HOLDING_GIL_MAX else _ffi.read_much
-    result: int = call(handle, address, start, end, _ffi.PEEK if peek else 0, byref(code))
-    return result if result >= 0 else _pack(result, code.value)
+    call = declarations.read if end - start <= COPY_HOLDING_GIL_MAX else declarations.read_much
+    result: int = call(handle, address, start, end, declarations.PEEK if peek else 0, byref(code))
+    return result if result >= 0 else pack(result, code.value)
 
 
 def write(handle: int, data: Buffer, start: Any, end: Any) -> int:
     def write_now(address: Any, first: int, last: int) -> int:
         return _write(handle, address, first, last)
 
-    return _with_memory(
+    return with_memory(
         data, "write() needs a contiguous buffer of bytes, such as bytes or a memoryview", start, end, write_now
     )
 
 
-def _with_memory(data: Buffer, what: str, start: Any, end: Any, call: Callable[[Any, int, int], int]) -> int:
-    """Calls with the address of the data, and the checked range."""
-    if type(data) is bytes:
-        return call(data, *_range(start, end, len(data)))
-    view = view_of(data, what)
-    try:
-        first, last = _range(start, end, view.nbytes)
-        if not view.nbytes:
-            return call(b"", 0, 0)
-        memory = None if view.readonly else _memory(view)
-        if memory is not None:
-            return call(memory, first, last)
-        if _get_buffer is None:
-            # No way to the address: copy.
-            return call(view.cast("B")[first:last].tobytes(), 0, last - first)
-        raw = _PyBuffer()
-        _get_buffer(view, byref(raw), 0)
-        try:
-            return call(raw.buf, first, last)
-        finally:
-            _release_buffer(byref(raw))
-    finally:
-        _let_go_on_pypy(view)
-
-
 def _write(handle: int, address: Any, start: int, end: int) -> int:
     code = c_int32()
-    call = _ffi.write if end - start <= COPY_HOLDING_GIL_MAX else _ffi.write_much
+    call = declarations.write if end - start <= COPY_HOLDING_GIL_MAX else declarations.write_much
     result: int = call(handle, address, start, end, byref(code))
-    return result if result >= 0 else _pack(result, code.value)
+    return result if result >= 0 else pack(result, code.value)
 
 
 #: Buffers between two reads. A list, because taking and giving back can't be cut in two by a thread or a signal.
@@ -260,11 +102,11 @@ def read(handle: int, size: int, peek: bool) -> bytes | int:
     except IndexError:
         buffer = ctypes.create_string_buffer(COPY_HOLDING_GIL_MAX)
     code = c_int32()
-    result: int = _ffi.read(handle, buffer, 0, size, _ffi.PEEK if peek else 0, byref(code))
+    result: int = declarations.read(handle, buffer, 0, size, declarations.PEEK if peek else 0, byref(code))
     data = ctypes.string_at(buffer, result) if result > 0 else b""
     if len(_spare_buffers) < _SPARE_BUFFERS_MAX:
         _spare_buffers.append(buffer)
-    return data if result >= 0 else _pack(result, code.value)
+    return data if result >= 0 else pack(result, code.value)
 
 
 def _read_much(handle: int, size: int, peek: bool) -> bytes | int:
@@ -286,8 +128,8 @@ def read_exactly(handle: int, size: int, timeout_ns: int) -> bytes | int:
     """``size`` bytes (1 or more), fewer if they did not come in time, or a failure."""
     buffer = ctypes.create_string_buffer(size)
     code = c_int32()
-    result: int = _ffi.read_exactly(handle, buffer, 0, size, timeout_ns, byref(code))
-    return ctypes.string_at(buffer, result) if result >= 0 else _pack(result, code.value)
+    result: int = declarations.read_exactly(handle, buffer, 0, size, timeout_ns, byref(code))
+    return ctypes.string_at(buffer, result) if result >= 0 else pack(result, code.value)
 
 
 def write_all(handle: int, data: Buffer, start: int, timeout_ns: int) -> int:
@@ -295,15 +137,15 @@ def write_all(handle: int, data: Buffer, start: int, timeout_ns: int) -> int:
 
     def write_waiting(address: Any, first: int, last: int) -> int:
         code = c_int32()
-        result: int = _ffi.write_all(handle, address, first, last, timeout_ns, byref(code))
-        return result if result >= 0 else _pack(result, code.value)
+        result: int = declarations.write_all(handle, address, first, last, timeout_ns, byref(code))
+        return result if result >= 0 else pack(result, code.value)
 
-    return _with_memory(
+    return with_memory(
         data, "write_all() needs a contiguous buffer of bytes, such as bytes", start, None, write_waiting
     )
 
 
-def write_many(items: list[tuple[Socket, Buffer]], kind: type[StreamSocket]) -> list[tuple[int, int]]:
+def write_many(items: list[tuple[Any, Buffer]], kind: type[NativeStream]) -> list[tuple[int, int]]:
     """The places of the items that were not taken wholly, with what was taken of each, or its failure.
 
     A stream that did not take all of its data is given no more. Makes tuples of the items in the list.
@@ -313,11 +155,11 @@ def write_many(items: list[tuple[Socket, Buffer]], kind: type[StreamSocket]) -> 
         return _write_pieces(pieces, items, kind)
     finally:
         for _, view in pieces:
-            _let_go_on_pypy(view)
+            let_go_on_pypy(view)
 
 
 def _write_pieces(
-    pieces: list[tuple[int, memoryview]], items: list[tuple[Socket, Buffer]], kind: type[StreamSocket]
+    pieces: list[tuple[int, memoryview]], items: list[tuple[Any, Buffer]], kind: type[NativeStream]
 ) -> list[tuple[int, int]]:
     for position, item in enumerate(items):
         try:
@@ -344,65 +186,21 @@ def _write_pieces(
 # ---- Sockets ----
 
 
-def _coded(function: Any) -> Any:
-    """A function without its system_code argument."""
-
-    def call(*arguments: Any) -> int:
-        code = c_int32()
-        result: int = function(*arguments, byref(code))
-        return result if result >= 0 else _pack(result, code.value)
-
-    return call
-
-
-def _making(function: Any) -> Any:
-    """The same for a function that makes a handle: the result, and what to take the handle from."""
-
-    def call(*arguments: Any) -> tuple[int, _ffi.NewHandle]:
-        code = c_int32()
-        made = function(*arguments, byref(code))
-        result: int = made.value
-        if result >= 0:
-            return result, made
-        made.__class__ = _ffi.SettledHandle
-        return _pack(result, code.value), made
-
-    return call
-
-
-make_ipv4_tcp_server = _making(_ffi.make_ipv4_tcp_server)
-connect_to_ipv4_tcp_server = _making(_ffi.connect_to_ipv4_tcp_server)
-make_local_server = _making(_ffi.make_local_server)
-connect_to_local_server = _making(_ffi.connect_to_local_server)
-accept_connection = _making(_ffi.accept_connection)
-finish_writing = _coded(_ffi.finish_writing)
-make_poller = _making(_ffi.make_poller)
-monitor_socket = _coded(_ffi.monitor_socket)
-set_monitored_events = _coded(_ffi.set_monitored_events)
-close = _ffi.close
-abort = _ffi.abort
-fileno = _ffi.fileno
-poller_backend = _ffi.poller_backend
-unmonitor_socket = _ffi.unmonitor_socket
-monitored_events = _ffi.monitored_events
-wake = _ffi.wake
-
-
 def connection_error(handle: int) -> tuple[int, int]:
     """The result, and the system's code where that is 1 or 2."""
     code = c_int32()
-    result: int = _ffi.connection_error(handle, byref(code))
-    return (result if result >= 0 else _pack(result, code.value)), code.value
+    result: int = declarations.connection_error(handle, byref(code))
+    return (result if result >= 0 else pack(result, code.value)), code.value
 
 
 def ipv4_address(handle: int, remote: bool) -> tuple[int, int, int]:
     """The result, the host address and the port."""
     host, port, code = c_uint32(), c_uint16(), c_int32()
     if remote:
-        result: int = _ffi.ipv4_remote_address(handle, byref(host), byref(port))
+        result: int = declarations.ipv4_remote_address(handle, byref(host), byref(port))
     else:
-        result = _ffi.ipv4_local_address(handle, byref(host), byref(port), byref(code))
-    return (result if result >= 0 else _pack(result, code.value)), host.value, port.value
+        result = declarations.ipv4_local_address(handle, byref(host), byref(port), byref(code))
+    return (result if result >= 0 else pack(result, code.value)), host.value, port.value
 
 
 # ---- Waiting ----
@@ -410,15 +208,15 @@ def ipv4_address(handle: int, remote: bool) -> tuple[int, int, int]:
 
 def _placed(result: int, timeout_ns: int, place: c_uint32, code: c_int32) -> int:
     """The result of a piece of a wait: with the wait's place, where it goes on behind this piece."""
-    goes_on = timeout_ns != 0 if result == 0 else result == _ffi.ERROR_INTERRUPTED
+    goes_on = timeout_ns != 0 if result == 0 else result == declarations.ERROR_INTERRUPTED
     if goes_on:
-        return _pack(result, place.value)
-    return result if result >= 0 else _pack(result, code.value)
+        return pack(result, place.value)
+    return result if result >= 0 else pack(result, code.value)
 
 
 def poll_socket(handle: int, events: int, timeout_ns: int, place: int) -> int:
     at, code = c_uint32(place), c_int32()
-    call = _ffi.poll_socket_waiting if timeout_ns else _ffi.poll_socket
+    call = declarations.poll_socket_waiting if timeout_ns else declarations.poll_socket
     result: int = call(handle, events, timeout_ns, byref(at), byref(code))
     return _placed(result, timeout_ns, at, code)
 
@@ -443,7 +241,11 @@ class SocketList:
         """The result, and the index of the socket that a failure lies with."""
         at, code = c_uint32(place), c_int32()
         failed_index = c_uint64(len(self._handles))
-        call = _ffi.poll_sockets_waiting if timeout_ns or len(self._handles) > _POLLED_MAX else _ffi.poll_sockets
+        call = (
+            declarations.poll_sockets_waiting
+            if timeout_ns or len(self._handles) > _POLLED_MAX
+            else declarations.poll_sockets
+        )
         result: int = call(
             _address(self._handles),
             _address(self._events),
@@ -474,7 +276,7 @@ class _Reports:
 
     def wait(self, poller: int, timeout_ns: int, place: int) -> int:
         at, code = c_uint32(place), c_int32()
-        call = _ffi.wait_for_events_waiting if timeout_ns else _ffi.wait_for_events
+        call = declarations.wait_for_events_waiting if timeout_ns else declarations.wait_for_events
         result: int = call(poller, *self._addresses, _REPORTS_MAX, timeout_ns, byref(at), byref(code))
         return _placed(result, timeout_ns, at, code)
 
@@ -488,8 +290,8 @@ _spare_reports: list[_Reports] = []
 
 
 def wait_for_events(
-    poller: int, sockets: dict[int, Socket], sets: Mapping[int, Events], timeout_ns: int, place: int
-) -> list[tuple[Socket, Events]] | int:
+    poller: int, sockets: Mapping[int, SocketT], sets: Mapping[int, EventsT], timeout_ns: int, place: int
+) -> list[tuple[SocketT, EventsT]] | int:
     """What a wait reports, by the sockets of the handles and the sets of the numbers; or a failure."""
     try:
         reports = _spare_reports.pop()
@@ -506,13 +308,18 @@ def wait_for_events(
 
 
 def receive(
-    poller: int, sockets: dict[int, Socket], sets: Mapping[int, Events], max_bytes: int, timeout_ns: int, place: int
-) -> list[tuple[Socket, Events, bytes]] | int:
+    poller: int,
+    sockets: Mapping[int, SocketT],
+    sets: Mapping[int, EventsT],
+    max_bytes: int,
+    timeout_ns: int,
+    place: int,
+) -> list[tuple[SocketT, EventsT, bytes]] | int:
     """The same, and what is read from each stream that has data. A failed read is left for the next call to tell."""
     reports = wait_for_events(poller, sockets, sets, timeout_ns, place)
     if isinstance(reports, int):
         return reports
-    received: list[tuple[Socket, Events, bytes]] = []
+    received: list[tuple[SocketT, EventsT, bytes]] = []
     for socket, happened in reports:
         try:
             data = read(socket._handle, max_bytes, False) if happened.data_available else b""
@@ -527,16 +334,3 @@ def receive(
 
 if array("I").itemsize != 4 or array("q").itemsize != 8:  # pragma: no cover
     raise ImportError("bbipc needs a Python whose arrays of type 'I' have items of 4 bytes")
-
-# Made now, so that the number of a program's descriptors does not change with its first wait. Where there is no
-# descriptor left, the first wait says so.
-_ffi.prepare_to_wait(None)
-
-if sys.platform == "win32":
-    import atexit
-
-    # A pipe that has been closed lives until its remote end has read what was written, but not longer than the process.
-    # Where there is none, this takes no time.
-    atexit.register(_ffi.finish_writes, 5_000_000_000)
-else:
-    _ffi.register_at_fork()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from . import _calls
-from ._ffi import ERROR_INTERRUPTED, ERROR_WOKEN, FOREVER, TIME_IS_UP
+from .declarations import ERROR_INTERRUPTED, ERROR_WOKEN, FOREVER
+from .results import TIME_IS_UP, code_of, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,13 +113,13 @@ def wait(deadline: Deadline, call: Callable[..., Result], *arguments: Any, place
         if result:
             if result.__class__ is not int or result > 0:  # type: ignore[operator]
                 return result
-            status = _calls.status_of(result)  # type: ignore[arg-type]
+            status = status_of(result)  # type: ignore[arg-type]
             if status == ERROR_WOKEN:
                 return 0
             if status not in (ERROR_INTERRUPTED, TIME_IS_UP):
                 return result
             if more:
-                more = (_calls.code_of(result),)  # type: ignore[arg-type]
+                more = (code_of(result),)  # type: ignore[arg-type]
         if status == ERROR_INTERRUPTED:
             slice_ns = _FIRST_SLICE_NS
         elif timeout_ns == remaining_ns:

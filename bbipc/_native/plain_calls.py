@@ -1,0 +1,101 @@
+"""Calls by ctypes of the functions that take nothing but numbers and names.
+
+Made from native/include/bbipc.h by native/packaging/make_declarations.py. Not to be changed by hand.
+"""
+
+from __future__ import annotations
+
+from ctypes import byref, c_int32
+
+from . import declarations
+from .handles import NewHandle
+from .results import no_handle, pack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "abort",
+    "accept_connection",
+    "close",
+    "connect_to_ipv4_tcp_server",
+    "connect_to_local_server",
+    "fileno",
+    "finish_writing",
+    "make_ipv4_tcp_server",
+    "make_local_server",
+    "make_poller",
+    "monitor_socket",
+    "monitored_events",
+    "poller_backend",
+    "set_monitored_events",
+    "unmonitor_socket",
+    "wake",
+]
+
+close: Callable[[int], int] = declarations.close
+abort: Callable[[int], int] = declarations.abort
+fileno: Callable[[int], int] = declarations.fileno
+poller_backend: Callable[[int], int] = declarations.poller_backend
+unmonitor_socket: Callable[[int, int], int] = declarations.unmonitor_socket
+monitored_events: Callable[[int, int], int] = declarations.monitored_events
+wake: Callable[[int], int] = declarations.wake
+
+
+def make_ipv4_tcp_server(host_address: int, port: int, backlog: int, flags: int) -> tuple[int, NewHandle]:
+    code = c_int32()
+    made: NewHandle = declarations.make_ipv4_tcp_server(host_address, port, backlog, flags, byref(code))
+    return (made.value, made) if made.value >= 0 else no_handle(made, code)
+
+
+def connect_to_ipv4_tcp_server(
+    host_address: int, port: int, local_host_address: int, local_port: int
+) -> tuple[int, NewHandle]:
+    code = c_int32()
+    made: NewHandle = declarations.connect_to_ipv4_tcp_server(
+        host_address, port, local_host_address, local_port, byref(code)
+    )
+    return (made.value, made) if made.value >= 0 else no_handle(made, code)
+
+
+def make_local_server(pathname: bytes, backlog: int, flags: int) -> tuple[int, NewHandle]:
+    code = c_int32()
+    made: NewHandle = declarations.make_local_server(pathname, len(pathname), backlog, flags, byref(code))
+    return (made.value, made) if made.value >= 0 else no_handle(made, code)
+
+
+def connect_to_local_server(pathname: bytes) -> tuple[int, NewHandle]:
+    code = c_int32()
+    made: NewHandle = declarations.connect_to_local_server(pathname, len(pathname), byref(code))
+    return (made.value, made) if made.value >= 0 else no_handle(made, code)
+
+
+def accept_connection(server: int) -> tuple[int, NewHandle]:
+    code = c_int32()
+    made: NewHandle = declarations.accept_connection(server, byref(code))
+    return (made.value, made) if made.value >= 0 else no_handle(made, code)
+
+
+def finish_writing(stream: int) -> int:
+    code = c_int32()
+    result: int = declarations.finish_writing(stream, byref(code))
+    return result if result >= 0 else pack(result, code.value)
+
+
+def make_poller(backend: int) -> tuple[int, NewHandle]:
+    code = c_int32()
+    made: NewHandle = declarations.make_poller(backend, byref(code))
+    return (made.value, made) if made.value >= 0 else no_handle(made, code)
+
+
+def monitor_socket(poller: int, socket: int, events: int) -> int:
+    code = c_int32()
+    result: int = declarations.monitor_socket(poller, socket, events, byref(code))
+    return result if result >= 0 else pack(result, code.value)
+
+
+def set_monitored_events(poller: int, socket: int, events: int) -> int:
+    code = c_int32()
+    result: int = declarations.set_monitored_events(poller, socket, events, byref(code))
+    return result if result >= 0 else pack(result, code.value)

@@ -1,0 +1,54 @@
+"""Results of calls: zero or more is the answer; less is a failure, the status and the system's code in one number.
+
+So no call needs a second one to learn why it failed.
+"""
+
+from __future__ import annotations
+
+from . import declarations
+from .handles import SettledHandle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ctypes import c_int32
+
+    from .handles import NewHandle
+
+#: No error: a piece of a wait is over, and the code is the wait's place.
+TIME_IS_UP = 0
+
+#: What close returns for a local server whose file it could not delete.
+FILE_IS_LEFT = 1
+
+#: What connection_error returns for a connection that could not be established.
+CONNECTION_NOT_ESTABLISHED = 2
+
+_STATUS_BITS = 8
+
+
+def pack(result: int, code: int) -> int:
+    """The failure of a call that returned this, and stored this code."""
+    return -((code << _STATUS_BITS) | -result)
+
+
+def no_handle(made: NewHandle, code: c_int32) -> tuple[int, NewHandle]:
+    """The failure of a call that has made no handle."""
+    result = made.value
+    made.__class__ = SettledHandle  # type: ignore[assignment]
+    return pack(result, code.value), made
+
+
+def status_of(failure: int) -> int:
+    """The ``BBIPC_ERROR_`` number in a failure."""
+    return -(-failure & ((1 << _STATUS_BITS) - 1))
+
+
+def code_of(failure: int) -> int:
+    """The system's own code in a failure, 0 if it carries none."""
+    return -failure >> _STATUS_BITS
+
+
+def message_of(failure: int) -> str:
+    """What the library says of a failure's status."""
+    message: bytes = declarations.error_message(status_of(failure))
+    return message.decode("ascii")

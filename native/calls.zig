@@ -1,0 +1,417 @@
+//! What the library does for those outside, as functions of Zig: with slices and errors. The C interface and the layer
+//! for CPython stand on it. bbipc.h documents the calls, which have the same names there.
+//!
+//! A call that can fail with a code of the system's takes a `failure`, in which that is left.
+
+const std = @import("std");
+const deadlines = @import("core/deadline.zig");
+const events = @import("base/events.zig");
+const handles = @import("core/handles.zig");
+const net = @import("net/address.zig");
+const places = @import("base/places.zig");
+const platform = @import("platform.zig");
+const pollers = @import("core/poller.zig");
+const polling = @import("core/poll_sockets.zig");
+const Server = @import("core/server.zig").Server;
+const socket_events = @import("core/socket_events.zig");
+const status = @import("base/status.zig");
+const Stream = @import("core/stream.zig").Stream;
+const transfer = @import("core/transfer.zig");
+
+pub const Ipv4 = net.Ipv4;
+pub const Backend = platform.Backend;
+pub const Handle = handles.Handle;
+
+const Deadline = deadlines.Deadline;
+const Failure = status.Failure;
+const Slot = handles.Slot;
+const table = &handles.table;
+
+/// An answer as a number, which is how both interfaces give it.
+pub fn numberOf(answer: anytype) i64 {
+    return switch (@typeInfo(@TypeOf(answer))) {
+        .void => 0,
+        .bool => @intFromBool(answer),
+        .int => @intCast(answer),
+        .@"enum" => @backingInt(answer),
+        else => comptime unreachable,
+    };
+}
+
+/// Whether a call can fail with a code of the system's, and so takes a failure: the last of its arguments.
+pub fn takesFailure(comptime call: anytype) bool {
+    const types = @typeInfo(@TypeOf(call)).@"fn".param_types;
+    return types[types.len - 1].? == *Failure;
+}
+
+const forever_ns = -1;
+
+fn checkTimeout(timeout_ns: i64) status.Error!void {
+    if (timeout_ns < forever_ns) return error.InvalidArgument;
+}
+
+// ---- The library ----
+
+pub fn openHandles() u64 {
+    return table.open_count.load(.monotonic);
+}
+
+pub fn beforeFork() void {
+    table.beforeFork();
+}
+
+pub fn afterForkInParent() void {
+    table.afterForkInParent();
+}
+
+pub fn afterForkInChild() void {
+    table.afterForkInChild();
+}
+
+pub fn prepareToWait(failure: *Failure) status.Error!void {
+    handles.prepareToWait();
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    const sleeper: platform.poll.Sleeper = try .take(failure);
+    sleeper.giveBack();
+}
+
+pub fn pendingOperations() u64 {
+    return platform.sys.pendingOperations();
+}
+
+/// Whether all has been taken.
+pub fn finishWrites(timeout_ns: i64) status.Error!bool {
+    try checkTimeout(timeout_ns);
+    return platform.finishWrites(if (timeout_ns == forever_ns) null else @intCast(timeout_ns));
+}
+
+/// Whether a file is left that the system refuses to delete.
+pub fn close(handle: Handle) status.Error!bool {
+    return !try table.close(handle);
+}
+
+pub fn abort(stream: Handle) status.Error!void {
+    return table.abort(stream);
+}
+
+pub fn fileno(socket: Handle) status.Error!i64 {
+    const slot = try table.pinSocket(socket);
+    defer slot.unpin();
+    return switch (slot.object) {
+        .server => |*server| server.fileno(),
+        .stream => |*stream| stream.fileno(),
+        .none, .poller => unreachable,
+    };
+}
+
+// ---- Making servers and streams ----
+
+/// A new object's handle. Reserves first, so that nothing is made that there is no handle for.
+fn publishNew(
+    comptime kind: std.meta.Tag(handles.Object),
+    comptime make: anytype,
+    arguments: anytype,
+    failure: *Failure,
+) status.Error!Handle {
+    const slot = try table.reserve();
+    errdefer table.abandon(slot);
+    const object = try @call(.auto, make, arguments ++ .{failure});
+    return table.publish(slot, @unionInit(handles.Object, @tagName(kind), object));
+}
+
+pub fn makeIpv4TcpServer(address: Ipv4, backlog: i32, reuse_address: bool, failure: *Failure) status.Error!Handle {
+    if (backlog < 0) return error.InvalidArgument;
+    return publishNew(.server, Server.listenIpv4, .{ address, backlog, reuse_address }, failure);
+}
+
+pub fn connectToIpv4TcpServer(remote: Ipv4, local: Ipv4, failure: *Failure) status.Error!Handle {
+    return publishNew(.stream, Stream.connectIpv4, .{ remote, local }, failure);
+}
+
+pub fn localPathnameLimit() u64 {
+    return platform.pathname_limit;
+}
+
+/// Bytes.
+pub const pathname_max = platform.pathname_max;
+
+fn checkPathname(pathname: []const u8) status.Error!void {
+    if (pathname.len == 0) return error.InvalidArgument;
+    if (pathname.len > pathname_max) return error.NameTooLong;
+}
+
+pub fn makeLocalServer(
+    pathname: []const u8,
+    backlog: i32,
+    delete_on_close: bool,
+    failure: *Failure,
+) status.Error!Handle {
+    if (backlog < 0) return error.InvalidArgument;
+    try checkPathname(pathname);
+    return publishNew(.server, Server.listenLocal, .{ pathname, backlog, delete_on_close }, failure);
+}
+
+pub fn connectToLocalServer(pathname: []const u8, failure: *Failure) status.Error!Handle {
+    try checkPathname(pathname);
+    return publishNew(.stream, Stream.connectLocal, .{pathname}, failure);
+}
+
+pub fn acceptConnection(server: Handle, failure: *Failure) status.Error!Handle {
+    const slot = try table.pinKind(server, .server);
+    defer slot.unpin();
+    return publishNew(.stream, Server.accept, .{&slot.object.server}, failure);
+}
+
+// ---- Addresses ----
+
+pub fn ipv4LocalAddress(socket: Handle, failure: *Failure) status.Error!Ipv4 {
+    const slot = try table.pinSocket(socket);
+    defer slot.unpin();
+    const address = try switch (slot.object) {
+        .server => |*server| server.localAddress(failure),
+        .stream => |*stream| stream.localAddress(failure),
+        .none, .poller => unreachable,
+    };
+    return ipv4Of(address);
+}
+
+pub fn ipv4RemoteAddress(stream: Handle) status.Error!Ipv4 {
+    const slot = try table.pinKind(stream, .stream);
+    defer slot.unpin();
+    return ipv4Of(slot.object.stream.remote_address);
+}
+
+fn ipv4Of(address: net.Address) status.Error!Ipv4 {
+    return switch (address) {
+        .local => error.WrongKind,
+        .ipv4 => |ipv4| ipv4,
+    };
+}
+
+// ---- Reading and writing ----
+
+/// The pinned stream. While the connection's outcome is not known, it is asked for.
+fn pinStream(stream: Handle, failure: *Failure) status.Error!*Slot {
+    const slot = try table.pinKind(stream, .stream);
+    errdefer slot.unpin();
+    if (!slot.object.stream.connection.known.load().determined) {
+        handles.lock.lock();
+        defer handles.lock.unlock();
+        _ = try socket_events.eventsOf(slot, null, events.determined, failure);
+    }
+    return slot;
+}
+
+pub fn read(stream: Handle, buffer: []u8, peeks: bool, failure: *Failure) status.Error!usize {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    if (buffer.len == 0) return 0;
+    return transfer.read(slot, buffer, peeks, failure);
+}
+
+pub fn write(stream: Handle, data: []const u8, failure: *Failure) status.Error!usize {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    if (data.len == 0) return 0;
+    return slot.object.stream.write(data, failure);
+}
+
+pub fn readExactly(stream: Handle, buffer: []u8, timeout_ns: i64, failure: *Failure) status.Error!usize {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    try checkTimeout(timeout_ns);
+    if (buffer.len == 0) return 0;
+    return transfer.readExactly(slot, buffer, .by_reading, .after(timeout_ns), failure);
+}
+
+/// The same for a caller who knows that nothing is there yet, and with at least a byte to read.
+pub fn readWhenThere(stream: Handle, buffer: []u8, timeout_ns: i64, failure: *Failure) status.Error!usize {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    return transfer.readExactly(slot, buffer, .by_waiting, .after(timeout_ns), failure);
+}
+
+pub fn writeAll(stream: Handle, data: []const u8, timeout_ns: i64, failure: *Failure) status.Error!usize {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    try checkTimeout(timeout_ns);
+    if (data.len == 0) return 0;
+    return transfer.writeAll(slot, data, .after(timeout_ns), failure);
+}
+
+pub fn finishWriting(stream: Handle, failure: *Failure) status.Error!void {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    try slot.object.stream.finishWriting(failure);
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    socket_events.becameKnown(slot);
+}
+
+pub const ConnectionError = union(enum) {
+    none,
+    /// The connection stood, with the system's code for why it does no longer.
+    severed: i32,
+    /// With the system's code.
+    not_established: i32,
+};
+
+pub fn connectionError(stream: Handle, failure: *Failure) status.Error!ConnectionError {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    const code = try slot.object.stream.connectionError(failure);
+    if (code == 0) return .none;
+    const failed = slot.object.stream.connection.known.load().failed;
+    return if (failed) .{ .not_established = code } else .{ .severed = code };
+}
+
+// ---- Polling ----
+
+/// The part of the events that holds. A place of null is for a wait in one piece.
+pub fn pollSocket(
+    socket: Handle,
+    asked: u32,
+    timeout_ns: i64,
+    place: ?*u32,
+    failure: *Failure,
+) status.Error!u32 {
+    var happened: u32 = 0;
+    _ = try pollSockets(&.{socket}, &.{asked}, (&happened)[0..1], timeout_ns, place, failure);
+    return happened;
+}
+
+/// How many of the sockets have one of their events. The slices are of the same length.
+pub fn pollSockets(
+    sockets: []const Handle,
+    asked: []const u32,
+    happened: []u32,
+    timeout_ns: i64,
+    place: ?*u32,
+    failure: *Failure,
+) status.Error!usize {
+    try checkTimeout(timeout_ns);
+    if (sockets.len > std.math.maxInt(i32)) return error.InvalidArgument;
+    var own_place: u32 = places.none;
+    return polling.pollSockets(.{
+        .sockets = sockets,
+        .asked = asked,
+        .happened = happened,
+        .place = place orelse &own_place,
+    }, .after(timeout_ns), failure);
+}
+
+// ---- Pollers ----
+
+pub fn makePoller(backend: Backend, failure: *Failure) status.Error!Handle {
+    return publishNew(.poller, pollers.Poller.create, .{backend}, failure);
+}
+
+pub fn pollerBackend(poller: Handle) status.Error!Backend {
+    const slot = try table.pinKind(poller, .poller);
+    defer slot.unpin();
+    return pollers.of(slot).backend;
+}
+
+/// A poller and a socket that it may be asked about these events of, pinned.
+const Pair = struct {
+    poller: *Slot,
+    socket: *Slot,
+
+    fn pin(poller: Handle, socket: Handle, asked: u32) status.Error!Pair {
+        const poller_slot = try table.pinKind(poller, .poller);
+        errdefer poller_slot.unpin();
+        const socket_slot = try table.pinSocket(socket);
+        errdefer socket_slot.unpin();
+        if (asked & ~socket_events.eventsAllowed(socket_slot) != 0) return error.WrongEvents;
+        return .{ .poller = poller_slot, .socket = socket_slot };
+    }
+
+    fn unpin(pair: Pair) void {
+        pair.socket.unpin();
+        pair.poller.unpin();
+    }
+};
+
+pub fn monitorSocket(poller: Handle, socket: Handle, asked: u32, failure: *Failure) status.Error!void {
+    const pair: Pair = try .pin(poller, socket, asked);
+    defer pair.unpin();
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    try pollers.of(pair.poller).monitor(pair.socket, asked, failure);
+}
+
+pub fn setMonitoredEvents(poller: Handle, socket: Handle, asked: u32, failure: *Failure) status.Error!void {
+    const pair: Pair = try .pin(poller, socket, asked);
+    defer pair.unpin();
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    try pollers.of(pair.poller).setMonitored(pair.socket, asked, failure);
+}
+
+/// Whether it was there.
+pub fn unmonitorSocket(poller: Handle, socket: Handle) status.Error!bool {
+    const slot = try table.pinKind(poller, .poller);
+    defer slot.unpin();
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    return pollers.of(slot).unmonitor(try findSocket(socket));
+}
+
+pub fn monitoredEvents(poller: Handle, socket: Handle) status.Error!u32 {
+    const slot = try table.pinKind(poller, .poller);
+    defer slot.unpin();
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    return pollers.of(slot).monitoredEvents(try findSocket(socket));
+}
+
+/// With the lock held: an open socket, or null for one that is closed.
+fn findSocket(socket: Handle) status.Error!?*Slot {
+    const slot = table.find(socket) orelse return null;
+    return if (slot.isSocket()) slot else error.WrongKind;
+}
+
+/// How many there are, which may be more than there is room for.
+pub fn monitoredSockets(poller: Handle, room: []Handle) status.Error!u64 {
+    const slot = try table.pinKind(poller, .poller);
+    defer slot.unpin();
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    return pollers.of(slot).monitored(room);
+}
+
+/// How many sockets are reported, with their events. The slices are of the same length. A place of null is for a wait
+/// in one piece.
+pub fn waitForEvents(
+    poller: Handle,
+    sockets: []Handle,
+    happened: []u32,
+    timeout_ns: i64,
+    place: ?*u32,
+    failure: *Failure,
+) status.Error!usize {
+    std.debug.assert(sockets.len == happened.len);
+    const slot = try table.pinKind(poller, .poller);
+    defer slot.unpin();
+    try checkTimeout(timeout_ns);
+    if (sockets.len == 0) return error.InvalidArgument;
+    var results: pollers.Poller.Results = .{
+        .sockets = sockets.ptr,
+        .events = happened.ptr,
+        .capacity = sockets.len,
+    };
+    var own_place: u32 = places.none;
+    try pollers.of(slot).wait(&results, timeout_ns, place orelse &own_place, failure);
+    return results.count;
+}
+
+pub fn wake(poller: Handle) status.Error!void {
+    const slot = try table.pinKind(poller, .poller);
+    defer slot.unpin();
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    try pollers.of(slot).wake();
+}
