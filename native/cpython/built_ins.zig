@@ -43,8 +43,8 @@ const all_methods = [_]Method{
     methods.builtIn("write_all", &.{ .data, .timeout }, 2, streams.writeAllMethod),
 };
 
-/// The same with their documentation, which is the package's and is kept for as long as the process lives: a program may
-/// import the package again, and the classes of both copies have these methods.
+/// The same with their documentation, which is the package's and is kept for as long as the process lives: a program
+/// may import the package again, and the classes of both copies have these methods.
 var documented_methods = all_methods;
 
 /// The one of this name.
