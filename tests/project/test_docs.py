@@ -217,6 +217,13 @@ def test_code_fits_into_the_page(page: Path) -> None:
     assert [line for block in blocks_of(page) for line in block.code.splitlines() if len(line) > COLUMNS_MAX] == []
 
 
+def test_the_files_that_the_architecture_names_are_there() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`((?:native|bbipc|tests)/[\w./]+)`", text))
+    assert len(names) > 20
+    assert [name for name in sorted(names) if not (ROOT / name).exists()] == []
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("ziglang") is None, reason="ziglang, which compiles the C program, is missing"
 )
