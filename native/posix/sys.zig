@@ -18,8 +18,9 @@ pub const unlockAllocator = memory.unlockAllocator;
 pub const Lock = @import("lock.zig").Lock;
 pub const Process = @import("process.zig").Process;
 
-/// Guards all that the library knows (core/handles.zig). Here, for the systems' own files take it too.
-pub var library_lock: Lock = .{};
+/// Guards all that the library knows (core/handles.zig). Here, for the systems' own files take it too. It has a line of
+/// the processors' caches for itself: who takes it takes nothing else from those who don't.
+pub var library_lock: Lock align(std.atomic.cache_line) = .{};
 
 pub const Descriptor = kernel.Descriptor;
 pub const none: Descriptor = -1;
