@@ -245,7 +245,8 @@ def test_nobody_is_shown_a_report_while_its_bytes_are_read(transport: Transport)
 
     def look() -> None:
         while not over.is_set():
-            assert with_empty_places((tuple,)) == []
+            # Python's own tuple() shows another thread one of ten places while it fills it. A report has three.
+            assert [one for one in with_empty_places((tuple,)) if one.startswith("tuple of 3 ")] == []
 
     looking = Failing(look)
     try:
