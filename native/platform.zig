@@ -50,8 +50,9 @@ const contract = .{
     .{ sys, "forks yield pageSize prepareToWait pendingOperations abort" },
     .{ sys, "would_block not_connected connection_aborted refused_connection" },
     .{ poll, "Sleeper Entry wait entryOf conditionsOf" },
-    .{ Transport, "receive look send canFinish finish conditionsNow takeError isOfWrite resetAtEnd reasonIsRead " ++
-        "reasonOfSevering tells_reason_later watched fileno localAddress prepareAbort close" },
+    .{ Transport, "receive look send canFinishWriting finishWriting conditionsNow" },
+    .{ Transport, "takeError isOfWrite resetAtEnd reasonIsRead reasonOfSevering tells_reason_later" },
+    .{ Transport, "watched fileno localAddress prepareAbort close" },
     .{ Listener, "accept conditionsNow watched fileno localAddress prepareClose close" },
     .{ Selector, "open close arm rearm disarm snapshot discard changesNeedNotice reportToOthers isOver Snapshot" },
     .{ Selector.Snapshot, "start beginTurn wait next signalsTaken" },

@@ -107,7 +107,7 @@ pub const Slot = struct {
     pub fn unpin(slot: *Slot) void {
         const before = slot.use.fetchSub(1, .acq_rel);
         std.debug.assert(before & pins_mask > 0);
-        if (before == closed_bit | 1) table.finish(slot);
+        if (before == closed_bit | 1) table.unmake(slot);
     }
 };
 
@@ -280,7 +280,7 @@ pub const Table = struct {
     }
 
     /// The last pin of a closed slot has gone.
-    fn finish(self: *Table, slot: *Slot) void {
+    fn unmake(self: *Table, slot: *Slot) void {
         self.lockToUnsettle();
         self.unsettled_count += 1;
         lock.unlock();
@@ -407,7 +407,7 @@ pub const Table = struct {
             // Pinned by threads that are not here.
             for (0..use & Slot.pins_mask) |_| slot.unpin();
             // One of them has gone with the last pin of what is closed, and was about to finish it.
-            if (use == Slot.closed_bit and slot.object != .none) self.finish(slot);
+            if (use == Slot.closed_bit and slot.object != .none) self.unmake(slot);
         }
     }
 };

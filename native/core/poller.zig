@@ -466,7 +466,7 @@ pub const Poller = struct {
             defer handles.lock.unlock();
             defer poller.endTurn(one.shot);
             one.notice = if (begun.blocks) poller.waiters.remove(&waiter) else .none;
-            const over = try one.finish(begun, waited);
+            const over = try one.conclude(begun, waited);
             one.first_turn = false;
             one.standing_first = true;
             return over;
@@ -502,7 +502,7 @@ pub const Poller = struct {
             return if (begun.rechecks) one.backoff.limit(left_ns) else left_ns;
         }
 
-        inline fn finish(one: *Wait, begun: Begun, waited: status.Error!void) status.Error!bool {
+        inline fn conclude(one: *Wait, begun: Begun, waited: status.Error!void) status.Error!bool {
             const poller = one.poller;
             const results = one.results;
             var asked = begun.asked;

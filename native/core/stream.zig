@@ -93,14 +93,14 @@ pub const Stream = struct {
     }
 
     pub fn finishWriting(stream: *Stream, failure: *status.Failure) status.Error!void {
-        if (!stream.transport.canFinish()) return error.Unsupported;
+        if (!stream.transport.canFinishWriting()) return error.Unsupported;
         // Linux would break off the attempt to connect.
         if (!try stream.stands(failure)) return failure.system(platform.sys.not_connected);
         if (stream.connection.known.load().finished) return;
         // Linux lets a severed local connection be finished, but not one of TCP.
         const conditions = try stream.transport.conditionsNow(failure);
         if (conditions.severed) return failure.system(platform.sys.not_connected);
-        try stream.transport.finish(failure);
+        try stream.transport.finishWriting(failure);
         stream.connection.known.add(.{ .finished = true });
     }
 

@@ -62,7 +62,7 @@ pub const Socket = struct {
         };
     }
 
-    pub fn finish(socket: Socket, failure: *status.Failure) status.Error!void {
+    pub fn finishWriting(socket: Socket, failure: *status.Failure) status.Error!void {
         const result = sys.shutdownWriting(socket.descriptor);
         if (result < 0) return sys.refused(result, failure);
     }

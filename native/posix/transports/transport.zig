@@ -38,13 +38,13 @@ pub const Transport = union(enum) {
         };
     }
 
-    pub fn canFinish(_: *const Transport) bool {
+    pub fn canFinishWriting(_: *const Transport) bool {
         return true;
     }
 
-    pub fn finish(transport: *Transport, failure: *status.Failure) status.Error!void {
+    pub fn finishWriting(transport: *Transport, failure: *status.Failure) status.Error!void {
         return switch (transport.*) {
-            inline else => |socket| socket.finish(failure),
+            inline else => |socket| socket.finishWriting(failure),
         };
     }
 

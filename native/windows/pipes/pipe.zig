@@ -179,7 +179,7 @@ pub const Pipe = struct {
 
         var block: sys.IO_STATUS_BLOCK = .{};
         const result = sys.NtReadFile(self.handle, null, null, null, &block, buffer.ptr, size, &no_offset, null);
-        if (result == .pending) self.finishNow(&block);
+        if (result == .pending) self.cancelAndWait(&block);
         const outcome = if (result == .pending) block.now() else result;
         if (outcome.isError()) {
             return if (outcome == .cancelled) .nothing else failed(outcome.toCode());
@@ -208,7 +208,7 @@ pub const Pipe = struct {
     }
 
     /// The bytes were there, so this does not happen; but the buffer is the caller's after the call in any case.
-    fn finishNow(self: *Pipe, block: *sys.IO_STATUS_BLOCK) void {
+    fn cancelAndWait(self: *Pipe, block: *sys.IO_STATUS_BLOCK) void {
         @branchHint(.cold);
         sys.cancel(self.handle, block);
         while (block.now() == .pending) sys.Sleep(1);
@@ -400,7 +400,7 @@ pub const Pipe = struct {
         var block: sys.IO_STATUS_BLOCK = .{};
         const result = sys.NtFsControlFile(self.handle, null, null, null, &block, fsctl_disconnect, null, 0, null, 0);
         // It ends at once; but the block must not be the system's any more.
-        if (result == .pending) self.finishNow(&block);
+        if (result == .pending) self.cancelAndWait(&block);
     }
 
     fn giveUpNow(one: *reaper.Closing) void {

@@ -224,7 +224,7 @@ pub const Socket = struct {
         };
     }
 
-    pub fn finish(self: *Socket, failure: *status.Failure) status.Error!void {
+    pub fn finishWriting(self: *Socket, failure: *status.Failure) status.Error!void {
         if (winsock.shutdown(self.socket, sd_send) != 0) return failure.system(winsock.WSAGetLastError());
     }
 

@@ -53,12 +53,12 @@ pub const Transport = union(enum) {
         };
     }
 
-    pub fn canFinish(transport: *const Transport) bool {
+    pub fn canFinishWriting(transport: *const Transport) bool {
         return transport.* == .tcp;
     }
 
-    pub fn finish(transport: *Transport, failure: *status.Failure) status.Error!void {
-        return transport.tcp.finish(failure);
+    pub fn finishWriting(transport: *Transport, failure: *status.Failure) status.Error!void {
+        return transport.tcp.finishWriting(failure);
     }
 
     pub fn conditionsNow(transport: *Transport, _: *status.Failure) status.Error!events.Conditions {
