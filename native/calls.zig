@@ -122,11 +122,13 @@ fn publishNew(
 
 pub fn makeIpv4TcpServer(address: Ipv4, backlog: i32, reuse_address: bool, failure: *Failure) status.Error!Handle {
     if (backlog < 0) return error.InvalidArgument;
-    return publishNew(.server, Server.listenIpv4, .{ address, backlog, reuse_address }, failure);
+    return publishNew(.server, Server.listenTcp, .{ net.Address{ .ipv4 = address }, backlog, reuse_address }, failure);
 }
 
 pub fn connectToIpv4TcpServer(remote: Ipv4, local: Ipv4, failure: *Failure) status.Error!Handle {
-    return publishNew(.stream, Stream.connectIpv4, .{ remote, local }, failure);
+    const any = std.meta.eql(local, Ipv4.unspecified);
+    const from: ?net.Address = if (any) null else .{ .ipv4 = local };
+    return publishNew(.stream, Stream.connectTcp, .{ net.Address{ .ipv4 = remote }, from }, failure);
 }
 
 pub fn localPathnameLimit() u64 {

@@ -1,18 +1,18 @@
-//! The only switch on the operating system in the library, but for the one among the POSIX systems: posix/kernel.zig.
+//! The only switch on the operating system in the library, but for the one among the POSIX systems (posix/kernel.zig),
+//! and what tells macOS from FreeBSD (posix/bsd.zig).
 //!
-//! What a platform supplies, under the same names on every system. The block below checks that they are there.
+//! What a platform supplies, under the same names on every system; `contract` below checks that they are there:
 //!
-//!   sys         Lock, library_lock, Waker, ThreadId, Process, allocator, lockAllocator, unlockAllocator, monotonicNs,
-//!               threadId, forks, yield, pageSize, prepareToWait, pendingOperations, abort, and the codes of errors
-//!               that the library makes itself transports Transport, what a stream is made of: receive, look, send and
-//!               finish say what became of the call (base/outcome.zig); conditionsNow, takeError, resetAtEnd and
-//!               reasonOfSevering what the system says of the connection. Listener, what a server is made of.
-//!               Descriptor: what selectors watch of either. Functions that make them selectors Selector, one of the
-//!               system's ways of watching many sockets, chosen by a Backend; Key, a watched socket poll the wait
-//!               behind bbipc_poll_socket and bbipc_poll_sockets: Sleeper, Entry, wait finishWrites, and entryPoint:
-//!               what the system calls when it loads the library, or nothing
-//!
-//! architecture.md says which files they live in.
+//! - sys: Lock, library_lock, Waker, ThreadId, Process, allocator, the clock, and the codes of errors that the library
+//!   makes itself.
+//! - Transport, what a stream is made of. receive, look, send: what became of the call (base/outcome.zig).
+//!   conditionsNow, takeError, resetAtEnd, reasonOfSevering: what the system says of the connection.
+//! - Listener, what a server is made of; and the functions that make either.
+//! - Descriptor, what selectors watch of a transport or a listener.
+//! - Selector, one of the system's ways of watching many sockets, chosen by a Backend. Its Snapshot is one wait's.
+//! - Key, a watched socket.
+//! - poll, the wait behind bbipc_poll_socket and bbipc_poll_sockets: Sleeper, Entry, wait.
+//! - finishWrites; and entryPoint, what the system calls when it loads the library, or nothing.
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -36,9 +36,9 @@ const transports = implementation.transports;
 pub const Transport = transports.Transport;
 pub const Listener = transports.Listener;
 pub const Descriptor = transports.Descriptor;
-pub const listenIpv4 = transports.listenIpv4;
+pub const listenTcp = transports.listenTcp;
 pub const listenLocal = transports.listenLocal;
-pub const connectIpv4 = transports.connectIpv4;
+pub const connectTcp = transports.connectTcp;
 pub const connectLocal = transports.connectLocal;
 /// Bytes that a local pathname may have, and the same in the system's unit, as bbipc.h tells it.
 pub const pathname_max = transports.pathname_max;
@@ -51,7 +51,7 @@ const contract = .{
     .{ sys, "would_block not_connected connection_aborted refused_connection" },
     .{ poll, "Sleeper Entry wait entryOf conditionsOf" },
     .{ Transport, "receive look send canFinishWriting finishWriting conditionsNow" },
-    .{ Transport, "takeError isOfWrite resetAtEnd reasonIsRead reasonOfSevering tells_reason_later" },
+    .{ Transport, "takeError isOfWrite resetAtEnd reasonIsRead reasonOfSevering tellsReasonLater" },
     .{ Transport, "watched fileno localAddress prepareAbort close" },
     .{ Listener, "accept conditionsNow watched fileno localAddress prepareClose close" },
     .{ Selector, "open close arm rearm disarm snapshot discard changesNeedNotice reportToOthers isOver Snapshot" },

@@ -225,7 +225,7 @@ def _address(numbers: array[int]) -> int:
     return numbers.buffer_info()[0]
 
 
-#: To look at so many sockets takes the system as long as a copy that keeps the GIL may take.
+#: To look at this number of sockets takes the system as long as a copy that keeps the GIL may take.
 _POLLED_MAX = 64
 
 

@@ -8,7 +8,7 @@ pub const Outcome = union(enum) {
     /// The call alone failed, by the kernel or by a sandbox, with the system's code. It says nothing of the connection.
     refused: i32,
     /// The descriptor is not the stream's any more: somebody closed it behind our back.
-    gone: i32,
+    not_ours: i32,
     /// The connection has failed. The code is 0 where the system tells no reason.
     broken: i32,
 };

@@ -7,9 +7,9 @@ const std = @import("std");
 /// Before the first piece.
 pub const none: u32 = 0;
 
-/// The place behind that many events.
+/// The place behind this number of events.
 pub fn after(count: u64) u32 {
-    // What a failure's code has room for. Between two pieces nobody closes that many sockets.
+    // What a failure's code has room for. Nobody closes more sockets between two pieces.
     return @intCast(count % std.math.maxInt(i31) + 1);
 }
 

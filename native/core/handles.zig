@@ -37,7 +37,7 @@ pub const Object = union(enum) {
 pub const Poller = opaque {};
 
 /// What the table asks of pollers, which stand above it. With the library's lock held, but for `destroy`.
-pub const PollerCalls = struct {
+pub const PollerHooks = struct {
     /// The poller closes.
     detachAll: *const fn (*Poller) void,
     /// Somebody pressed Ctrl-C.
@@ -50,12 +50,12 @@ pub const PollerCalls = struct {
 };
 
 /// Registered with the first poller. Without one, no object is a poller, and no socket has a registration.
-pub var poller_calls: *const PollerCalls = undefined;
+pub var poller_hooks: *const PollerHooks = undefined;
 
-pub fn registerPollers(calls: *const PollerCalls) void {
+pub fn registerPollers(hooks: *const PollerHooks) void {
     lock.lock();
     defer lock.unlock();
-    poller_calls = calls;
+    poller_hooks = hooks;
 }
 
 pub const Slot = struct {
@@ -254,9 +254,9 @@ pub const Table = struct {
             if (slot.isClosed()) return error.InvalidHandle; // by another thread, since the pin
             switch (slot.object) {
                 .none => unreachable,
-                .poller => |one| poller_calls.detachAll(one),
+                .poller => |one| poller_hooks.detachAll(one),
                 .server, .stream => {
-                    if (slot.registrations.first != null) poller_calls.socketCloses(slot);
+                    if (slot.registrations.first != null) poller_hooks.socketCloses(slot);
                     self.notifyPollWaiters(slot);
                 },
             }
@@ -286,7 +286,7 @@ pub const Table = struct {
         lock.unlock();
         switch (slot.object) {
             .none => unreachable,
-            .poller => |one| poller_calls.destroy(one),
+            .poller => |one| poller_hooks.destroy(one),
             .server => |*one| one.deinit(),
             .stream => |*one| one.deinit(),
         }
@@ -332,7 +332,7 @@ pub const Table = struct {
         self.pollWaiters().notifyAll(.interrupt);
         for (0..self.slots_count) |index| {
             const slot = self.slotAt(@intCast(index)).?;
-            if (slot.object == .poller and !slot.isClosed()) poller_calls.interrupt(slot.object.poller);
+            if (slot.object == .poller and !slot.isClosed()) poller_hooks.interrupt(slot.object.poller);
         }
     }
 

@@ -1,4 +1,4 @@
-//! poll_socket and poll_sockets: one wait over sockets that the caller lists, without a sockets.
+//! poll_socket and poll_sockets: one wait over sockets that the caller lists, without a poller.
 
 const std = @import("std");
 const platform = @import("../platform.zig");
@@ -19,7 +19,7 @@ pub const Request = struct {
     place: *u32,
 };
 
-/// So many sockets are waited for without allocating.
+/// The most sockets that are waited for without allocating.
 const few = 16;
 
 /// Returns how many sockets have one of their events.

@@ -61,7 +61,7 @@ const Registration = struct {
 };
 
 /// What the table of handles asks of pollers.
-const calls: handles.PollerCalls = .{
+const hooks: handles.PollerHooks = .{
     .detachAll = detachAll,
     .interrupt = interrupt,
     .destroy = destroy,
@@ -153,7 +153,7 @@ pub const Poller = struct {
 
     pub fn create(backend: platform.Backend, failure: *status.Failure) status.Error!*handles.Poller {
         handles.prepareToWait();
-        handles.registerPollers(&calls);
+        handles.registerPollers(&hooks);
         const poller = try sys.allocator.create(Poller);
         errdefer sys.allocator.destroy(poller);
         const waker: sys.Waker = try .open(failure);
@@ -573,7 +573,7 @@ pub const Poller = struct {
         return true;
     }
 
-    /// Asks the sockets themselves that no selector would tell of, at most that many. When one can't be asked, the
+    /// Asks the sockets themselves that no selector would tell of, at most `looks_max`. When one can't be asked, the
     /// others are; then that is the failure. With `revives`, those whose reports came to nothing are the selector's
     /// again: once in each wait, so that they can't spin the processor.
     fn collectList(

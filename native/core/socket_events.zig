@@ -61,5 +61,5 @@ pub fn eventsOf(
 /// What was asked of it may hold from now on, whatever the selectors report.
 pub fn becameKnown(socket: *handles.Slot) void {
     handles.table.notifyPollWaiters(socket);
-    if (socket.registrations.first != null) handles.poller_calls.becameKnown(socket);
+    if (socket.registrations.first != null) handles.poller_hooks.becameKnown(socket);
 }

@@ -30,18 +30,20 @@ pub const Stream = struct {
     /// itself (simultaneous open, RFC 9293, 3.5), where a user expects to be refused; another try gets another port.
     const self_connects_max = 8;
 
-    pub fn connectIpv4(remote: net.Ipv4, local: net.Ipv4, failure: *status.Failure) status.Error!Stream {
+    /// `local` is the address to connect from, if it matters.
+    pub fn connectTcp(remote: net.Address, local: ?net.Address, failure: *status.Failure) status.Error!Stream {
+        const chooses_port = if (local) |address| address.port() == 0 else true;
         for (0..self_connects_max) |_| {
-            var attempt = try platform.connectIpv4(remote, local, failure);
+            var attempt = try platform.connectTcp(remote, local, failure);
             errdefer attempt.transport.close();
-            if (local.port == 0 and attempt.state != .failed) {
+            if (chooses_port and attempt.state != .failed) {
                 const chosen = try attempt.transport.localAddress(failure);
-                if (chosen.eql(.{ .ipv4 = remote.reached() })) {
+                if (chosen.eql(remote.reached())) {
                     attempt.transport.close();
                     continue;
                 }
             }
-            var stream: Stream = .{ .transport = attempt.transport, .remote_address = .{ .ipv4 = remote } };
+            var stream: Stream = .{ .transport = attempt.transport, .remote_address = remote };
             switch (attempt.state) {
                 .connected => stream.connection.establish(),
                 .under_way => {},
@@ -60,7 +62,7 @@ pub const Stream = struct {
         switch (stream.transport.receive(buffer, peek)) {
             .count => |count| if (count > 0) return count,
             .nothing => return 0,
-            .refused, .gone => |code| return failure.system(code),
+            .refused, .not_ours => |code| return failure.system(code),
             .broken => |code| stream.broke(code),
         }
         if (stream.transport.resetAtEnd()) |code| stream.broke(code);
@@ -76,7 +78,7 @@ pub const Stream = struct {
         switch (stream.transport.send(data)) {
             .count => |count| return count,
             .nothing => return 0,
-            .refused, .gone => |code| return failure.system(code),
+            .refused, .not_ours => |code| return failure.system(code),
             .broken => |code| {
                 // What has come is still to be read.
                 stream.keepError(code);
@@ -137,7 +139,7 @@ pub const Stream = struct {
             }
         }
         const result = asked & events.ofStream(known.load(), .{ .data = data, .space = conditions.writable });
-        if (!Transport.tells_reason_later and conditions.severed) try stream.learnReason(failure);
+        if (conditions.severed and !stream.transport.tellsReasonLater()) try stream.learnReason(failure);
         return result;
     }
 
@@ -150,7 +152,7 @@ pub const Stream = struct {
             .nothing => return false,
             .refused => |code| return failure.system(code),
             // Nothing can be read any more.
-            .gone => {},
+            .not_ours => {},
             .broken => |code| stream.broke(code),
         }
         stream.connection.known.add(.{ .drained = true });
@@ -165,7 +167,7 @@ pub const Stream = struct {
         stream.keepError(code);
         // Established and severed before anybody looked? What arrived in between must not be lost. And somebody may
         // have written to it: a child that shares it.
-        if (Transport.isOfWrite(code) or try stream.hasUnread(failure)) {
+        if (stream.transport.isOfWrite(code) or try stream.hasUnread(failure)) {
             return stream.connection.known.add(.{ .determined = true, .ended = true, .severed = true });
         }
         // The code is 0 if another process that shares the socket took it.
@@ -178,7 +180,7 @@ pub const Stream = struct {
     pub fn connectionError(stream: *Stream, failure: *status.Failure) status.Error!i32 {
         _ = try stream.probe(events.of_streams, failure);
         const known = stream.connection.known.load();
-        if (Transport.tells_reason_later and known.determined and known.severed) try stream.learnReason(failure);
+        if (known.determined and known.severed and stream.transport.tellsReasonLater()) try stream.learnReason(failure);
         return stream.connection.errorCode();
     }
 
@@ -196,7 +198,7 @@ pub const Stream = struct {
     }
 
     fn keepError(stream: *Stream, code: i32) void {
-        if (!Transport.isOfWrite(code)) stream.connection.keepError(code);
+        if (!stream.transport.isOfWrite(code)) stream.connection.keepError(code);
     }
 
     // ---- The rest ----

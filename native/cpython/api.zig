@@ -153,7 +153,7 @@ pub fn bind(addresses: []const u64) status.Error!void {
     for (addresses) |address| {
         if (address == 0 or address > std.math.maxInt(usize)) return error.InvalidArgument;
     }
-    // Were two interpreters to come at once, both would write the same.
+    // If two interpreters come at once, both write the same.
     inline for (field_names, addresses) |name, address| @field(api, name) = @ptrFromInt(@as(usize, @intCast(address)));
     is_bound.store(true, .release);
 }

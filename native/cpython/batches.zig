@@ -50,7 +50,7 @@ fn writeItems(items: []const Item) ?*Object {
         if (outcome == data.len) continue;
         if (!unfinished.add(place, item.handle, outcome)) return unfinished.drop();
     }
-    return unfinished.finish();
+    return unfinished.made();
 }
 
 const ItemReader = struct {
@@ -118,13 +118,13 @@ const Unfinished = struct {
         return api.PyLong_AsLongLong(outcome);
     }
 
-    fn finish(unfinished: *Unfinished) ?*Object {
+    fn made(unfinished: *Unfinished) ?*Object {
         if (unfinished.later) |later| api.Py_DecRef(later);
         return unfinished.list;
     }
 
     fn drop(unfinished: *Unfinished) ?*Object {
-        api.Py_DecRef(unfinished.finish().?);
+        api.Py_DecRef(unfinished.made().?);
         return null;
     }
 };

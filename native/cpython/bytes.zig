@@ -41,9 +41,9 @@ pub const Room = struct {
     /// Another thread made it: without a GIL, only that thread can cut it.
     is_foreign: bool = false,
 
-    /// What one call leaves to the next. Were it freed, malloc would give it back to the system together with what was
-    /// read into other memory below, and have both mapped again, page by page, by the next call. The memory begins with
-    /// its thread.
+    /// What one call leaves to the next. If it were freed, malloc would give it back to the system together with what
+    /// was read into other memory below, and have both mapped again, page by page, by the next call. The memory begins
+    /// with its thread.
     var spare: std.atomic.Value(?*Object) = .init(null);
     const spare_size = 65536;
 

@@ -15,7 +15,7 @@ const Object = python.Object;
 const Returned = arguments.Returned;
 const api = &python.api;
 
-/// A built-in function of that many arguments, whose code takes an array of them.
+/// A built-in function with this number of arguments, whose code takes an array of them.
 pub fn builtIn(
     comptime name: [:0]const u8,
     comptime count: usize,

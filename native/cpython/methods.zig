@@ -29,7 +29,7 @@ var names_are_interned: std.atomic.Value(bool) = .init(false);
 /// False with an exception set.
 pub fn internNames() bool {
     if (names_are_interned.load(.acquire)) return true;
-    // Were two threads to come at once, both would write the same.
+    // If two threads come at once, both write the same.
     for (std.enums.values(Name)) |name| {
         interned.set(name, api.PyUnicode_InternFromString(@tagName(name)) orelse return false);
     }

@@ -35,10 +35,10 @@ pub const Reports = struct {
                 result.add(report);
             } else if (api.PyErr_Occurred() != null) return result.drop();
         }
-        return result.finish();
+        return result.made();
     }
 
-    /// The sockets with their events, and with at most that many bytes read from each that has some.
+    /// The sockets with their events, and with at most `size` bytes read from each that has some.
     ///
     /// The list is there before a byte is read. Where memory ends then, the next wait reports the others again.
     pub fn received(reports: *Reports, found: i64, names: Names, max_bytes: usize) ?*Object {
@@ -60,7 +60,7 @@ pub const Reports = struct {
             if (!reader.has_read) return result.drop();
             api.PyErr_Clear();
         }
-        return result.finish();
+        return result.made();
     }
 
     /// The sockets with their events and no bytes. The handles and numbers of those that have left the poller since go
@@ -195,7 +195,7 @@ const Filling = struct {
         return true;
     }
 
-    fn finish(filling: *Filling) ?*Object {
+    fn made(filling: *Filling) ?*Object {
         if (!filling.cut()) return filling.drop();
         api.PyObject_GC_Track(filling.list);
         return filling.list;

@@ -22,6 +22,21 @@ pub const Address = union(enum) {
     local,
     ipv4: Ipv4,
 
+    pub fn port(address: Address) u16 {
+        return switch (address) {
+            .local => 0,
+            inline else => |one| one.port,
+        };
+    }
+
+    /// Whom a client of this address reaches.
+    pub fn reached(address: Address) Address {
+        return switch (address) {
+            .local => .local,
+            .ipv4 => |one| .{ .ipv4 = one.reached() },
+        };
+    }
+
     pub fn eql(a: Address, b: Address) bool {
         return std.meta.eql(a, b);
     }

@@ -12,7 +12,7 @@
 //! - A kqueue is not inherited by fork(): in the child its number means nothing, or another file.
 //! - A connection that was reset before accept took it is ECONNABORTED, or on macOS an address of no size, or a socket
 //!   that fcntl refuses (EINVAL).
-//! - Whoever closes a TCP socket with bytes unread does not reset the connection on FreeBSD, as he does on Linux and on
+//! - Whoever closes a TCP socket with bytes unread does not reset the connection on FreeBSD, but does on Linux and on
 //!   macOS (tcp_disconnect). A local one is reset on neither.
 //! - A local server's full backlog is ECONNREFUSED, as if nobody listened. Of TCP, macOS drops the request, as Linux
 //!   does, and the client asks again; FreeBSD lets it in and resets it a moment later.

@@ -35,6 +35,25 @@ BREACHES = {
     "two conditions": ("native/base/places.zig", ASSERTION, "asserts two conditions"),
     "a second switch": ("native/core/server.zig", "const x = builtin.os.tag == .linux;\n", "asks which system"),
     "a second name": ("native/core/transfer.zig", 'const names = @import("handles.zig");\n', "has the names"),
+    "a platform past its door": (
+        "native/core/server.zig",
+        'const s = @import("../posix/lock.zig");\n',
+        "past the door",
+    ),
+    "the core past its door": ("native/c_api.zig", 'const w = @import("core/waiters.zig");\n', "past the door"),
+    "the root": ("native/core/server.zig", 'const r = @import("root");\n', "imports the root"),
+    "a system's calls": ("native/core/server.zig", "const l = std.os.linux;\n", "calls a system by std.os.linux"),
+    "a function that is not inlined": (
+        "native/base/places.zig",
+        "fn short() void {}\nnoinline fn long() void {\n" + "    f();\n" * 69 + "}\n",
+        "long has 71 lines",
+    ),
+    "two conditions in two lines": (
+        "native/base/places.zig",
+        ASSERTION.replace(" and ", " and\n        "),
+        "asserts two",
+    ),
+    "a module above": ("bbipc/events.py", "from .polling import Poller\n", "bbipc.polling, which stands above it"),
     "a circle of modules": ("bbipc/errors.py", "from . import sockets\n", "a circle of imports: bbipc."),
     "a circle for type checkers": (
         "bbipc/events.py",

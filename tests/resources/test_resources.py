@@ -354,7 +354,7 @@ WITH_DESCRIPTORS = ["tcp"] if WINDOWS else ["tcp", "local"]
 
 @pytest.mark.parametrize("namespace", WITH_DESCRIPTORS)
 def test_a_descriptor_closed_behind_the_librarys_back_crashes_nothing(directory: Path, namespace: str) -> None:
-    """As by socket.socket(fileno=stream.fileno()), whose end closes it. The library said «internal error» and died.
+    """As by socket.socket(fileno=stream.fileno()), whose end closes it. The library said "internal error" and died.
 
     And errors of TCP sockets recursed for ever: to tell which socket it is, its address was asked, which is an error.
     """

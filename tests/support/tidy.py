@@ -27,10 +27,26 @@ FLOORS = (
     ("root.zig", "random_calls.zig"),
 )
 
-#: Where the library may ask which system this is: once among all, and once among the POSIX systems.
-SWITCHES = {"platform.zig", "posix/kernel.zig"}
-#: It is about two systems.
-TELLS_TWO_APART = {"posix/bsd.zig"}
+#: Where the library may ask which system this is: once among all, once among the POSIX systems, and in a file that is
+#: about two of them.
+SWITCHES = {"platform.zig", "posix/kernel.zig", "posix/bsd.zig"}
+
+#: Rooms that have one door: who else may import from them.
+DOORS = {
+    ("posix/", "windows/"): ("posix/", "windows/", "platform.zig", "tests/"),
+    ("core/",): ("core/", "calls.zig", "tests/", "root.zig"),
+}
+#: The layers take the reading of clocks from below their common floor.
+BESIDE_THE_DOOR = {("cpython/methods.zig", "core/deadline.zig")}
+
+#: The floors of bbipc/, the lowest first.
+PYTHON_FLOORS = (
+    ("bbipc._native",),
+    ("bbipc.events", "bbipc.errors"),
+    ("bbipc.sockets",),
+    ("bbipc.polling", "bbipc.ipv4", "bbipc.local"),
+    ("bbipc", "bbipc._pyinstaller"),
+)
 
 #: For type checkers alone: an error has the socket that it is about, and to name that class is worth more to users than
 #: a Protocol in its place.
@@ -47,6 +63,7 @@ def faults(root: Path) -> Iterator[str]:
     }
     imports = {name: set(zig_imports(name, text).values()) for name, text in sources.items()}
     yield from upward_imports(imports)
+    yield from imports_past_a_door(imports)
     yield from (f"native/: a circle of imports: {circle}" for circle in circles(imports))
     yield from different_aliases(sources)
     for name, text in sources.items():
@@ -60,6 +77,10 @@ def faults(root: Path) -> Iterator[str]:
     }
     graph = {name: python_imports(name, path, set(modules)) for name, path in modules.items()}
     yield from (f"bbipc/: a circle of imports: {circle}" for circle in circles(graph))
+    for name, targets in graph.items():
+        for target in sorted(targets):
+            if python_floor(target) > python_floor(name):
+                yield f"{name}: imports {target}, which stands above it"
     for path in modules.values():
         yield from (f"{path.relative_to(root).as_posix()}:{fault}" for fault in long_python_functions(path))
 
@@ -88,6 +109,22 @@ def upward_imports(imports: Graph) -> Iterator[str]:
             systems = {name.partition("/")[0], target.partition("/")[0]}
             if systems == {"posix", "windows"} or systems == {"c_api.zig", "cpython"}:
                 yield f"native/{name}: imports {target}, which stands beside it"
+
+
+def imports_past_a_door(imports: Graph) -> Iterator[str]:
+    for name, targets in imports.items():
+        for rooms, allowed in DOORS.items():
+            for target in sorted(targets):
+                past = target.startswith(rooms) and not name.startswith(allowed)
+                if past and (name, target) not in BESIDE_THE_DOOR:
+                    yield f"native/{name}: imports {target} past the door of that room"
+
+
+def python_floor(name: str) -> int:
+    for number, rooms in enumerate(PYTHON_FLOORS):
+        if any(name == room or (room != "bbipc" and name.startswith(room + ".")) for room in rooms):
+            return number
+    raise LookupError(f"{name} stands on no floor: tests/support/tidy.py lists them")
 
 
 def circles(graph: Graph) -> list[str]:
@@ -141,7 +178,7 @@ def different_aliases(sources: Mapping[str, str]) -> Iterator[str]:
     aliases: dict[str, dict[str, str]] = {}
     for name, text in sources.items():
         paths = zig_imports(name, text)
-        for alias, written in re.findall(r'(?m)^const (\w+) = @import\("([^"]+\.zig)"\);', text):
+        for alias, written in re.findall(r'(?m)^ *const (\w+) = @import\("([^"]+\.zig)"\);', text):
             aliases.setdefault(paths[written], {}).setdefault(alias, name)
     for target, names in aliases.items():
         if len(names) > 1:
@@ -154,12 +191,13 @@ def different_aliases(sources: Mapping[str, str]) -> Iterator[str]:
 def long_zig_functions(text: str) -> Iterator[str]:
     lines = text.split("\n")
     for start, line in enumerate(lines):
-        found = re.match(r"( *)(?:pub |export |inline )*fn (\w+)", line)
-        if not found:
+        found = re.match(r"( *)(?:pub |export |inline |noinline )*fn (\w+)", line)
+        if not found or line.endswith(("}", ";")):
             continue
-        end = next(number for number in range(start, len(lines)) if lines[number].startswith(found[1] + "}"))
+        ends = (number for number in range(start, len(lines)) if lines[number].startswith(found[1] + "}"))
+        end = next(ends, len(lines) - 1)
         # A function that makes a type is as long as its functions are together.
-        head = next(one for one in lines[start:] if one.endswith("{"))
+        head = next((one for one in lines[start:] if one.endswith("{")), "")
         if end + 1 - start > LINES_MAX and not head.endswith(" type {"):
             yield f"{start + 1}: {found[2]} has {end + 1 - start} lines"
 
@@ -181,14 +219,19 @@ def wide_lines(text: str) -> Iterator[str]:
 
 
 def double_assertions(text: str) -> Iterator[str]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if re.search(r"\bassert\(.* and ", line):
-            yield f"{number}: asserts two conditions, and would not tell which failed"
+    for found in re.finditer(r"\bassert\([^;]*?\band\b[^;]*;", text):
+        number = text.count("\n", 0, found.start()) + 1
+        yield f"{number}: asserts two conditions, and would not tell which failed"
 
 
 def switches(name: str, text: str) -> Iterator[str]:
-    if name in SWITCHES | TELLS_TWO_APART or name.startswith("tests/"):
+    if name.startswith("tests/"):
         return
     for number, line in enumerate(text.split("\n"), 1):
-        if re.search(r"\bos\.tag\b", line):
+        if name not in SWITCHES and re.search(r"\bos\.tag\b|\bisMinGW\b|\bisDarwin\b|\bobject_format\b", line):
             yield f"{number}: asks which system this is, which platform.zig is for"
+        of_system = re.search(r"\bstd\.os\.(linux|windows|plan9|wasi)\b", line)
+        if of_system and not name.startswith({"linux": "posix/", "windows": "windows/"}.get(of_system[1], "-")):
+            yield f"{number}: calls a system by {of_system[0]}, which its own room is for"
+        if '@import("root")' in line:
+            yield f"{number}: imports the root, which stands above everything"

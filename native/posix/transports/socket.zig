@@ -2,8 +2,6 @@
 
 const std = @import("std");
 const sys = @import("../sys.zig");
-const readiness = @import("../readiness.zig");
-const events = @import("../../base/events.zig");
 const status = @import("../../base/status.zig");
 const Outcome = @import("../../base/outcome.zig").Outcome;
 
@@ -24,7 +22,7 @@ pub const Socket = struct {
     fn failedToReceive(e: sys.E) Outcome {
         return switch (e) {
             .AGAIN => .nothing,
-            .BADF, .NOTSOCK => .{ .gone = sys.codeOf(e) },
+            .BADF, .NOTSOCK => .{ .not_ours = sys.codeOf(e) },
             else => if (isOfCall(e)) .{ .refused = sys.codeOf(e) } else .{ .broken = sys.codeOf(e) },
         };
     }
@@ -67,10 +65,6 @@ pub const Socket = struct {
         if (result < 0) return sys.refused(result, failure);
     }
 
-    pub fn conditionsNow(socket: Socket, failure: *status.Failure) status.Error!events.Conditions {
-        return readiness.conditionsNow(socket.descriptor, failure);
-    }
-
     /// What the system has to tell of the socket, once. 0 is nothing.
     pub fn takeError(socket: Socket) i32 {
         if (sys.takeSocketError(socket.descriptor)) |code| return code;
@@ -80,9 +74,5 @@ pub const Socket = struct {
             .broken => |code| code,
             else => 0,
         };
-    }
-
-    pub fn close(socket: Socket) void {
-        sys.close(socket.descriptor);
     }
 };

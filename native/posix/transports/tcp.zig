@@ -10,38 +10,42 @@ const Socket = @import("socket.zig").Socket;
 
 pub const Listener = struct { descriptor: sys.Descriptor };
 
-fn toSystem(address: net.Ipv4) sys.sockaddr.in {
+/// An address of TCP in the system's form.
+fn toSystem(address: net.Address) sys.sockaddr.in {
     return .{
-        .port = std.mem.nativeToBig(u16, address.port),
-        .addr = std.mem.nativeToBig(u32, address.host),
+        .port = std.mem.nativeToBig(u16, address.ipv4.port),
+        .addr = std.mem.nativeToBig(u32, address.ipv4.host),
     };
 }
 
-fn fromSystem(address: sys.sockaddr.in) net.Ipv4 {
-    return .{
+fn fromSystem(address: sys.sockaddr.in) net.Address {
+    return .{ .ipv4 = .{
         .host = std.mem.bigToNative(u32, address.addr),
         .port = std.mem.bigToNative(u16, address.port),
-    };
+    } };
 }
+
+/// Of any family, to be filled.
+const unspecified: net.Address = .{ .ipv4 = .unspecified };
 
 /// Accepts a connection, and tells the address of its remote end.
 pub fn accept(descriptor: sys.Descriptor, remote: *net.Address) isize {
-    var name = toSystem(.unspecified);
+    var name = toSystem(unspecified);
     var size: sys.socklen_t = @sizeOf(sys.sockaddr.in);
     const result = sys.accept(descriptor, @ptrCast(&name), &size);
-    if (result >= 0) remote.* = .{ .ipv4 = fromSystem(name) };
+    if (result >= 0) remote.* = fromSystem(name);
     return result;
 }
 
-pub fn localAddress(descriptor: sys.Descriptor, failure: *status.Failure) status.Error!net.Ipv4 {
-    var name = toSystem(.unspecified);
+pub fn localAddress(descriptor: sys.Descriptor, failure: *status.Failure) status.Error!net.Address {
+    var name = toSystem(unspecified);
     var size: sys.socklen_t = @sizeOf(sys.sockaddr.in);
     const result = sys.localName(descriptor, @ptrCast(&name), &size);
     if (result < 0) return sys.refused(result, failure);
     return fromSystem(name);
 }
 
-fn bind(address: net.Ipv4, descriptor: sys.Descriptor, failure: *status.Failure) status.Error!void {
+fn bind(address: net.Address, descriptor: sys.Descriptor, failure: *status.Failure) status.Error!void {
     const name = toSystem(address);
     const result = sys.bind(descriptor, &name, @sizeOf(sys.sockaddr.in));
     if (result < 0) return sys.refused(result, failure);
@@ -59,7 +63,7 @@ fn set(descriptor: sys.Descriptor, level: i32, option: u32, failure: *status.Fai
 }
 
 pub fn listen(
-    address: net.Ipv4,
+    address: net.Address,
     backlog: i32,
     reuse_address: bool,
     failure: *status.Failure,
@@ -75,13 +79,13 @@ pub fn listen(
     return .{ .descriptor = descriptor };
 }
 
-pub fn connect(remote: net.Ipv4, local: net.Ipv4, failure: *status.Failure) status.Error!Attempt(Socket) {
+pub fn connect(remote: net.Address, local: ?net.Address, failure: *status.Failure) status.Error!Attempt(Socket) {
     const descriptor = try open(failure);
     errdefer sys.close(descriptor);
     try set(descriptor, sys.IPPROTO.TCP, sys.TCP.NODELAY, failure);
-    if (!std.meta.eql(local, net.Ipv4.unspecified)) {
-        if (local.port == 0) sys.choosePortLate(descriptor);
-        try bind(local, descriptor, failure);
+    if (local) |address| {
+        if (address.port() == 0) sys.choosePortLate(descriptor);
+        try bind(address, descriptor, failure);
     }
 
     const name = toSystem(remote);

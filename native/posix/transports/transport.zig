@@ -17,8 +17,10 @@ pub const Transport = union(enum) {
     tcp: Socket,
     unix: Socket,
 
-    /// The system forgets nothing of a severed connection before it is asked.
-    pub const tells_reason_later = true;
+    /// Whether the system tells why a connection was severed whenever it is asked. Else it is asked at once.
+    pub fn tellsReasonLater(_: *const Transport) bool {
+        return true;
+    }
 
     pub fn receive(transport: *Transport, buffer: []u8, peek: bool) Outcome {
         return switch (transport.*) {
@@ -60,7 +62,7 @@ pub const Transport = union(enum) {
 
     /// EPIPE says that a write came after an orderly end. The system tells it to whoever calls next, and so it would
     /// depend on the order of the calls who hears it.
-    pub fn isOfWrite(code: i32) bool {
+    pub fn isOfWrite(_: *const Transport, code: i32) bool {
         return code == sys.codeOf(.PIPE);
     }
 
@@ -91,7 +93,7 @@ pub const Transport = union(enum) {
 
     pub fn localAddress(transport: *Transport, failure: *status.Failure) status.Error!net.Address {
         return switch (transport.*) {
-            .tcp => |socket| .{ .ipv4 = try tcp.localAddress(socket.descriptor, failure) },
+            .tcp => |socket| try tcp.localAddress(socket.descriptor, failure),
             .unix => .local,
         };
     }
@@ -167,7 +169,7 @@ pub const Listener = union(enum) {
 
     pub fn localAddress(listener: *Listener, failure: *status.Failure) status.Error!net.Address {
         return switch (listener.*) {
-            .tcp => |one| .{ .ipv4 = try tcp.localAddress(one.descriptor, failure) },
+            .tcp => |one| try tcp.localAddress(one.descriptor, failure),
             .unix => .local,
         };
     }
@@ -191,7 +193,7 @@ pub const Listener = union(enum) {
 
 // ---- Making them ----
 
-pub fn listenIpv4(address: net.Ipv4, backlog: i32, reuse: bool, failure: *status.Failure) status.Error!Listener {
+pub fn listenTcp(address: net.Address, backlog: i32, reuse: bool, failure: *status.Failure) status.Error!Listener {
     return .{ .tcp = try tcp.listen(address, backlog, reuse, failure) };
 }
 
@@ -199,7 +201,7 @@ pub fn listenLocal(pathname: []const u8, backlog: i32, delete: bool, failure: *s
     return .{ .unix = try unix.listen(pathname, backlog, delete, failure) };
 }
 
-pub fn connectIpv4(remote: net.Ipv4, local: net.Ipv4, failure: *status.Failure) status.Error!Attempt(Transport) {
+pub fn connectTcp(remote: net.Address, local: ?net.Address, failure: *status.Failure) status.Error!Attempt(Transport) {
     const attempt = try tcp.connect(remote, local, failure);
     return .{ .transport = .{ .tcp = attempt.transport }, .state = attempt.state };
 }

@@ -84,7 +84,7 @@ const Write = struct {
     size: u32,
     bytes: [write_max]u8,
 
-    /// With room for so many bytes only.
+    /// With room for these bytes only.
     fn create(pipe: *Pipe, data: []const u8) ?*Write {
         const memory = allocator.alignedAlloc(u8, .of(Write), @offsetOf(Write, "bytes") + data.len) catch return null;
         const self: *Write = @ptrCast(memory.ptr);
@@ -110,8 +110,8 @@ const Write = struct {
 const Sink = struct {
     operation: Operation = .{ .ended = Pipe.sinkEnded },
     pipe: *Pipe,
-    /// So many bytes, more than any reasonable write that the remote end does not come back from before it is read. One
-    /// that never stops shall not take this for a reader: after so many, the write is given up.
+    /// Bytes. More than any reasonable write that the remote end does not come back from before it is read. One that
+    /// never stops shall not take this for a reader: after these bytes, the write is given up.
     remaining: usize = 64 * 1024 * 1024,
     bytes: [buffer_size]u8 = undefined,
 
@@ -292,7 +292,7 @@ pub const Pipe = struct {
         if (self.watching.first == null) reaper.leaveAlone(&self.looked_at);
     }
 
-    /// So many messages of no bytes are passed over in one go.
+    /// The most messages of no bytes that are passed over in one go.
     const empty_messages_max = 16;
 
     fn lookNow(one: *reaper.LookedAt) void {

@@ -1,6 +1,6 @@
 //! The completion port: Windows' selector.
 //!
-//! How it behaves, and its traps (GetQueuedCompletionStatusEx; afd.zig and pipes.zig tell of what is watched):
+//! How it behaves, and its traps (GetQueuedCompletionStatusEx; afd.zig and pipes/ tell of what is watched):
 //!
 //! - A port is a queue of packets, each of which says that one operation has ended. It knows no readiness, and what it
 //!   says was so when the packet was queued. So a packet is taken for a hint: its socket is asked anew when it is
@@ -12,10 +12,11 @@
 //!   it is nobody's.
 //! - A packet goes to one thread. Where several wait, one that takes what is another's passes it on (reportToOthers,
 //!   signalsTaken).
-//! - Of pipes the reaper tells, a moment late. A wait that would return with nothing lets it finish first (hearsLate).
+//! - Of pipes the reaper tells, a moment late. A wait that would return with nothing lets it finish first (isOver,
+//!   beginTurn).
 //! - A watch for more than before is cancelled, and begun anew when its packet has come back. So a wait can find
-//!   nothing but packets of the past; then it looks again (outdated). And a wait takes no more packets than it has room
-//!   for, so those of the past could pile up before the others: from some hundred on they are all taken at once
+//!   nothing but packets of the past; then it looks again (isOutdated). And a wait takes no more packets than it has
+//!   room for, so those of the past could pile up before the others: from some hundred on they are all taken at once
 //!   (takeQueued).
 //! - A socket's handle is associated with the port only once in its life. So no user's handle ever is: AFD's helper
 //!   handles are.
@@ -36,7 +37,7 @@ const allocator = sys.allocator;
 /// What one wait takes at the most. More wait for the next.
 const reports_per_wait_max = 512;
 
-/// So many watches may be cancelled, and their packets to come, before all that are queued are taken.
+/// The most watches that may be cancelled with their packets to come. Beyond that, all that are queued are taken.
 const cancelled_max = 256;
 
 /// The numbers are those of bbipc.h.
@@ -97,7 +98,7 @@ pub const Selector = struct {
         selector.helpers.deinit(allocator);
     }
 
-    /// All but so many. Nothing is armed.
+    /// All but `keep` of them. Nothing is armed.
     pub fn closeHelpers(selector: *Selector, keep: usize) void {
         while (selector.helpers.items.len > keep) {
             const helper = selector.helpers.pop().?;

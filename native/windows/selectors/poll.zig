@@ -42,7 +42,7 @@ pub const Sleeper = struct {
     var free: ?*Bed = null;
     var free_count: usize = 0;
 
-    /// So many are kept. Each is two handles of the system's.
+    /// The most that are kept. Each is two handles of the system's.
     const free_max = 16;
 
     pub fn take(failure: *status.Failure) status.Error!Sleeper {

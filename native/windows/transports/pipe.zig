@@ -13,7 +13,7 @@ const prefix = "\\\\?\\pipe\\";
 
 /// UTF-16 code units of a whole name (CreateNamedPipe).
 pub const pathname_limit = 256;
-/// So many bytes can they take at the most, as they are given (WTF-8: UTF-8, and lone surrogates, which names can
+/// The most bytes that they take, as they are given (WTF-8: UTF-8, and lone surrogates, which names can
 /// have).
 pub const pathname_max = 3 * pathname_limit;
 

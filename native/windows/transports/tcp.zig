@@ -68,19 +68,23 @@ const winsock = struct {
     pub extern "ws2_32" fn shutdown(sys.SOCKET, i32) callconv(.winapi) i32;
 };
 
-fn toSystem(address: net.Ipv4) SockaddrIn {
+/// An address of TCP in the system's form.
+fn toSystem(address: net.Address) SockaddrIn {
     return .{
-        .port = std.mem.nativeToBig(u16, address.port),
-        .address = std.mem.nativeToBig(u32, address.host),
+        .port = std.mem.nativeToBig(u16, address.ipv4.port),
+        .address = std.mem.nativeToBig(u32, address.ipv4.host),
     };
 }
 
-fn fromSystem(address: SockaddrIn) net.Ipv4 {
-    return .{
+fn fromSystem(address: SockaddrIn) net.Address {
+    return .{ .ipv4 = .{
         .host = std.mem.bigToNative(u32, address.address),
         .port = std.mem.bigToNative(u16, address.port),
-    };
+    } };
 }
+
+/// Of any family, to be filled.
+const unspecified: net.Address = .{ .ipv4 = .unspecified };
 
 /// Winsock counts start-ups in each process; the library's own lasts until the process ends.
 var started: std.atomic.Value(bool) = .init(false);
@@ -141,7 +145,7 @@ pub const Socket = struct {
         if (result != 0) return failure.system(winsock.WSAGetLastError());
     }
 
-    fn bindTo(self: *Socket, address: net.Ipv4, failure: *status.Failure) status.Error!void {
+    fn bindTo(self: *Socket, address: net.Address, failure: *status.Failure) status.Error!void {
         const name = toSystem(address);
         if (winsock.bind(self.socket, &name, @sizeOf(SockaddrIn)) == 0) return;
         const why = winsock.WSAGetLastError();
@@ -149,13 +153,13 @@ pub const Socket = struct {
         return failure.system(if (why == sys.code.wsa_eacces) sys.code.wsa_eaddrinuse else why);
     }
 
-    pub fn localAddress(self: *Socket, failure: *status.Failure) status.Error!net.Ipv4 {
-        var name = toSystem(.unspecified);
+    pub fn localAddress(self: *Socket, failure: *status.Failure) status.Error!net.Address {
+        var name = toSystem(unspecified);
         var size: i32 = @sizeOf(SockaddrIn);
         if (winsock.getsockname(self.socket, &name, &size) == 0) return fromSystem(name);
         const why = winsock.WSAGetLastError();
         // It has none yet.
-        return if (why == sys.code.wsa_einval) .unspecified else failure.system(why);
+        return if (why == sys.code.wsa_einval) unspecified else failure.system(why);
     }
 
     const Accepted = union(enum) {
@@ -168,7 +172,7 @@ pub const Socket = struct {
     fn acceptClient(self: *Socket, failure: *status.Failure) status.Error!Accepted {
         // Somebody who has the socket's number can have made it a blocking one.
         if (!makeNonBlocking(self.socket)) return failure.system(winsock.WSAGetLastError());
-        var name = toSystem(.unspecified);
+        var name = toSystem(unspecified);
         var size: i32 = @sizeOf(SockaddrIn);
         const socket = winsock.accept(self.socket, &name, &size);
         if (socket == invalid_socket) {
@@ -312,7 +316,7 @@ test "the socket below layered providers is found, also where they don't tell it
 
 // ---- Servers ----
 
-pub const Client = struct { socket: Socket, address: net.Ipv4 };
+pub const Client = struct { socket: Socket, address: net.Address };
 
 /// A client that came and went is passed over; this bounds how many in one call.
 const vanished_clients_max = 1024;
@@ -320,10 +324,10 @@ const vanished_clients_max = 1024;
 /// A server's socket.
 ///
 /// AFD tells of a connection that can be reset before it is accepted, and is nobody's then. So a server that is asked
-/// whether somebody is there accepts him: only whom it holds can be had for certain. It holds one at the most.
+/// whether a client is there accepts it: only a client that it holds can be had for certain. It holds one at the most.
 ///
-/// AFD tells nobody of him any more. So who begins to watch a server that holds a client is told at once, and who
-/// watches it already has his watch cancelled, whose packet makes him look again.
+/// AFD tells nobody of that client any more. So a watch that begins while the server holds a client is told at once. A
+/// watch that had begun before is cancelled, and its packet leads to another look.
 pub const Listener = struct {
     socket: Socket,
     // Under the library's lock.
@@ -402,7 +406,7 @@ test "a backlog above 200 is a hint, for the system would cut it" {
 }
 
 pub fn listen(
-    address: net.Ipv4,
+    address: net.Address,
     backlog: i32,
     reuse_address: bool,
     failure: *status.Failure,
@@ -420,10 +424,10 @@ pub fn listen(
 
 /// Elsewhere a client of the address that stands for all reaches this machine itself. Windows refuses it
 /// (WSAEADDRNOTAVAIL).
-pub fn connect(remote: net.Ipv4, local: net.Ipv4, failure: *status.Failure) status.Error!Attempt(Socket) {
+pub fn connect(remote: net.Address, local: ?net.Address, failure: *status.Failure) status.Error!Attempt(Socket) {
     var socket: Socket = try .open(failure);
     errdefer socket.close();
-    if (!std.meta.eql(local, net.Ipv4.unspecified)) try socket.bindTo(local, failure);
+    if (local) |address| try socket.bindTo(address, failure);
 
     const name = toSystem(remote.reached());
     const result = winsock.connect(socket.socket, &name, @sizeOf(SockaddrIn));

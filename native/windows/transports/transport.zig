@@ -32,7 +32,9 @@ pub const Transport = union(enum) {
     pipe: *pipes.Pipe,
 
     /// Who hears of a severed connection asks at once: the next who reads could be told nothing but an end.
-    pub const tells_reason_later = false;
+    pub fn tellsReasonLater(_: *const Transport) bool {
+        return false;
+    }
 
     pub fn receive(transport: *Transport, buffer: []u8, peek: bool) Outcome {
         return switch (transport.*) {
@@ -68,13 +70,16 @@ pub const Transport = union(enum) {
         };
     }
 
-    /// Only TCP connects by and by.
+    /// Pipes connect at once, so they have none.
     pub fn takeError(transport: *Transport) i32 {
-        return transport.tcp.takeError();
+        return switch (transport.*) {
+            .tcp => |*socket| socket.takeError(),
+            .pipe => 0,
+        };
     }
 
     /// No code says so here.
-    pub fn isOfWrite(_: i32) bool {
+    pub fn isOfWrite(_: *const Transport, _: i32) bool {
         return false;
     }
 
@@ -116,7 +121,7 @@ pub const Transport = union(enum) {
 
     pub fn localAddress(transport: *Transport, failure: *status.Failure) status.Error!net.Address {
         return switch (transport.*) {
-            .tcp => |*socket| .{ .ipv4 = try socket.localAddress(failure) },
+            .tcp => |*socket| try socket.localAddress(failure),
             .pipe => .local,
         };
     }
@@ -147,7 +152,7 @@ pub const Listener = union(enum) {
         switch (listener.*) {
             .tcp => |one| {
                 const client = try one.accept(failure) orelse return null;
-                return .{ .transport = .{ .tcp = client.socket }, .remote = .{ .ipv4 = client.address } };
+                return .{ .transport = .{ .tcp = client.socket }, .remote = client.address };
             },
             .pipe => |one| {
                 const pipe = try one.accept(failure) orelse return null;
@@ -178,7 +183,7 @@ pub const Listener = union(enum) {
 
     pub fn localAddress(listener: *Listener, failure: *status.Failure) status.Error!net.Address {
         return switch (listener.*) {
-            .tcp => |one| .{ .ipv4 = try one.socket.localAddress(failure) },
+            .tcp => |one| try one.socket.localAddress(failure),
             .pipe => .local,
         };
     }
@@ -197,7 +202,7 @@ pub const Listener = union(enum) {
 
 // ---- Making them ----
 
-pub fn listenIpv4(address: net.Ipv4, backlog: i32, reuse: bool, failure: *status.Failure) status.Error!Listener {
+pub fn listenTcp(address: net.Address, backlog: i32, reuse: bool, failure: *status.Failure) status.Error!Listener {
     return .{ .tcp = try tcp.listen(address, backlog, reuse, failure) };
 }
 
@@ -206,7 +211,7 @@ pub fn listenLocal(pathname: []const u8, backlog: i32, _: bool, failure: *status
     return .{ .pipe = try named.listen(pathname, backlog, failure) };
 }
 
-pub fn connectIpv4(remote: net.Ipv4, local: net.Ipv4, failure: *status.Failure) status.Error!Attempt(Transport) {
+pub fn connectTcp(remote: net.Address, local: ?net.Address, failure: *status.Failure) status.Error!Attempt(Transport) {
     const attempt = try tcp.connect(remote, local, failure);
     return .{ .transport = .{ .tcp = attempt.transport }, .state = attempt.state };
 }
