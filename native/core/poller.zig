@@ -455,7 +455,7 @@ pub const Poller = struct {
         /// True when the wait is over.
         inline fn turn(one: *Wait) status.Error!bool {
             const poller = one.poller;
-            one.shot.beginTurn(one.notice != .none);
+            one.shot.beginTurn();
             var waiter: waiters.Waiter = .{ .waker = poller.waker };
             one.results.earlier_count = one.results.count;
             const begun = try one.begin(&waiter);
@@ -520,7 +520,10 @@ pub const Poller = struct {
                 if (woken) return error.Woken;
                 if (one.notice == .interrupt) return error.Interrupted;
                 try asked;
-                if (!begun.blocks or one.deadline.remainingNs() != 0) return false;
+                // A first turn that asked sockets has not waited yet. A later one ends when its time is up, also where
+                // sockets to be asked keep coming.
+                const has_waited = begun.blocks or !one.first_turn;
+                if (!has_waited or one.deadline.remainingNs() != 0) return false;
                 return poller.selector.isOver(one.shot, .nothing_found);
             }
             // Had it slept and found something, more would only be more: the next wait's.
@@ -662,6 +665,8 @@ pub const Poller = struct {
             if (!std.meta.eql(registration.watches, @as(?events.Interest, interest))) continue;
             poller.disarm(registration);
             poller.ask(registration, .now_and_then);
+            // It has just been asked.
+            poller.setUnasked(registration, false);
             poller.changed(registration);
         }
     }

@@ -94,7 +94,7 @@ pub const Selector = union(enum) {
         pub fn start(_: *Snapshot) void {}
 
         /// Without the lock.
-        pub fn beginTurn(_: *Snapshot, _: bool) void {}
+        pub fn beginTurn(_: *Snapshot) void {}
 
         /// Without filling the room for reports first (see unfilled.zig).
         fn begin(shot: *Snapshot, fd: sys.Descriptor) void {

@@ -330,14 +330,10 @@ pub const Selector = struct {
         /// Once in each wait.
         pub fn start(shot: *Snapshot) void {
             shot.hearing = .not_yet;
-            shot.signals_count = 0;
         }
 
-        /// Without the lock, which the reaper needs. `notified` tells whether the last turn's signal was for this
-        /// thread.
-        pub fn beginTurn(shot: *Snapshot, notified: bool) void {
-            // It was another thread's, which must get it now.
-            if (!notified and shot.signals_count > 0) sys.yield();
+        /// Without the lock, which the reaper needs.
+        pub fn beginTurn(shot: *Snapshot) void {
             if (shot.hearing != .next) return;
             reaper.waitForAll();
             shot.hearing = .done;
