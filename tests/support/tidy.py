@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ast
-import os
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -91,7 +91,7 @@ def faults(root: Path) -> Iterator[str]:
 def zig_imports(name: str, text: str) -> dict[str, str]:
     """The files that a file imports, by how the import is written."""
     written = re.findall(r'@import\("([^"]+\.zig)"\)', text)
-    return {one: os.path.normpath(os.path.join(os.path.dirname(name), one)) for one in written}
+    return {one: posixpath.normpath(posixpath.join(posixpath.dirname(name), one)) for one in written}
 
 
 def floor(name: str) -> int:
