@@ -4,7 +4,6 @@
 //! A call that can fail with a code of the system's takes a `failure`, in which that is left.
 
 const std = @import("std");
-const deadlines = @import("core/deadline.zig");
 const events = @import("base/events.zig");
 const handles = @import("core/handles.zig");
 const net = @import("net/address.zig");
@@ -20,9 +19,9 @@ const transfer = @import("core/transfer.zig");
 
 pub const Ipv4 = net.Ipv4;
 pub const Backend = platform.Backend;
+pub const Deadline = platform.sys.Deadline;
 pub const Handle = handles.Handle;
 
-const Deadline = deadlines.Deadline;
 const Failure = status.Failure;
 const Slot = handles.Slot;
 const table = &handles.table;

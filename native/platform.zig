@@ -3,8 +3,8 @@
 //!
 //! What a platform supplies, under the same names on every system; `contract` below checks that they are there:
 //!
-//! - sys: Lock, library_lock, Waker, ThreadId, Process, allocator, the clock, and the codes of errors that the library
-//!   makes itself.
+//! - sys: Lock, library_lock, Waker, ThreadId, Process, allocator, the clock and its Deadline, and the codes of errors
+//!   that the library makes itself.
 //! - Transport, what a stream is made of. receive, look, send: what became of the call (base/outcome.zig).
 //!   conditionsNow, takeError, resetAtEnd, reasonOfSevering: what the system says of the connection.
 //! - Listener, what a server is made of; and the functions that make either.
@@ -46,8 +46,8 @@ pub const pathname_limit = transports.pathname_limit;
 
 /// Each has these, whether somebody calls them yet or not.
 const contract = .{
-    .{ sys, "Lock library_lock Waker ThreadId Process allocator lockAllocator unlockAllocator monotonicNs threadId" },
-    .{ sys, "forks yield pageSize prepareToWait pendingOperations abort" },
+    .{ sys, "Lock library_lock Waker ThreadId Process allocator lockAllocator unlockAllocator" },
+    .{ sys, "monotonicNs Deadline threadId forks yield pageSize prepareToWait pendingOperations abort" },
     .{ sys, "would_block not_connected connection_aborted refused_connection" },
     .{ poll, "Sleeper Entry wait entryOf conditionsOf" },
     .{ Transport, "receive look send canFinishWriting finishWriting conditionsNow" },

@@ -27,7 +27,7 @@ pub const panic = if (builtin.is_test) std.debug.FullPanic(std.debug.defaultPani
 test {
     _ = @import("base/status.zig");
     _ = @import("base/events.zig");
-    _ = @import("core/deadline.zig");
+    _ = @import("tests/deadline_test.zig");
     _ = @import("base/places.zig");
     _ = platform.sys;
     _ = platform.sys.allocator;

@@ -9,7 +9,6 @@ const places = @import("../base/places.zig");
 const status = @import("../base/status.zig");
 const waiters = @import("waiters.zig");
 const Backoff = @import("../base/backoff.zig").Backoff;
-const deadlines = @import("deadline.zig");
 
 pub const Request = struct {
     sockets: []const handles.Handle,
@@ -23,7 +22,7 @@ pub const Request = struct {
 const few = 16;
 
 /// Returns how many sockets have one of their events.
-pub fn pollSockets(request: Request, deadline: deadlines.Deadline, failure: *status.Failure) status.Error!usize {
+pub fn pollSockets(request: Request, deadline: platform.sys.Deadline, failure: *status.Failure) status.Error!usize {
     const count = request.sockets.len;
     std.debug.assert(request.asked.len == count);
     std.debug.assert(request.happened.len == count);
@@ -73,7 +72,7 @@ const Wait = struct {
     /// Every socket was asked in this turn, whatever its plan.
     asked_all: bool = false,
 
-    fn run(self: *Wait, deadline: deadlines.Deadline) status.Error!usize {
+    fn run(self: *Wait, deadline: platform.sys.Deadline) status.Error!usize {
         if (deadline != .now) handles.prepareToWait();
         const lock = handles.lock;
         var backoff: Backoff = .{};

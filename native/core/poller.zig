@@ -15,7 +15,6 @@ const socket_events = @import("socket_events.zig");
 const status = @import("../base/status.zig");
 const waiters = @import("waiters.zig");
 const Backoff = @import("../base/backoff.zig").Backoff;
-const deadlines = @import("deadline.zig");
 const places = @import("../base/places.zig");
 const unfilled = @import("../base/unfilled.zig");
 const sys = platform.sys;
@@ -433,7 +432,7 @@ pub const Poller = struct {
         results: *Results,
         place: *u32,
         failure: *status.Failure,
-        deadline: deadlines.Deadline,
+        deadline: sys.Deadline,
         backoff: Backoff = .{},
         first_turn: bool = true,
         /// Whether what stands is collected before what the selector reports. Null before the first turn.

@@ -1,7 +1,6 @@
 //! Reading and writing that waits until all has come or gone: one call where a caller would make one for every piece,
 //! and one for every wait.
 
-const deadlines = @import("deadline.zig");
 const events = @import("../base/events.zig");
 const handles = @import("handles.zig");
 const places = @import("../base/places.zig");
@@ -9,7 +8,7 @@ const socket_events = @import("socket_events.zig");
 const polling = @import("poll_sockets.zig");
 const status = @import("../base/status.zig");
 
-const Deadline = deadlines.Deadline;
+const Deadline = @import("../platform.zig").sys.Deadline;
 
 /// How much was read now, at least a byte unless nothing is there. No kernel tells who waits for the end that the last
 /// unread byte of a remote end that has gone has been read: this does.

@@ -8,11 +8,11 @@
 
 const std = @import("std");
 const arguments = @import("arguments.zig");
-const deadlines = @import("../core/deadline.zig");
 const bounds = @import("bounds.zig");
+const calls = @import("../calls.zig");
 const python = @import("api.zig");
 
-const Handle = @import("../calls.zig").Handle;
+const Handle = calls.Handle;
 const Method = python.Method;
 const Object = python.Object;
 const Returned = arguments.Returned;
@@ -162,7 +162,7 @@ pub fn callMethod(object: *Object, name: [*:0]const u8, given: []const *Object) 
 /// What is left of a method's timeout while it waits, in pieces.
 pub const Remaining = struct {
     timeout: *Object,
-    deadline: deadlines.Deadline,
+    deadline: calls.Deadline,
     /// The piece before the package looks for signals.
     first_slice_ns: i64,
     is_whole: bool,

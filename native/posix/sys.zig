@@ -143,6 +143,7 @@ pub fn repeatedAtOnce(timeout_ns: ?u64, comptime call: anytype, arguments: anyty
 }
 
 pub const monotonicNs = kernel.monotonicNs;
+pub const Deadline = @import("../base/deadline.zig").Deadline(monotonicNs);
 
 /// No two threads of a process have the same at the same time, and none has 0.
 pub const ThreadId = kernel.ThreadId;

@@ -355,6 +355,8 @@ pub fn monotonicNs() u64 {
     return @intCast(ns);
 }
 
+pub const Deadline = @import("../base/deadline.zig").Deadline(monotonicNs);
+
 /// How long to wait in the system's unit, rounded up so that no wait ends early.
 pub fn milliseconds(timeout_ns: ?u64) u32 {
     const infinite = std.math.maxInt(u32);

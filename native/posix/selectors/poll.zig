@@ -82,12 +82,12 @@ fn waitForEntries(entries: []sys.pollfd, waker: ?usize, timeout_ns: ?u64, failur
 /// fewer than it has, and a socket can be listed many times: it looks at parts of them, and between two looks waits for
 /// the waker alone.
 fn waitInParts(entries: []sys.pollfd, waker: ?usize, timeout_ns: ?u64) isize {
-    const end_ns: ?u64 = if (timeout_ns) |ns| sys.monotonicNs() +| ns else null;
+    const deadline: sys.Deadline = .afterNs(timeout_ns);
     var backoff: Backoff = .{};
     while (true) {
         const ready = lookInParts(entries);
-        if (ready != 0 or timeout_ns == 0) return ready;
-        const left_ns: ?u64 = if (end_ns) |end| end -| sys.monotonicNs() else null;
+        if (ready != 0 or deadline == .now) return ready;
+        const left_ns = deadline.remainingNs();
         if (left_ns == 0) return 0;
         const place = waker orelse return ready;
         // The next look counts it.

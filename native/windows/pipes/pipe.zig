@@ -70,9 +70,9 @@ var pending_writes: std.atomic.Value(u32) = .init(0);
 
 /// Whether remote ends have taken all that was written, within that time (null: for ever).
 pub fn finishWrites(timeout_ns: ?u64) bool {
-    const end_ns: ?u64 = if (timeout_ns) |ns| sys.monotonicNs() +| ns else null;
+    const deadline: sys.Deadline = .afterNs(timeout_ns);
     while (pending_writes.load(.acquire) > 0) {
-        if (end_ns) |end| if (sys.monotonicNs() >= end) return false;
+        if (deadline.remainingNs() == 0) return false;
         sys.Sleep(1);
     }
     return true;
