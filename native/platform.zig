@@ -49,7 +49,7 @@ const contract = .{
     .{ sys, "Lock library_lock Waker ThreadId Process allocator lockAllocator unlockAllocator" },
     .{ sys, "monotonicNs Deadline threadId forks yield pageSize prepareToWait pendingOperations abort" },
     .{ sys, "would_block not_connected connection_aborted refused_connection" },
-    .{ poll, "Sleeper Entry wait entryOf conditionsOf" },
+    .{ poll, "Sleeper Entry spare_entries wait entryOf conditionsOf" },
     .{ Transport, "receive look send canFinishWriting finishWriting conditionsNow" },
     .{ Transport, "takeError isOfWrite resetAtEnd reasonIsRead reasonOfSevering tellsReasonLater" },
     .{ Transport, "watched fileno localAddress prepareAbort close" },

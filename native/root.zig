@@ -29,6 +29,7 @@ test {
     _ = @import("base/events.zig");
     _ = @import("tests/deadline_test.zig");
     _ = @import("base/places.zig");
+    _ = @import("base/arrivals.zig");
     _ = platform.sys;
     _ = platform.sys.allocator;
     _ = @import("net/address.zig");

@@ -20,6 +20,8 @@ pub const Request = struct {
 
 /// The most sockets that are waited for without allocating.
 const few = 16;
+/// Behind the sockets' entries, what the system's wait needs for itself.
+const spare = platform.poll.spare_entries;
 
 /// Returns how many sockets have one of their events.
 pub fn pollSockets(request: Request, deadline: platform.sys.Deadline, failure: *status.Failure) status.Error!usize {
@@ -27,13 +29,13 @@ pub fn pollSockets(request: Request, deadline: platform.sys.Deadline, failure: *
     std.debug.assert(request.asked.len == count);
     std.debug.assert(request.happened.len == count);
     var few_slots: [few]*handles.Slot = undefined;
-    var few_entries: [few + 1]platform.poll.Entry = undefined;
+    var few_entries: [few + spare]platform.poll.Entry = undefined;
     const allocator = platform.sys.allocator;
     const slots = if (count <= few) few_slots[0..count] else try allocator.alloc(*handles.Slot, count);
     defer if (count > few) allocator.free(slots);
-    const entries = if (count <= few) few_entries[0 .. count + 1] else try allocator.alloc(
+    const entries = if (count <= few) few_entries[0 .. count + spare] else try allocator.alloc(
         platform.poll.Entry,
-        count + 1,
+        count + spare,
     );
     defer if (count > few) allocator.free(entries);
 
@@ -60,7 +62,7 @@ pub fn finishedCount(slots: []const *handles.Slot) u64 {
 
 const Wait = struct {
     slots: []*handles.Slot,
-    /// One for each slot, and one for the waker.
+    /// One for each slot, and the spare ones.
     entries: []platform.poll.Entry,
     request: Request,
     failure: *status.Failure,

@@ -26,6 +26,8 @@ const allocator = sys.allocator;
 
 /// What a wait of poll_sockets knows of one socket.
 pub const Entry = sys.pollfd;
+/// One, for the waker.
+pub const spare_entries = 1;
 
 pub const entryOf = readiness.entryOf;
 pub const conditionsOf = readiness.conditionsOf;
@@ -60,9 +62,9 @@ pub const Sleeper = struct {
     }
 };
 
-/// Waits for the sockets of all entries but the last, which is for the sleeper's waker.
+/// Waits for the sockets of all entries but the spare one.
 pub fn wait(sleeper: ?Sleeper, entries: []Entry, timeout_ns: ?u64, failure: *status.Failure) status.Error!void {
-    const sockets_count = entries.len - 1;
+    const sockets_count = entries.len - spare_entries;
     const watched = if (sleeper) |one| watched: {
         entries[sockets_count] = entryOf(one.waker.fd, .{ .readable = true });
         break :watched entries;

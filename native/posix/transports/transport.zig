@@ -5,6 +5,7 @@ const readiness = @import("../readiness.zig");
 const tcp = @import("tcp.zig");
 const unix = @import("unix.zig");
 const Socket = @import("socket.zig").Socket;
+const arrivals = @import("../../base/arrivals.zig");
 const events = @import("../../base/events.zig");
 const Attempt = @import("../../base/attempt.zig").Attempt;
 const net = @import("../../net/address.zig");
@@ -116,39 +117,35 @@ pub const Transport = union(enum) {
 /// A connection that was accepted.
 pub const Accepted = struct { transport: Transport, remote: net.Address };
 
-/// A client that came and went is passed over; this bounds how many in one call.
-const vanished_clients_max = 1024;
-
 pub const Listener = union(enum) {
     tcp: tcp.Listener,
     unix: unix.Listener,
 
     pub fn accept(listener: *Listener, failure: *status.Failure) status.Error!?Accepted {
-        const descriptor = listener.watched();
         // accept has no MSG_DONTWAIT, and whoever shares the description can have switched O_NONBLOCK off.
-        const may_block = sys.ensureNonBlocking(descriptor) < 0;
-        for (0..vanished_clients_max) |_| {
-            if (may_block) {
-                const conditions = try readiness.conditionsNow(descriptor, failure);
-                if (!conditions.readable) break;
-            }
-            var remote: net.Address = .local;
-            const result = switch (listener.*) {
-                .tcp => tcp.accept(descriptor, &remote),
-                .unix => sys.accept(descriptor, null, null),
-            };
-            if (result >= 0) {
-                const socket: Socket = .{ .descriptor = @intCast(result) };
-                return .{
-                    .transport = if (listener.* == .tcp) .{ .tcp = socket } else .{ .unix = socket },
-                    .remote = remote,
-                };
-            }
+        const may_block = sys.ensureNonBlocking(listener.watched()) < 0;
+        return arrivals.first(Accepted, acceptOne, .{ listener, may_block, failure });
+    }
+
+    fn acceptOne(
+        listener: *Listener,
+        may_block: bool,
+        failure: *status.Failure,
+    ) status.Error!arrivals.Arrival(Accepted) {
+        if (may_block and !(try listener.conditionsNow(failure)).readable) return .nothing;
+        var remote: net.Address = .local;
+        const result = switch (listener.*) {
+            .tcp => |one| tcp.accept(one.descriptor, &remote),
+            .unix => |one| sys.accept(one.descriptor, null, null),
+        };
+        if (result < 0) {
             const e = sys.failureOf(result);
-            if (e == .AGAIN) break;
-            if (!sys.clientVanished(e)) return failure.system(sys.codeOf(e));
+            if (e == .AGAIN) return .nothing;
+            return if (sys.clientVanished(e)) .vanished else failure.system(sys.codeOf(e));
         }
-        return null;
+        const socket: Socket = .{ .descriptor = @intCast(result) };
+        const transport: Transport = if (listener.* == .tcp) .{ .tcp = socket } else .{ .unix = socket };
+        return .{ .client = .{ .transport = transport, .remote = remote } };
     }
 
     pub fn conditionsNow(listener: *Listener, failure: *status.Failure) status.Error!events.Conditions {

@@ -18,6 +18,9 @@ pub const Entry = struct {
     armed: bool = false,
 };
 
+/// The waker's port is the sleeper's.
+pub const spare_entries = 0;
+
 /// What to ask for one socket. Null asks nothing.
 pub fn entryOf(descriptor: transports.Descriptor, interest: ?events.Interest) Entry {
     // Reports only wake, so the handle is anything but the 0 of a watch that nobody wants.
@@ -73,14 +76,12 @@ pub const Sleeper = struct {
     }
 };
 
-/// Waits for the sockets of all entries but the last, which other platforms need for the waker.
 pub fn wait(
     sleeper: ?Sleeper,
-    entries: []Entry,
+    watched: []Entry,
     timeout_ns: ?u64,
     failure: *status.Failure,
 ) status.Error!void {
-    const watched = entries[0 .. entries.len - 1];
     if (askAll(watched)) return;
     const ours = sleeper orelse return;
     const selector = &ours.bed.selector;

@@ -4,6 +4,7 @@
 const std = @import("std");
 const sys = @import("../sys.zig");
 const afd = @import("../afd.zig");
+const arrivals = @import("../../base/arrivals.zig");
 const events = @import("../../base/events.zig");
 const net = @import("../../net/address.zig");
 const status = @import("../../base/status.zig");
@@ -162,14 +163,7 @@ pub const Socket = struct {
         return if (why == sys.code.wsa_einval) unspecified else failure.system(why);
     }
 
-    const Accepted = union(enum) {
-        client: Client,
-        nothing,
-        /// It came and went.
-        vanished,
-    };
-
-    fn acceptClient(self: *Socket, failure: *status.Failure) status.Error!Accepted {
+    fn acceptClient(self: *Socket, failure: *status.Failure) status.Error!arrivals.Arrival(Client) {
         // Somebody who has the socket's number can have made it a blocking one.
         if (!makeNonBlocking(self.socket)) return failure.system(winsock.WSAGetLastError());
         var name = toSystem(unspecified);
@@ -318,9 +312,6 @@ test "the socket below layered providers is found, also where they don't tell it
 
 pub const Client = struct { socket: Socket, address: net.Address };
 
-/// A client that came and went is passed over; this bounds how many in one call.
-const vanished_clients_max = 1024;
-
 /// A server's socket.
 ///
 /// AFD tells of a connection that can be reset before it is accepted, and is nobody's then. So a server that is asked
@@ -369,12 +360,13 @@ pub const Listener = struct {
     }
 
     fn next(self: *Listener, failure: *status.Failure) status.Error!?Client {
-        for (0..vanished_clients_max) |_| switch (try self.socket.acceptClient(failure)) {
-            .client => |client| return client,
-            .nothing => return null,
-            .vanished => self.passed_over = true,
-        };
-        return null;
+        return arrivals.first(Client, acceptOne, .{ self, failure });
+    }
+
+    fn acceptOne(self: *Listener, failure: *status.Failure) status.Error!arrivals.Arrival(Client) {
+        const arrival = try self.socket.acceptClient(failure);
+        if (arrival == .vanished) self.passed_over = true;
+        return arrival;
     }
 
     pub fn close(self: *Listener) void {
