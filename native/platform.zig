@@ -47,7 +47,8 @@ pub const pathname_limit = transports.pathname_limit;
 /// Each has these, whether somebody calls them yet or not.
 const contract = .{
     .{ sys, "Lock library_lock Waker ThreadId Process allocator lockAllocator unlockAllocator" },
-    .{ sys, "monotonicNs Deadline threadId forks yield pageSize prepareToWait pendingOperations abort" },
+    .{ sys, "monotonicNs Deadline threadId forks usableProcessors yield pageSize prepareToWait" },
+    .{ sys, "pendingOperations abort" },
     .{ sys, "would_block not_connected connection_aborted refused_connection" },
     .{ poll, "Sleeper Entry spare_entries wait entryOf conditionsOf" },
     .{ Transport, "receive look send canFinishWriting finishWriting conditionsNow" },
@@ -55,7 +56,7 @@ const contract = .{
     .{ Transport, "watched fileno localAddress prepareAbort close" },
     .{ Listener, "accept conditionsNow watched fileno localAddress prepareClose close" },
     .{ Selector, "open close arm rearm disarm snapshot discard changesNeedNotice reportToOthers isOver Snapshot" },
-    .{ Selector.Snapshot, "start beginTurn wait next signalsTaken" },
+    .{ Selector.Snapshot, "start beginTurn wait isEmpty next signalsTaken" },
 };
 
 comptime {

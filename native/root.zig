@@ -36,6 +36,7 @@ test {
     _ = @import("tests/bsd/rules_test.zig");
     _ = @import("tests/bsd/kqueue_poll_test.zig");
     _ = @import("core/handles.zig");
+    _ = @import("core/spinning.zig");
     _ = @import("core/poller.zig");
     _ = @import("tests/c_api_test.zig");
     _ = @import("tests/end_to_end_test.zig");

@@ -18,6 +18,7 @@ const platform = @import("../platform.zig");
 const status = @import("../base/status.zig");
 const waiters = @import("waiters.zig");
 const Server = @import("server.zig").Server;
+const Spinner = @import("spinning.zig").Spinner;
 const Stream = @import("stream.zig").Stream;
 const sys = platform.sys;
 
@@ -68,6 +69,8 @@ pub const Slot = struct {
     registrations: std.DoublyLinkedList = .{},
     /// For sockets: how many threads wait in poll_sockets for this one.
     waiting: u32 = 0,
+    /// For sockets: what the waits for this one alone have learnt.
+    spinner: Spinner = .{},
 
     const closed_bit: u32 = 1 << 31;
     const pins_mask: u32 = closed_bit - 1;
@@ -222,6 +225,7 @@ pub const Table = struct {
         lock.lock();
         defer lock.unlock();
         slot.object = object;
+        slot.spinner = .{};
         _ = self.open_count.fetchAdd(1, .monotonic);
         const handle = slot.handle();
         slot.use.store(0, .release);

@@ -7,6 +7,7 @@ const handles = @import("handles.zig");
 const socket_events = @import("socket_events.zig");
 const places = @import("../base/places.zig");
 const status = @import("../base/status.zig");
+const spinning = @import("spinning.zig");
 const waiters = @import("waiters.zig");
 const Backoff = @import("../base/backoff.zig").Backoff;
 
@@ -20,6 +21,8 @@ pub const Request = struct {
 
 /// The most sockets that are waited for without allocating.
 const few = 16;
+/// What the waits for more than one socket have learnt.
+var spinner_of_several: spinning.Spinner = .{};
 /// Behind the sockets' entries, what the system's wait needs for itself.
 const spare = platform.poll.spare_entries;
 
@@ -73,59 +76,96 @@ const Wait = struct {
     stuck: bool = false,
     /// Every socket was asked in this turn, whatever its plan.
     asked_all: bool = false,
+    backoff: Backoff = .{},
+    /// A stream has finished writing since the wait's place was taken.
+    finished: bool = false,
+    /// Of the first turn that sleeps.
+    spin: ?spinning.Wait = null,
 
     fn run(self: *Wait, deadline: platform.sys.Deadline) status.Error!usize {
         if (deadline != .now) handles.prepareToWait();
-        const lock = handles.lock;
-        var backoff: Backoff = .{};
-        var finished = false;
         while (true) {
-            var waiter: ?waiters.Waiter = null;
-            var sleeper: ?platform.poll.Sleeper = null;
-            var found: usize = 0;
-            {
-                lock.lock();
-                defer lock.unlock();
-                found = try self.prepare();
-                finished = finished or self.finishedMeanwhile();
-                if (found == 0 and deadline != .now and !finished) {
-                    sleeper = try .take(self.failure);
-                    waiter = .{ .waker = sleeper.?.waker };
-                    for (self.slots) |slot| slot.waiting += 1;
-                    handles.table.pollWaiters().add(&waiter.?);
-                }
-            }
-            var sleep_ns: ?u64 = 0;
-            if (sleeper != null) {
-                sleep_ns = deadline.remainingNs();
-                if (self.rechecks) sleep_ns = backoff.limit(sleep_ns);
-            }
-            // While stuck the sockets were asked already, and the kernel watches the waker alone.
-            const first = if (self.asked_all) self.slots.len else 0;
-            const reports = platform.poll.wait(sleeper, self.entries[first..], sleep_ns, self.failure);
+            if (try self.turn(deadline)) |found| return found;
+        }
+    }
 
+    /// Looks once at all sockets, and sleeps if that finds nothing. Null if the wait goes on.
+    fn turn(self: *Wait, deadline: platform.sys.Deadline) status.Error!?usize {
+        const lock = handles.lock;
+        var waiter: waiters.Waiter = undefined;
+        var sleeper: ?platform.poll.Sleeper = null;
+        var found: usize = 0;
+        {
             lock.lock();
             defer lock.unlock();
-            var interrupted = false;
-            if (sleeper) |ours| {
-                interrupted = handles.table.pollWaiters().remove(&waiter.?) == .interrupt;
-                ours.giveBack();
-                for (self.slots) |slot| slot.waiting -= 1;
+            found = try self.prepare();
+            self.finished = self.finished or self.finishedMeanwhile();
+            if (found == 0 and deadline != .now and !self.finished) {
+                sleeper = try .take(self.failure);
+                waiter = .{ .waker = sleeper.?.waker };
+                for (self.slots) |slot| slot.waiting += 1;
+                handles.table.pollWaiters().add(&waiter);
+                if (self.spin == null) self.spin = self.spinner().begin();
             }
-            try self.checkOpen();
-            if (reports) |_| {
-                found += try self.collect();
-            } else |err| {
-                if (found == 0) return err;
-            }
-            if (found > 0) return found;
-            if (interrupted) return error.Interrupted;
-            if (deadline == .now and !self.stuck) return 0;
-            if (finished) return error.Woken;
-            // What holds since then is looked for once more.
-            finished = self.finishedMeanwhile();
-            if (!finished and !self.stuck and deadline.remainingNs() == 0) return 0;
         }
+        const waited = self.wait(sleeper, &waiter, deadline);
+
+        lock.lock();
+        defer lock.unlock();
+        var interrupted = false;
+        if (sleeper) |ours| {
+            interrupted = handles.table.pollWaiters().remove(&waiter) == .interrupt;
+            ours.giveBack();
+            for (self.slots) |slot| slot.waiting -= 1;
+        }
+        try self.checkOpen();
+        if (waited) |_| {
+            found += try self.collect();
+        } else |err| {
+            if (found == 0) return err;
+        }
+        if (found > 0) return self.over(found);
+        if (interrupted) return error.Interrupted;
+        if (deadline == .now and !self.stuck) return 0;
+        if (self.finished) return error.Woken;
+        // What holds since then is looked for once more.
+        self.finished = self.finishedMeanwhile();
+        if (!self.finished and !self.stuck and deadline.remainingNs() == 0) return self.over(0);
+        return null;
+    }
+
+    /// Without the lock.
+    fn wait(
+        self: *Wait,
+        sleeper: ?platform.poll.Sleeper,
+        waiter: *const waiters.Waiter,
+        deadline: platform.sys.Deadline,
+    ) status.Error!void {
+        // While stuck the sockets were asked already, and the kernel watches the waker alone.
+        const first = if (self.asked_all) self.slots.len else 0;
+        const entries = self.entries[first..];
+        var sleep_ns: ?u64 = 0;
+        if (sleeper != null) {
+            if (!self.asked_all and self.spin.?.looksFirst()) {
+                while (!waiter.hasNotice()) {
+                    if (try platform.poll.wait(null, entries, 0, self.failure)) return;
+                    if (!self.spin.?.looksAgain(deadline)) break;
+                }
+            }
+            sleep_ns = deadline.remainingNs();
+            if (self.rechecks) sleep_ns = self.backoff.limit(sleep_ns);
+        }
+        _ = try platform.poll.wait(sleeper, entries, sleep_ns, self.failure);
+    }
+
+    /// What has been learnt of waits for the same.
+    fn spinner(self: *const Wait) *spinning.Spinner {
+        return if (self.slots.len == 1) &self.slots[0].spinner else &spinner_of_several;
+    }
+
+    fn over(self: *Wait, found: usize) usize {
+        if (self.spin) |spin| self.spinner().end(spin, if (found > 0) .event else .time_is_up);
+        return found;
     }
 
     /// Whether a thread has called finish_writing since the wait's place was taken. No event tells, but one that waits

@@ -14,6 +14,7 @@ const handles = @import("handles.zig");
 const socket_events = @import("socket_events.zig");
 const status = @import("../base/status.zig");
 const waiters = @import("waiters.zig");
+const spinning = @import("spinning.zig");
 const Backoff = @import("../base/backoff.zig").Backoff;
 const places = @import("../base/places.zig");
 const unfilled = @import("../base/unfilled.zig");
@@ -145,6 +146,7 @@ pub const Poller = struct {
     unasked_count: usize = 0,
     wake_requested: bool = false,
     closing: bool = false,
+    spinner: spinning.Spinner = .{},
 
     pub fn from(poller: *handles.Poller) *Poller {
         return @ptrCast(@alignCast(poller));
@@ -439,6 +441,8 @@ pub const Poller = struct {
         standing_first: ?bool = null,
         /// Of the last turn.
         notice: waiters.Notice = .none,
+        /// Of the first turn that may sleep on.
+        spin: ?spinning.Wait = null,
 
         /// What the first half of a turn has found.
         const Begun = struct {
@@ -459,13 +463,14 @@ pub const Poller = struct {
             one.results.earlier_count = one.results.count;
             const begun = try one.begin(&waiter);
             const room = one.results.room();
-            const waited = if (room > 0) one.shot.wait(room, one.sleepNs(begun), one.failure) else {};
+            const waited = if (room > 0) one.wait(room, begun) else {};
 
             handles.lock.lock();
             defer handles.lock.unlock();
             defer poller.endTurn(one.shot);
             one.notice = if (begun.blocks) poller.waiters.remove(&waiter) else .none;
             const over = try one.conclude(begun, waited);
+            if (over) one.learn();
             one.first_turn = false;
             one.standing_first = true;
             return over;
@@ -491,8 +496,22 @@ pub const Poller = struct {
             const blocks = !woken and !stands and results.count == 0 and !looks_first;
             if (asked) |_| {} else |err| if (results.count == 0) return err;
             try poller.selector.snapshot(one.shot);
-            if (blocks) poller.waiters.add(waiter);
+            if (blocks) {
+                poller.waiters.add(waiter);
+                if (one.spin == null) one.spin = poller.spinner.begin();
+            }
             return .{ .woken = woken, .rechecks = rechecks, .blocks = blocks, .asked = asked };
+        }
+
+        inline fn wait(one: *Wait, room: usize, begun: Begun) status.Error!void {
+            if (begun.blocks and one.spin.?.looksFirst()) {
+                while (true) {
+                    try one.shot.wait(room, 0, one.failure);
+                    if (!one.shot.isEmpty()) return;
+                    if (!one.spin.?.looksAgain(one.deadline)) break;
+                }
+            }
+            return one.shot.wait(room, one.sleepNs(begun), one.failure);
         }
 
         inline fn sleepNs(one: *Wait, begun: Begun) ?u64 {
@@ -529,6 +548,11 @@ pub const Poller = struct {
             const slept = begun.blocks and one.deadline != .now;
             const may_have_missed = !slept and results.room() > 0;
             return !may_have_missed or poller.selector.isOver(one.shot, .found);
+        }
+
+        fn learn(one: *Wait) void {
+            const spin = one.spin orelse return;
+            one.poller.spinner.end(spin, if (one.results.count > 0) .event else .time_is_up);
         }
 
         fn collectStanding(one: *Wait) status.Error!void {

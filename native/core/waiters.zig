@@ -16,8 +16,14 @@ pub const Notice = enum {
 pub const Waiter = struct {
     /// What wakes this thread. Several may share one.
     waker: sys.Waker,
+    /// Changed under the lock. Its own thread may look at it without.
     notice: Notice = .none,
     node: std.DoublyLinkedList.Node = .{},
+
+    /// Whether there is something to hear. Without the lock.
+    pub fn hasNotice(waiter: *const Waiter) bool {
+        return @atomicLoad(Notice, &waiter.notice, .monotonic) != .none;
+    }
 
     fn from(node: *std.DoublyLinkedList.Node) *Waiter {
         return @fieldParentPtr("node", node);
@@ -75,7 +81,8 @@ pub const Waiters = struct {
     fn leave(waiter: *Waiter, notice: Notice) bool {
         std.debug.assert(notice != .none);
         const before = waiter.notice;
-        waiter.notice = @fromBackingInt(@max(@backingInt(before), @backingInt(notice)));
+        const weightier: Notice = @fromBackingInt(@max(@backingInt(before), @backingInt(notice)));
+        @atomicStore(Notice, &waiter.notice, weightier, .monotonic);
         return before == .none;
     }
 

@@ -355,6 +355,14 @@ pub fn currentProcess() common.ProcessIdentity {
     return .{ .generation = forks_count.load(.monotonic), .number = c.getpid() };
 }
 
+pub fn usableProcessors() u32 {
+    var count: c_int = 0;
+    var size: usize = @sizeOf(c_int);
+    // Where it is refused, several.
+    if (c.sysctlbyname("hw.ncpu", &count, &size, null, 0) != 0) return std.math.maxInt(u32);
+    return @intCast(@max(count, 0));
+}
+
 pub fn yield() void {
     _ = c.sched_yield();
 }

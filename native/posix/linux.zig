@@ -412,6 +412,8 @@ const wiped_memory = struct {
     }
 };
 
+pub const usableProcessors = @import("linux_processors.zig").usable;
+
 /// Lets others run who may be waiting for what this thread gave up.
 pub fn yield() void {
     _ = linux.sched_yield();

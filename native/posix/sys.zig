@@ -152,6 +152,9 @@ pub const threadId = kernel.threadId;
 /// Whether processes are made by fork().
 pub const forks = true;
 
+/// How many processors there are for this process and its peers, or the time of how many.
+pub const usableProcessors = kernel.usableProcessors;
+
 /// Lets others run who may be waiting for what this thread gave up.
 pub const yield = kernel.yield;
 

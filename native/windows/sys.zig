@@ -172,6 +172,7 @@ pub extern "kernel32" fn SetConsoleCtrlHandler(
 ) callconv(.winapi) BOOL;
 pub extern "kernel32" fn Sleep(milliseconds: u32) callconv(.winapi) void;
 pub extern "kernel32" fn GetCurrentThreadId() callconv(.winapi) u32;
+extern "kernel32" fn GetActiveProcessorCount(group: u16) callconv(.winapi) u32;
 pub extern "kernel32" fn QueryPerformanceCounter(*i64) callconv(.winapi) BOOL;
 pub extern "kernel32" fn QueryPerformanceFrequency(*i64) callconv(.winapi) BOOL;
 pub extern "kernel32" fn GetStdHandle(u32) callconv(.winapi) ?HANDLE;
@@ -356,6 +357,12 @@ pub fn monotonicNs() u64 {
 }
 
 pub const Deadline = @import("../base/deadline.zig").Deadline(monotonicNs);
+
+/// How many processors there are for this process and its peers.
+pub fn usableProcessors() u32 {
+    const all_groups = 0xffff;
+    return GetActiveProcessorCount(all_groups);
+}
 
 /// How long to wait in the system's unit, rounded up so that no wait ends early.
 pub fn milliseconds(timeout_ns: ?u64) u32 {

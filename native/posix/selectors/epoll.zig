@@ -119,6 +119,10 @@ pub const Snapshot = struct {
         return @bitCast(linux.epoll_wait(shot.fd, &shot.reports, reports_count, timeout_ms));
     }
 
+    pub fn isEmpty(shot: *const Snapshot) bool {
+        return shot.count == 0;
+    }
+
     pub fn next(shot: *Snapshot) ?events.Report {
         if (shot.cursor == shot.count) return null;
         const event = &shot.reports[shot.cursor];

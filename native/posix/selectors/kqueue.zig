@@ -148,6 +148,10 @@ pub const Snapshot = struct {
         }
     }
 
+    pub fn isEmpty(shot: *const Snapshot) bool {
+        return shot.count == 0;
+    }
+
     pub fn next(shot: *Snapshot) ?events.Report {
         if (shot.cursor == shot.count) return null;
         const event = &shot.reports[shot.cursor];

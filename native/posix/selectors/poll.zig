@@ -62,14 +62,14 @@ pub const Sleeper = struct {
     }
 };
 
-/// Waits for the sockets of all entries but the spare one.
-pub fn wait(sleeper: ?Sleeper, entries: []Entry, timeout_ns: ?u64, failure: *status.Failure) status.Error!void {
+/// Waits for the sockets of all entries but the spare one. Whether something is ready, be it the sleeper's waker.
+pub fn wait(sleeper: ?Sleeper, entries: []Entry, timeout_ns: ?u64, failure: *status.Failure) status.Error!bool {
     const sockets_count = entries.len - spare_entries;
     const watched = if (sleeper) |one| watched: {
         entries[sockets_count] = entryOf(one.waker.fd, .{ .readable = true });
         break :watched entries;
     } else entries[0..sockets_count];
-    _ = try waitForEntries(watched, if (sleeper == null) null else sockets_count, timeout_ns, failure);
+    return try waitForEntries(watched, if (sleeper == null) null else sockets_count, timeout_ns, failure) > 0;
 }
 
 /// Returns how many are ready. `waker` is the place of what ends the wait.
@@ -218,6 +218,10 @@ pub const Snapshot = struct {
         shot.ready_count = try waitForEntries(shot.memory.entries.items, 0, timeout_ns, failure);
         shot.unseen = shot.memory.entries.items.len;
         shot.reports_max = reports_max;
+    }
+
+    pub fn isEmpty(shot: *const Snapshot) bool {
+        return shot.ready_count == 0;
     }
 
     pub fn next(shot: *Snapshot) ?events.Report {

@@ -119,6 +119,13 @@ pub const Selector = union(enum) {
             return 0;
         }
 
+        /// Whether the last wait has found nothing.
+        pub fn isEmpty(shot: *const Snapshot) bool {
+            return switch (shot.*) {
+                inline else => |*one| one.isEmpty(),
+            };
+        }
+
         pub fn next(shot: *Snapshot) ?events.Report {
             return switch (shot.*) {
                 inline else => |*one| one.next(),

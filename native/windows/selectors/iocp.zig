@@ -365,6 +365,10 @@ pub const Selector = struct {
             );
         }
 
+        pub fn isEmpty(shot: *const Snapshot) bool {
+            return shot.packets.len == 0;
+        }
+
         pub fn next(shot: *Snapshot) ?events.Report {
             while (shot.cursor < shot.packets.len) {
                 const watch = shot.take() orelse continue;

@@ -76,14 +76,15 @@ pub const Sleeper = struct {
     }
 };
 
+/// Whether a socket is ready. Without a sleeper it only asks.
 pub fn wait(
     sleeper: ?Sleeper,
     watched: []Entry,
     timeout_ns: ?u64,
     failure: *status.Failure,
-) status.Error!void {
-    if (askAll(watched)) return;
-    const ours = sleeper orelse return;
+) status.Error!bool {
+    if (askAll(watched)) return true;
+    const ours = sleeper orelse return false;
     const selector = &ours.bed.selector;
     var shot: iocp.Selector.Snapshot = undefined;
     shot.start();
@@ -104,7 +105,7 @@ pub fn wait(
     // The watches that were cancelled.
     selector.drain();
     try waited;
-    _ = askAll(watched);
+    return askAll(watched);
 }
 
 /// Whether one of them is what was asked for.
