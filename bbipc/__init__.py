@@ -8,6 +8,7 @@ with a :class:`Poller`. Nothing else blocks, but the synchronous ``read_exactly`
 
 from ._native.calls import calling_layer
 from ._native.library import __version__, get_include
+from ._native.spinning import set_spinning
 from .errors import (
     AlreadyMonitoredError,
     BbipcError,
@@ -71,5 +72,6 @@ __all__ = [
     "poll_socket",
     "poll_sockets",
     "resolve_ipv4_address",
+    "set_spinning",
     "write_many",
 ]

@@ -143,6 +143,10 @@ pub export fn bbipc_finish_writes(timeout_ns: i64) callconv(.c) Result {
     return call(null, calls.finishWrites, .{timeout_ns});
 }
 
+pub export fn bbipc_set_spinning(longest_ns: i64) callconv(.c) Result {
+    return call(null, calls.setSpinning, .{longest_ns});
+}
+
 pub export fn bbipc_close(handle: Handle) callconv(.c) Result {
     return call(null, calls.close, .{handle});
 }

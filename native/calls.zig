@@ -13,6 +13,7 @@ const pollers = @import("core/poller.zig");
 const polling = @import("core/poll_sockets.zig");
 const Server = @import("core/server.zig").Server;
 const socket_events = @import("core/socket_events.zig");
+const spinning = @import("core/spinning.zig");
 const status = @import("base/status.zig");
 const Stream = @import("core/stream.zig").Stream;
 const transfer = @import("core/transfer.zig");
@@ -83,6 +84,13 @@ pub fn pendingOperations() u64 {
 pub fn finishWrites(timeout_ns: i64) status.Error!bool {
     try checkTimeout(timeout_ns);
     return platform.finishWrites(if (timeout_ns == forever_ns) null else @intCast(timeout_ns));
+}
+
+/// The most that a wait looks before it sleeps: BBIPC_SPINNING_... of bbipc.h, or nanoseconds.
+pub fn setSpinning(longest_ns: i64) status.Error!void {
+    const adaptive = -1;
+    if (longest_ns < adaptive or longest_ns > spinning.longest_max_ns) return error.InvalidArgument;
+    spinning.setLongest(if (longest_ns == adaptive) spinning.default_ns else @intCast(longest_ns));
 }
 
 /// Whether a file is left that the system refuses to delete.

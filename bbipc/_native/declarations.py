@@ -44,6 +44,8 @@ SERVER_EVENTS = 0x001
 STREAM_EVENTS = 0x3FE
 
 # The library
+SPINNING_ADAPTIVE = -1
+SPINNING_OFF = 0
 error_message = declare(keeping, "error_message", c_char_p, c_int64)
 open_handles = declare(keeping, "open_handles", c_uint64)
 before_fork = declare(releasing, "before_fork", None)
@@ -52,6 +54,7 @@ after_fork_in_child = declare(releasing, "after_fork_in_child", None)
 prepare_to_wait = declare(keeping, "prepare_to_wait", c_int64, POINTER(c_int32))
 pending_operations = declare(keeping, "pending_operations", c_uint64)
 finish_writes = declare(releasing, "finish_writes", c_int64, c_int64)
+set_spinning = declare(keeping, "set_spinning", c_int64, c_int64)
 close = declare(keeping, "close", c_int64, c_int64)
 abort = declare(keeping, "abort", c_int64, c_int64)
 fileno = declare(keeping, "fileno", c_int64, c_int64)

@@ -148,6 +148,20 @@ uint64_t bbipc_pending_operations(void);
  * have, 0 when the time is up first. POSIX systems deliver without the process, so there it is always 1 at once. */
 bbipc_result bbipc_finish_writes(int64_t timeout_ns);
 
+/* For bbipc_set_spinning, in the place of a number: what is to be had without calling it, which is 200,000. */
+#define BBIPC_SPINNING_ADAPTIVE (-1)
+/* No wait looks. */
+#define BBIPC_SPINNING_OFF 0
+
+/* Chooses how long a wait may look before it sleeps, in this whole process and from the next wait on. A wait that looks
+ * asks the system with a timeout of 0, again and again: where events come soon, that is faster than to sleep and be
+ * woken, and takes less processor time. Each stream, each poller, and all calls of bbipc_poll_sockets for more than one
+ * socket together, compare what their waits take, and look only where that has proved to be better. A wait looks once,
+ * when it begins, and not after one whose time was up. A signal whose handler runs while a wait looks does not interrupt
+ * it, as if it had come just before.
+ * longest_ns: the most that a wait looks, up to 1000000000, or one of the two above. */
+bbipc_result bbipc_set_spinning(int64_t longest_ns);
+
 /* Closes a server, a stream or a poller. [close-socket, close-poller]
  *
  * A closed socket leaves every poller. A local server's pathname is deleted if the server was made with
