@@ -22,7 +22,7 @@ from bbipc import Events, StreamSocket
 from bbipc._native import by_ctypes
 from bbipc._native.waiting import BEGINNING, Deadline, wait
 from bbipc.events import SETS
-from pages import run_program
+from pages import ended_program
 from patience import PATIENCE, QEMU
 from systems import BACKENDS, LINUX, MACOS, WINDOWS
 from threads import PROMPTLY
@@ -38,7 +38,7 @@ def short_directory() -> tempfile.TemporaryDirectory[str]:
 
 
 def printed(program: str, directory: Path | None = None, *arguments: object) -> str:
-    finished = run_program(program, directory, *arguments)
+    finished = ended_program(program, directory, *arguments)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout.strip()
 

@@ -16,7 +16,7 @@ import pytest
 import bbipc
 from bbipc import Events
 from child_processes import heeded_interrupts
-from pages import DOCS, blocks_of, environment, run_program
+from pages import DOCS, blocks_of, ended_program, environment
 from patience import PATIENCE
 from readiness import needs_half_close
 from systems import LINUX, WINDOWS
@@ -199,7 +199,7 @@ except ValueError as error:
     print(error)
 server.close()
 """)
-    ended = run_program(program, directory)
+    ended = ended_program(program, directory)
     assert (ended.returncode, ended.stdout.strip()) == ENDS[how], ended.stderr
 
 
@@ -225,7 +225,7 @@ async def main():
 asyncio.run(main())
 server.close()
 """)
-    ended = run_program(program, directory)
+    ended = ended_program(program, directory)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines() == ["WRITE_SPACE", "DATA_AVAILABLE DATA_AVAILABLE", "CancelledError"]
 
@@ -262,7 +262,7 @@ theirs.close()
 server.close()
 """)
     with heeded_interrupts():
-        ended = run_program(program, directory)
+        ended = ended_program(program, directory)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted True\n", "")
 
 
@@ -279,7 +279,7 @@ import os
 with bbipc.make_local_server("s"):
     os.kill(os.getpid(), signal.SIGTERM)
 """
-    ended = run_program(program, directory)
+    ended = ended_program(program, directory)
     assert ended.returncode == (128 + signal.SIGTERM if handled else -signal.SIGTERM), ended.stderr
     assert (directory / "s").exists() is not handled
     if not handled:
@@ -369,7 +369,7 @@ def test_the_guides_program_with_gevent(directory: Path) -> None:
     (program,) = (
         block.code for block in blocks_of(DOCS / "guide" / "event-loops.md") if block.caption == "with_gevent.py"
     )
-    ended = run_program("import warnings; warnings.simplefilter('default')\n" + program, directory)
+    ended = ended_program("import warnings; warnings.simplefilter('default')\n" + program, directory)
     others = [f"another greenlet: {number}" for number in range(3)]
     assert ended.stdout.splitlines() == [*others, "b'hello'"] * 2, ended.stderr
 

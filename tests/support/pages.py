@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import bbipc
 from patience import PATIENCE
@@ -58,9 +58,8 @@ def environment() -> dict[str, str]:
     }
 
 
-def run_program(
-    program: str, directory: Path | None = None, *arguments: object, **options: Any
-) -> subprocess.CompletedProcess[str]:
+def ended_program(program: str, directory: Path | None = None, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs a program as a reader of its page does, to whatever end. Returns its status and its output."""
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=directory,
@@ -70,5 +69,4 @@ def run_program(
         text=True,
         timeout=PATIENCE,
         check=False,
-        **options,
     )
