@@ -166,7 +166,7 @@ class Progress:
             print(file=sys.stderr)
 
     def advance(self, size: int) -> None:
-        """So many bytes more are done."""
+        """Counts more bytes as done."""
         self.done += size
         now = time.monotonic()
         if self._visible and now - self._drawn_at >= self.REDRAW_S:

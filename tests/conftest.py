@@ -110,7 +110,7 @@ def warmed_up() -> None:
         transport.close()
     shutil.rmtree(directory, ignore_errors=True)
     bbipc.resolve_ipv4_address("localhost")
-    # For so many threads that wait at once the library keeps what they wait with.
+    # The library keeps what up to 16 threads wait with at once. Here 32 wait.
     with bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0) as server:
         wait = (server, Events.CONNECTION_AVAILABLE, 0.5)
         threads = [threading.Thread(target=bbipc.poll_socket, args=wait) for _ in range(32)]

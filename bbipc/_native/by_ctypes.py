@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from .classes import EventsT, NativeStream, SocketT
 
-#: Bytes. To copy so much takes the kernel 3 to 10 microseconds (Linux, local and TCP), for which the other threads are
-#: held up. To let go of the GIL costs little where nobody wants it, but a busy thread that gets it keeps it for
-#: milliseconds. So all are better off with it kept. `python -m tests.benchmarks --only gil` measures both.
+#: Bytes. The kernel copies this many in 3 to 10 microseconds (Linux, local and TCP), and the other threads wait for
+#: that time. Releasing the GIL costs little where no thread wants it, but a busy thread that gets it keeps it for
+#: milliseconds. So all threads gain if it is kept. `python -m tests.benchmarks --only gil` measures both.
 COPY_HOLDING_GIL_MAX = 65536
 
 #: How many sockets one call of the library reports at the most; more follow in the next.

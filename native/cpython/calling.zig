@@ -48,7 +48,7 @@ pub fn callReleasingIf(releases: bool, comptime function: anytype, arguments: an
     return if (releases) callReleasing(function, arguments) else call(function, arguments);
 }
 
-/// Whether so large a copy releases the GIL.
+/// Whether a copy of this size releases the GIL.
 pub fn isMuch(bytes_count: usize) bool {
     return bytes_count > bounds.copy_holding_gil_max;
 }

@@ -627,7 +627,7 @@ const Caller = struct {
             if (good and !is_server) of_one.* &= c.BBIPC_STREAM_EVENTS;
         }
         var count: u64 = if (good) size % 4 else size;
-        // So many can't be meant, and must be refused before any of them is looked at.
+        // Nobody can mean this number. It must be refused before any socket is looked at.
         if (self.oneIn(32)) count = self.random().int(u64) | 1 << 31;
         const no_sockets = self.oneIn(64);
         const nobody = std.math.maxInt(u64);

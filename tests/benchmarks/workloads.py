@@ -68,7 +68,7 @@ def installed(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def fitting_count(turn: Callable[[int], int], turn_ns: int, *, least: int = 16) -> int:
-    """How many fit into a turn, about."""
+    """About how many operations fit into a turn."""
     count = least
     while (elapsed_ns := turn(count)) < turn_ns / 10:
         count *= 4
@@ -76,13 +76,13 @@ def fitting_count(turn: Callable[[int], int], turn_ns: int, *, least: int = 16) 
 
 
 def turn_of(turn: Callable[[int], int], turn_ns: int, *, least: int = 16) -> Callable[[], float]:
-    """Nanoseconds for one, over as many as fit into a turn."""
+    """Nanoseconds for one operation, over as many as fit into a turn."""
     count = fitting_count(turn, turn_ns, least=least)
     return lambda: turn(count) / count
 
 
 def elapsed(program: Program) -> Callable[[int], int]:
-    """Nanoseconds that the program took for so many."""
+    """Nanoseconds that the program took for a number of operations."""
     return lambda count: program.ask(count)[0]
 
 
@@ -460,7 +460,7 @@ def events(session: Session, effort: Effort) -> Iterator[Comparison]:
             for candidate in EVENT_TESTS:
                 program = start(candidate, "test", "none")
                 program.line()
-                # So many that the clock's own cost, and the loop's, don't count.
+                # Enough runs that the cost of the clock and of the loop doesn't count.
                 turns[candidate.name] = turn_of(elapsed(program), effort.turn_ns // 5, least=100_000)
             session.take_turns(comparison, turns, 2 * effort.rounds)
     yield comparison

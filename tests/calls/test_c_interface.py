@@ -112,7 +112,7 @@ def echo_client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 
 def echo(stream: StreamSocket, size: int) -> None:
-    """Sends back so many bytes."""
+    """Sends back ``size`` bytes."""
     while size:
         data = stream.read_exactly(min(size, 4096), PATIENCE)
         stream.write_all(data, PATIENCE)

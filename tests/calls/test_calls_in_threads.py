@@ -239,7 +239,7 @@ class Counter:
         sys.setswitchinterval(self._interval)
 
     def turns_during(self, call: Callable[[], object], times: int) -> int:
-        """How often the thread ran during so many calls."""
+        """How often the thread ran during this number of calls."""
         before = self.count
         for _ in itertools.repeat(None, times):
             call()

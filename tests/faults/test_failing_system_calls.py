@@ -85,7 +85,7 @@ NOT_OURS = {
     *("clock_gettime", "clock_nanosleep", "pselect6"),
 }
 
-#: Calls that Python makes for itself so often that its own failing would be all that is seen.
+#: Python makes these calls often for itself: if each of them failed, only Python's failures would be seen.
 ONCE_ONLY = {"close", "mmap", "munmap", "brk", "read", "write", "openat", "fstat", "newfstatat", "madvise"}
 
 #: A sandbox's answers, to every call of a name.

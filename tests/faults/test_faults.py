@@ -458,7 +458,7 @@ def test_room_beside_an_end_is_told_as_early_as_room_alone(transport: Transport,
             fill(stream)
             told: list[float] = []
             waiting = begun(lambda: told.append(wait()))  # noqa: B023 - it ends in this turn
-            # So long that a wait which only asks now and then seldom asks.
+            # By then, a wait that asks only now and then asks seldom.
             waiting.join(0.3)
             assert waiting.is_alive()
             began = time.perf_counter()

@@ -243,7 +243,7 @@ def test_who_writes_to_a_closed_stream_and_never_reads_learns_of_the_end(name: s
     eventually(lambda: declarations.pending_operations() == 0, "nothing is under way")
 
 
-#: Writes so many bytes as a pipe takes of SIZE, at once, and ends in one of the ways.
+#: Writes as many of SIZE bytes as a pipe takes at once, and ends in one of the ways.
 WRITE_AND_EXIT = """
 import random, sys
 import bbipc

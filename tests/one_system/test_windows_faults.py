@@ -360,7 +360,7 @@ def test_packets_of_cancelled_watches_do_not_pile_up(directory: Path) -> None:
                 poller.unmonitor_socket(stream)
             if number == 0:
                 settled = declarations.pending_operations()
-        # Each round has cancelled so many more.
+        # Each round has cancelled `count` watches more.
         assert declarations.pending_operations() <= settled + count
         # A stream that has something to say does not wait behind them.
         stream, peer = pairs[0]

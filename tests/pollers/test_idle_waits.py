@@ -23,7 +23,7 @@ MOST = 0.1
 
 
 def poll_few(stream: StreamSocket, timeout: float | None) -> object:
-    """So few that the library looks at each first, before it waits."""
+    """Few enough that the library looks at each before it waits."""
     return bbipc.poll_sockets([stream] * 3, [Events.DATA_AVAILABLE, Events.END_OF_DATA, Events()], timeout)
 
 

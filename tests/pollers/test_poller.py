@@ -499,7 +499,7 @@ def test_a_wake_is_its_pollers_alone(transport: Transport) -> None:
 
 @pytest.fixture
 def many_pairs(directory: Path) -> Iterator[list[StreamSocket]]:
-    """So many connected streams that one wait can't report them all."""
+    """More connected streams than one wait can report."""
     with descriptors_for(3000), contextlib.ExitStack() as stack:
         pairs = []
         for name, count in {"tcp": 1040, "local": 260}.items() if WINDOWS else [("local", 1300)]:

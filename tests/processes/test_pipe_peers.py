@@ -205,7 +205,7 @@ EVERY_PEER = [name for name in PEERS if name != "asyncio clients"]
 
 
 def data_of(size: int) -> bytes:
-    """What a peer sends: so many bytes, or again and again the same MiB."""
+    """What a peer sends: ``size`` bytes, or the same MiB again and again."""
     return random.Random(size).randbytes(MEBIBYTE if size == ENDLESS else size)
 
 
@@ -289,7 +289,7 @@ class Peer:
 
 
 def exchange(stream: LocalStream, data: bytes, size: int) -> bytes:
-    """Writes the data and reads so many bytes, both at once."""
+    """Writes the data and reads ``size`` bytes, both at once."""
     received = bytearray()
     written = 0
     while written < len(data) or len(received) < size:

@@ -47,7 +47,7 @@ def send(thread: int, number: int) -> None:
 
 
 class Signals:
-    """Sends this thread a signal, whose handler is the test's, once it sleeps or every so often."""
+    """Sends this thread a signal, whose handler is the test's, once it sleeps or at regular intervals."""
 
     def __init__(self) -> None:
         self._over = threading.Event()

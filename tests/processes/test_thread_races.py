@@ -253,7 +253,7 @@ def test_nobody_is_shown_a_report_while_its_bytes_are_read(transport: Transport)
         with eager_threads(), monitoring(*(stream for stream, _ in streams), events=Events.DATA_AVAILABLE) as poller:
             received = expected = 0
             for _ in range(300):
-                # So much that some of the reads let other threads run.
+                # Enough bytes that some of the reads let other threads run.
                 expected += sum(remote.write(bytes(60_000)) for _, remote in streams)
                 while received < expected:
                     reports = poller.receive(PATIENCE)

@@ -169,7 +169,7 @@ def test_a_path_on_another_machine_is_a_pipe_on_this_one(path: str) -> None:
 
 
 def padded(directory: Path, size: int) -> bytes:
-    """A pathname of so many bytes."""
+    """A pathname of ``size`` bytes."""
     start = os.fsencode(directory) + b"/"
     return start + b"x" * (size - len(start))
 

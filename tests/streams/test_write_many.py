@@ -25,7 +25,7 @@ from transports import Transport, fill
 
 
 def read_all(stream: StreamSocket, size: int) -> bytes:
-    """So many bytes, and not one more."""
+    """Reads ``size`` bytes, and makes sure that there is not one more."""
     data = stream.read_exactly(size, PATIENCE) if size else b""
     assert stream.read() == b""
     return data

@@ -26,7 +26,7 @@ ROOM = Events.WRITE_SPACE
 
 #: What a stream has to be read when a call begins.
 UNREAD = bytes(range(8))
-#: More than is read or written holding the GIL, where a local stream takes so much.
+#: More than is read or written while holding the GIL, where a local stream has room for it.
 MUCH = bytes(min(70_000, LOCAL_ROOM))
 
 
@@ -210,7 +210,7 @@ class Case(NamedTuple):
     keywords: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
     unread: bytes = UNREAD
     #: Whether the reference deals with it alike. Of keywords, built-in functions say what is wrong themselves; and how
-    #: much a system takes of what is too much for it is not always the same.
+    #: much a system takes of too much data varies.
     compared: bool = True
     #: Whether somebody has woken the idle poller.
     woken: bool = False

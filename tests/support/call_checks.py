@@ -35,8 +35,8 @@ from call_cases import (
     parameters_of,
 )
 
-#: What calls leave behind is looked at after so many times 16 of them. CPython keeps some objects for the next calls,
-#: and leaves a cycle here and there; without a GIL it gives some memory back much later.
+#: What calls leave behind is counted after 16 calls times each of these factors. CPython keeps some objects for the
+#: next calls, and leaves a cycle here and there; without a GIL it gives some memory back much later.
 FACTORS = (1, 4, 16) if HAS_GIL else (1, 4, 16, 64)
 
 

@@ -76,7 +76,7 @@ def left_over(before: dict[int, str]) -> dict[int, str]:
 
 @contextlib.contextmanager
 def descriptors_for(needed: int) -> Iterator[None]:
-    """Lets this process have so many, where the system has a limit; skips the test where nobody can."""
+    """Lets this process have ``needed`` descriptors where the system has a limit; skips the test where nobody can."""
     if sys.platform == "win32":
         yield
         return

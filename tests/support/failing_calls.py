@@ -303,7 +303,7 @@ def refused(case: Case) -> Callable[[], None]:
 
 
 def _collect(case: Case, poller: bbipc.Poller, stream: StreamSocket, size: int) -> bytes | None:
-    """What the poller receives of a stream until there are so many bytes. None if it can't wait."""
+    """What the poller receives of a stream until there are ``size`` bytes. None if it can't wait."""
     collected = b""
     for _ in range(6):
         received = case.attempt("receive", lambda: poller.receive(SHORT))

@@ -50,7 +50,7 @@ def read_piece(stream: StreamSocket, pattern: Pattern, position: int) -> int:
     return position + len(data)
 
 
-#: So many that the library has to allocate memory for a wait.
+#: Enough sockets that the library has to allocate memory for a wait.
 MANY = 40
 
 
@@ -161,7 +161,7 @@ def exchange(stream: StreamSocket, sent: str, received: str) -> None:
 
 
 def hold(stream: StreamSocket, sent: str, size: str) -> None:
-    """Writes so many bytes of its pattern, and reads nothing."""
+    """Writes ``size`` bytes of its pattern, and reads nothing."""
     stream.write_all(Pattern(int(sent)).at(0, int(size)))
     print("holding", flush=True)
     sys.stdin.read()

@@ -216,7 +216,7 @@ class Endings:
 
 
 def write_what_fits(stream: StreamSocket, pattern: Pattern, size: int | None) -> int:
-    """Writes so many bytes of a pattern, or fewer if the system takes no more. Returns how many it took."""
+    """Writes ``size`` bytes of a pattern, or fewer if the system takes no more. Returns how many it took."""
     written = 0
     while size is None or written < size:
         taken = stream.write(pattern.at(written, 50_000 if size is None else size - written))

@@ -72,7 +72,7 @@ BACKLOG_MAX = 1024 if LINUX or WINDOWS else 128
 
 
 def backlog_holds(count: int, backlog: int) -> bool:
-    """Whether a local server with a backlog may have so many clients that wait."""
+    """Whether a local server with this backlog may have ``count`` clients that wait."""
     if LINUX:
         return count == backlog + 1
     if WINDOWS:
@@ -116,7 +116,7 @@ def most_descriptors(hard: int, infinity: int) -> int:
     return min(most, 10240) if MACOS else most
 
 
-#: Numbers of descriptors are given from the lowest on. So many free ones in a row, and there is none behind them.
+#: Descriptors get the lowest free number. After this many free numbers in a row, none is in use.
 _FREE_NUMBERS = 2048
 
 

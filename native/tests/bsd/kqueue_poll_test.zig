@@ -129,7 +129,7 @@ test "a report that is told once is not lost when the socket can't be asked: the
     inline for (.{ .macos, .freebsd }) |system| {
         const sys = stand_ins.System(system);
         sys.begin(&.{ idle_waker, stream(3, .{}) }, &.{stream(3, .{ .shut = true, .ended = true })});
-        // So many entries that no look is taken first, which would be refused instead.
+        // Enough entries that the wait takes no look first: that look would be refused instead.
         var entries: [18]sys.pollfd = @splat(.{ .fd = -1, .events = 0 });
         entries[0].fd = 3;
         sys.looks_refused = 2;

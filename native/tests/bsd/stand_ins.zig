@@ -122,7 +122,7 @@ pub fn System(comptime system: rules.System) type {
         /// How often a kqueue was waited for, and how often a thread paused.
         pub var waits: usize = 0;
         pub var pauses: usize = 0;
-        /// So many looks fail for want of memory.
+        /// How many looks still fail for want of memory.
         pub var looks_refused: usize = 0;
         pub var has_kqueues = true;
 

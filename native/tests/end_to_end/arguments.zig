@@ -254,7 +254,7 @@ test "a handle is never given twice, and a stale one never means what took its p
         fn body(stage: *Stage) !void {
             const pair = try stage.pair();
             const poller = try stage.poller(c.BBIPC_BACKEND_DEFAULT);
-            // So many that every free slot is used, and some again.
+            // Enough handles that every free slot is used, and some slots again.
             var stale: std.ArrayList(Handle) = .empty;
             defer stale.deinit(testing.allocator);
             const count = support.slotsCount() + 100;

@@ -30,7 +30,7 @@ pub fn poll(socket: Handle, events: u32, timeout_ns: i64) c.bbipc_result {
     return c.bbipc_poll_socket(socket, events, timeout_ns, null, null);
 }
 
-/// Returns when so many threads wait in bbipc_poll_socket and bbipc_poll_sockets.
+/// Returns when this number of threads waits in bbipc_poll_socket and bbipc_poll_sockets.
 pub fn awaitPolling(threads: usize) !void {
     const Look = struct {
         fn count(_: void) usize {
@@ -40,7 +40,7 @@ pub fn awaitPolling(threads: usize) !void {
     try awaitCount(threads, {}, Look.count);
 }
 
-/// Returns when so many threads wait with the poller.
+/// Returns when this number of threads waits with the poller.
 pub fn awaitWaiting(poller: Handle, threads: usize) !void {
     const Look = struct {
         fn count(handle: Handle) usize {

@@ -20,7 +20,7 @@ pub const backends_lacking = [_]i32{ if (is_linux) kqueue else epoll, c.BBIPC_BA
 /// Local streams are Unix domain sockets.
 pub const has_pipes = false;
 pub const has_fork = true;
-/// A stream that has had no room for so long is full. FreeBSD acknowledges late, and lets buffers grow.
+/// A stream that has had no room for this time is full. FreeBSD acknowledges late, and lets buffers grow.
 pub const full_after_ns = (if (is_linux) 50 else 300) * std.time.ns_per_ms;
 
 /// Whether TCP clients that find a backlog of 0 full wait, and the system looks again a second later. macOS lets them
@@ -153,7 +153,7 @@ fn countDescriptors() usize {
     return count;
 }
 
-/// Lets this process have so many descriptors: macOS gives 256 at first.
+/// Lets this process have `count` descriptors: macOS gives 256 at first.
 pub fn allowDescriptors(count: u32) !void {
     const limits = try std.posix.getrlimit(.NOFILE);
     if (limits.cur >= count) return;

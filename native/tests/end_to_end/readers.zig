@@ -20,8 +20,8 @@ const remote_disconnected: u32 = c.BBIPC_REMOTE_DISCONNECTED;
 test "no end of data is told while bytes are unread that another thread is looking at" {
     try support.eachTransport(struct {
         const looks = 20_000;
-        /// Takes so long to copy that the other thread is inside recv most of the time, and fits TCP's window, behind
-        /// which no end would be told.
+        /// Copying this keeps the other thread inside recv most of the time. It fits TCP's window; behind more bytes,
+        /// no end would be told.
         const size = 1 << 15;
 
         fn peek(fd: sys.Descriptor, stop: *std.atomic.Value(bool)) i64 {

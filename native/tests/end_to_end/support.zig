@@ -126,7 +126,7 @@ pub fn writeAll(stream: Handle, data: []const u8) !void {
     }
 }
 
-/// Reads so many bytes, which must come.
+/// Reads these bytes, which must come.
 pub fn expectBytes(stream: Handle, expected: []const u8) !void {
     var buffer: [256]u8 = undefined;
     var count: usize = 0;

@@ -41,7 +41,7 @@ pub fn resetsLocal() bool {
     return false;
 }
 
-/// A stream that has had no room for so long is full. On a busy machine Wine's TCP makes room late.
+/// A stream that has had no room for this time is full. On a busy machine Wine's TCP makes room late.
 pub const full_after_ns = 250 * std.time.ns_per_ms;
 
 /// What a local client gets that finds the backlog full.

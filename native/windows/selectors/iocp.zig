@@ -64,7 +64,7 @@ pub const Watch = struct {
         return @alignCast(@fieldParentPtr("watcher", watcher));
     }
 
-    /// Whether a server was just asked for this one, and its clients had gone: nothing is amiss then.
+    /// Whether a server was just asked for this one, and its clients had gone: nothing is wrong then.
     fn wasAboutVanished(watch: *const Watch) bool {
         return watch.descriptor == .tcp_server and watch.descriptor.tcp_server.passed_over;
     }
@@ -313,7 +313,7 @@ pub const Selector = struct {
         while (shot.cursor < shot.packets.len) _ = shot.take();
     }
 
-    /// So often a packet may come in vain before the poller is told that something is amiss.
+    /// How often in a row a packet may come in vain before the poller is told that something is wrong.
     const idle_packets_max = 3;
 
     /// One wait's own memory, and its reports.

@@ -1,6 +1,6 @@
 //! What bbipc_poll_socket and bbipc_poll_sockets wait with. Windows has no call that waits for any number of sockets
-//! and pipes and says which: so the sockets are asked one by one, and only to sleep until one of them may have changed,
-//! a selector watches them for so long.
+//! and pipes and says which are ready. So the sockets are asked one by one, and a selector watches them only while the
+//! thread sleeps.
 
 const std = @import("std");
 const sys = @import("../sys.zig");

@@ -59,7 +59,7 @@ def fail(what: str) -> NoReturn:
 
 
 def send_messages(send: Callable[[bytes], object], size: int) -> None:
-    """For each COUNT, sends so many messages, and tells when it began."""
+    """For each COUNT, sends COUNT messages, and tells when it began."""
     message = message_of(size)
     announce()
     for (count,) in commands():
@@ -104,8 +104,8 @@ class Splitter:
 def watch(accept_many: Callable[[int], None], wait: Callable[[int], None]) -> None:
     """Commands to a program that watches idle connections, and one that always has data.
 
-    ``0 COUNT`` accepts so many; ``1 COUNT`` does so and tells the bytes that Python has allocated for them, which takes
-    longer; ``2 COUNT`` waits so often, and tells the processor nanoseconds that took.
+    ``0 COUNT`` accepts COUNT connections; ``1 COUNT`` does too, and tells the bytes that Python has allocated for them,
+    which takes longer; ``2 COUNT`` waits COUNT times, and tells the processor nanoseconds of all waits.
     """
     for what, count in commands():
         if what == 2:
@@ -125,7 +125,7 @@ def watch(accept_many: Callable[[int], None], wait: Callable[[int], None]) -> No
 
 
 def time_statement(statement: str, names: dict[str, Any]) -> None:
-    """For each COUNT, the processor nanoseconds of so many of the statement, without those of the loop."""
+    """For each COUNT, the processor nanoseconds of COUNT runs of the statement, without those of the loop."""
     timer = timeit.Timer(statement, timer=time.process_time, globals=names)
     loop = timeit.Timer("pass", timer=time.process_time)
     announce()

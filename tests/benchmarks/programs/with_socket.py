@@ -30,7 +30,7 @@ def accept(listener: socket.socket) -> socket.socket:
 
 
 def receive_exactly(connection: socket.socket, size: int) -> bytes:
-    """So many bytes; fewer if the other end has closed."""
+    """``size`` bytes; fewer if the other end has closed."""
     data = connection.recv(size)
     while data and len(data) < size:
         more = connection.recv(size - len(data))
