@@ -16,7 +16,7 @@ pub fn build(b: *std.Build) void {
     // Assertions stay in the library that people use: a bug that is noticed is better than data that is lost.
     const optimize_asked = b.option(std.builtin.Optimize, "optimize", "Default: safe; for the tests, debug");
     const optimize = optimize_asked orelse .safe;
-    // Only LLVM's code tells Valgrind which memory is undefined; without, there is little for it to find.
+    // Only LLVM's code tells Valgrind which memory is undefined; without it, Valgrind finds little.
     const valgrind = b.option(bool, "valgrind", "Make the native tests for Valgrind; it may need -Dcpu=baseline");
 
     const library = addLibrary(b, target, optimize);
@@ -34,7 +34,7 @@ pub fn build(b: *std.Build) void {
     const header = b.createModule(.{
         .root_source_file = b.addTranslateC(.{
             .root_source_file = b.path("native/include/bbipc.h"),
-            // Without a system, or its <stdint.h> would be looked for on this machine.
+            // For no system: with one, its <stdint.h> would be looked for on this machine.
             .target = b.resolveTargetQuery(.{ .cpu_arch = target.result.cpu.arch, .os_tag = .freestanding }),
             .optimize = optimize,
             .link_libc = false,
@@ -80,7 +80,7 @@ fn addRun(b: *std.Build, program: *std.Build.Step.Compile) *std.Build.Step.Run {
     run.setName(b.fmt("run {s} under Wine", .{program.name}));
     run.addArtifactArg(program);
     if (program.kind == .@"test") run.enableTestRunnerMode();
-    // It would report every call that it only pretends to know.
+    // Wine would report every call that it has only a stub of.
     if (b.graph.environ_map.get("WINEDEBUG") == null) run.setEnvironmentVariable("WINEDEBUG", "-all");
     return run;
 }

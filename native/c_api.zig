@@ -77,7 +77,7 @@ fn rangeOf(memory: anytype, start: u64, end: u64) status.Error!Bytes(@TypeOf(mem
     return first[@intCast(start)..@intCast(end)];
 }
 
-/// What is too long is not looked at, wherever it is.
+/// A pathname that is too long is not looked at, wherever it is.
 fn pathnameOf(pathname: ?[*]const u8, size: u64) status.Error![]const u8 {
     if (size > calls.pathname_max) return error.NameTooLong;
     return rangeOf(pathname, 0, size);
@@ -95,7 +95,7 @@ fn itemsOf(array: anytype, count: u64) status.Error!Items(@TypeOf(array)) {
     return first[0 .. std.math.cast(usize, count) orelse return error.InvalidArgument];
 }
 
-/// The same for room that may be larger than what there can be to put into it.
+/// The same for an output array, which may be larger than the number of items that can exist.
 fn roomOf(array: anytype, capacity: u64) status.Error!Items(@TypeOf(array)) {
     return itemsOf(array, @min(capacity, std.math.maxInt(u32)));
 }
@@ -288,7 +288,7 @@ pub export fn bbipc_connection_error(stream: Handle, system_code: ?*i32) callcon
     const reason = calls.connectionError(stream, &failure) catch |err| return failed(err, &failure, system_code);
     switch (reason) {
         .none => return 0,
-        // It is no failure of this call, and has its code all the same.
+        // This call has not failed, but stores a code all the same.
         .severed, .not_established => |code| {
             if (system_code) |out| out.* = code;
             return if (reason == .severed) 1 else 2;

@@ -38,7 +38,7 @@ pub fn numberOf(answer: anytype) i64 {
     };
 }
 
-/// Whether a call can fail with a code of the system's, and so takes a failure: the last of its arguments.
+/// Whether a call can fail with a code of the system's: then its last argument is a failure.
 pub fn takesFailure(comptime call: anytype) bool {
     const types = @typeInfo(@TypeOf(call)).@"fn".param_types;
     return types[types.len - 1].? == *Failure;
@@ -234,7 +234,7 @@ pub fn readExactly(stream: Handle, buffer: []u8, timeout_ns: i64, failure: *Fail
     return transfer.readExactly(slot, buffer, .by_reading, .after(timeout_ns), failure);
 }
 
-/// The same for a caller who knows that nothing is there yet, and with at least a byte to read.
+/// The same for a caller who knows that nothing is there yet. There is at least a byte to read.
 pub fn readWhenThere(stream: Handle, buffer: []u8, timeout_ns: i64, failure: *Failure) status.Error!usize {
     const slot = try pinStream(stream, failure);
     defer slot.unpin();
@@ -260,7 +260,7 @@ pub fn finishWriting(stream: Handle, failure: *Failure) status.Error!void {
 
 pub const ConnectionError = union(enum) {
     none,
-    /// The connection stood, with the system's code for why it does no longer.
+    /// The connection was established and has ended, with the system's code for the reason.
     severed: i32,
     /// With the system's code.
     not_established: i32,
@@ -324,7 +324,7 @@ pub fn pollerBackend(poller: Handle) status.Error!Backend {
     return pollers.of(slot).backend;
 }
 
-/// A poller and a socket that it may be asked about these events of, pinned.
+/// A poller, and a socket of a kind that can have these events, both pinned.
 const Pair = struct {
     poller: *Slot,
     socket: *Slot,

@@ -13,7 +13,7 @@ pub fn Arrival(comptime Client: type) type {
     };
 }
 
-/// How many that have gone one accept passes over at the most.
+/// The most clients that have gone that one accept passes over.
 const vanished_max = 1024;
 
 /// The first client that is still there, if any is. `acceptOne` returns an Arrival.

@@ -1,4 +1,4 @@
-//! An attempt to connect, as far as it has come at once.
+//! An attempt to connect, as the first call leaves it.
 
 pub fn Attempt(comptime Transport: type) type {
     return struct {

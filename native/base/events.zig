@@ -60,7 +60,7 @@ pub fn ofStream(known: Known, moment: Moment) u32 {
     if (moment.data) result |= data_available;
     if (!gone and !known.finished and moment.space) result |= ready_to_write;
     if (gone) result |= remote_disconnected;
-    // Certain only then: that nothing can be read now may have other reasons.
+    // Only `drained` is certain: there may be other reasons why nothing can be read now.
     if (known.drained) result |= end_of_data;
     if (!known.severed and !known.finished and moment.space) result |= write_space;
     if (known.severed) result |= connection_severed;
@@ -119,10 +119,10 @@ pub const Plan = struct {
     /// How often the socket itself is asked.
     pub const Asks = enum {
         never,
-        /// One of the events has no signal in any kernel: the last unread byte of a remote end that has gone being read
-        /// by another process.
+        /// One of the events is told by no kernel: that another process has read the last unread byte of a remote end
+        /// that has gone.
         now_and_then,
-        /// One of them holds already, whatever the selector would say: at every wait.
+        /// At every wait: one of them holds already, whatever the selector would say.
         always,
     };
 
@@ -142,8 +142,8 @@ pub const Plan = struct {
 
         const possible = possibleOf(asked, known);
         const readable = possible & data_available != 0;
-        // Who watches for bytes is told when the last of them has been read: the selector would report the end for
-        // ever.
+        // A watch for bytes reports the end for ever, and so tells when the last byte has been read: nobody needs to
+        // ask.
         const drains = known.gone() and possible & end_of_data != 0 and !readable;
         const interest: Interest = .{
             .readable = readable,
@@ -151,7 +151,7 @@ pub const Plan = struct {
             .ended = endMatters(possible, known) and !known.ended,
             .severed = possible & connection_severed != 0,
         };
-        // A severed connection is reported unasked and for ever: only unread data makes that worth hearing.
+        // A severed connection is reported unasked and for ever, so it is watched only for unread data.
         const watched = if (known.severed) readable else !interest.isEmpty();
         return .{ .asks = if (drains) .now_and_then else .never, .watches = if (watched) interest else null };
     }
@@ -177,7 +177,7 @@ pub const Plan = struct {
     fn endMatters(possible: u32, known: Known) bool {
         // Whoever reports data or readiness to write must know of the end, or would report it wrongly.
         if (possible & ~(determined | connection_succeeded | write_space | connection_severed) != 0) return true;
-        // After our own end, the remote one's severs the connection.
+        // After our own end, the remote end severs the connection.
         return known.finished and possible & connection_severed != 0;
     }
 

@@ -1,6 +1,6 @@
 //! What transports tell of a system call that moves bytes.
 
-/// What became of it. What follows from that is for core/stream.zig to say.
+/// What became of the call. core/stream.zig says what follows from it.
 pub const Outcome = union(enum) {
     count: usize,
     /// Not now.

@@ -1,5 +1,5 @@
-//! Where a wait that its caller cuts into pieces keeps its place: so that what happens between two pieces, and ends the
-//! wait, is not missed. A place is a count of such events, as a number that a caller can hand from one piece to the
+//! The place of a wait that its caller cuts into pieces. With it, the wait does not miss an event that comes between
+//! two pieces and ends it. A place is a count of such events, as a number that a caller can hand from one piece to the
 //! next.
 
 const std = @import("std");

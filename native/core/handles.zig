@@ -5,8 +5,8 @@
 //! marks the slot; the object goes when the last pin does; the next object in the slot has the next generation. Slots
 //! never move and are never freed, so a made-up handle can always be looked at.
 //!
-//! The generation is a number of its own, because 32-bit processors are to be had without atomic operations on 64 bits.
-//! It changes only while the slot is closed and has no pins: once a slot is pinned, its generation is certain. An old
+//! The generation is a number of its own, because some 32-bit processors have no atomic operations on 64 bits. It
+//! changes only while the slot is closed and has no pins: once a slot is pinned, its generation is certain. An old
 //! handle whose slot is reopened just then pins the new object for a moment, and lets it go.
 //!
 //! One lock guards all the rest (slots' tables, registrations, waiters, what a stream knows of its connection). It is
@@ -91,8 +91,8 @@ pub const Slot = struct {
         };
     }
 
-    /// Keeps the object alive until `unpin`, unless it is closed or of another generation. Without the lock, which to
-    /// unpin may take.
+    /// Keeps the object alive until `unpin`, unless it is closed or of another generation. Called without the lock, for
+    /// `unpin` may take it.
     fn pin(slot: *Slot, generation: u32) status.Error!void {
         // Seldom wrong, and certain below.
         if (slot.generation.load(.monotonic) != generation) return error.InvalidHandle;
@@ -129,10 +129,10 @@ pub const Table = struct {
     /// The threads in poll_sockets, of the process that is named.
     poll_waiters: waiters.Waiters = .{},
     poll_waiters_process: ?sys.Process = null,
-    /// How many objects are being made or unmade. A fork waits until there are none: in the child, nobody would own
-    /// their descriptors.
+    /// How many objects are being made or unmade. A fork waits until there are none: no object would own their
+    /// descriptors in the child.
     unsettled_count: u32 = 0,
-    /// A fork waits for that, so nobody begins another. It holds the gate meanwhile.
+    /// Whether a fork waits for that, so that nobody begins another object. The fork holds the gate meanwhile.
     fork_waits: bool = false,
     fork_gate: sys.Lock = .{},
     /// The thread that is about to fork, and how many handlers of it have come: they may be registered more than once,
@@ -352,8 +352,8 @@ pub const Table = struct {
         self.forking_depth += 1;
     }
 
-    /// Takes the lock when no object is being made or unmade: none takes long, for none of these system calls blocks.
-    /// Others that would be begun meanwhile wait, or under load there would never be none.
+    /// Takes the lock when no object is being made or unmade. None takes long, for none of these system calls blocks.
+    /// Threads that would begin another one meanwhile wait, or under load that moment would never come.
     fn lockSettled(self: *Table) void {
         self.fork_gate.lock();
         defer self.fork_gate.unlock();
@@ -367,7 +367,7 @@ pub const Table = struct {
         self.fork_waits = false;
     }
 
-    /// Takes the lock for who begins to make or unmake an object, when no fork waits for the others.
+    /// Takes the lock to begin making or unmaking an object, when no fork waits for the others.
     fn lockToUnsettle(self: *Table) void {
         while (true) {
             lock.lock();
@@ -394,7 +394,7 @@ pub const Table = struct {
     }
 
     pub fn afterForkInChild(self: *Table) void {
-        // Without fork(), who calls this is no child, and the other threads are here.
+        // Without fork(), the caller is no child, and the other threads are here.
         if (!sys.forks) return self.afterForkInParent();
         if (!self.forkEnds()) return;
         sys.unlockAllocator();
@@ -410,7 +410,7 @@ pub const Table = struct {
             const use = slot.use.load(.monotonic);
             // Pinned by threads that are not here.
             for (0..use & Slot.pins_mask) |_| slot.unpin();
-            // One of them has gone with the last pin of what is closed, and was about to finish it.
+            // One of these threads took the last pin off a closed object, and was about to unmake it.
             if (use == Slot.closed_bit and slot.object != .none) self.unmake(slot);
         }
     }

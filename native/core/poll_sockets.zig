@@ -69,10 +69,10 @@ const Wait = struct {
     entries: []platform.poll.Entry,
     request: Request,
     failure: *status.Failure,
-    /// Sleep only for a while, then ask again.
+    /// Whether the wait sleeps only for a while, and then asks again.
     rechecks: bool = false,
-    /// The kernel reported something that no rule makes anything of, and would again at once: a state of the system
-    /// that nobody foresaw, and that must not spin the processor.
+    /// The kernel reported something that no rule makes anything of, and would report it again at once. Nobody foresaw
+    /// that state of the system; it must not spin the processor.
     stuck: bool = false,
     /// Every socket was asked in this turn, whatever its plan.
     asked_all: bool = false,
@@ -168,8 +168,8 @@ const Wait = struct {
         return found;
     }
 
-    /// Whether a thread has called finish_writing since the wait's place was taken. No event tells, but one that waits
-    /// here for room waits in vain.
+    /// Whether a thread has called finish_writing since the wait's place was taken. No event tells of that, but a wait
+    /// for room is then in vain.
     fn finishedMeanwhile(self: *Wait) bool {
         const now = places.after(finishedCount(self.slots));
         if (self.request.place.* == places.none) self.request.place.* = now;
@@ -194,7 +194,7 @@ const Wait = struct {
                     self.failure,
                 ) catch |err| return self.fail(index, err);
                 found += @intFromBool(happened.* != 0);
-                // To ask it may have told that it holds no longer.
+                // The answer may have changed what is known of the socket.
                 plan = socket_events.planOf(slot, asked);
             }
             if (plan.asks != .never) self.rechecks = true;

@@ -20,12 +20,12 @@ const places = @import("../base/places.zig");
 const unfilled = @import("../base/unfilled.zig");
 const sys = platform.sys;
 
-/// How many of the sockets that are asked now and then are asked by a wait before it sleeps, and whenever it has slept.
-/// The next looks ask the others.
+/// How many of the sockets that are asked now and then a wait asks before it sleeps, and each time it has slept. The
+/// next looks ask the others.
 const looks_before_sleep_max = 4;
 const looks_after_sleep_max = 64;
-/// As many waits that report something else don't ask them: a busy poller has better things to do. But the next wait
-/// asks each that has become one of them: what another poller has learnt of it may be all that was to be learnt.
+/// This number of waits that report something else don't ask them: a busy poller has better things to do. But the next
+/// wait asks each socket that is new among them: another poller may have taken the only report of it.
 const waits_without_looks_max = 16;
 
 /// One socket in one poller.
@@ -81,7 +81,7 @@ fn destroy(poller: *handles.Poller) void {
     Poller.from(poller).destroy();
 }
 
-/// What was asked of it may hold from now on, whatever the selectors report.
+/// The asked-for events may hold from now on, whatever the selectors report.
 fn becameKnown(socket: *handles.Slot) void {
     var next = socket.registrations.first;
     while (next) |node| : (next = node.next) {
@@ -139,8 +139,8 @@ pub const Poller = struct {
     /// How many of its sockets have been closed: each ends the waits that are under way, also between two pieces of
     /// one.
     closings_count: u64 = 0,
-    /// Who comes first in the next wait: what stands, or what the selector reports. In turns, so that neither keeps the
-    /// other out when a wait has not room for both.
+    /// Which comes first in the next wait: what stands, or what the selector reports. They take turns, so that neither
+    /// keeps the other out when a wait has not room for both.
     standing_first: bool = true,
     waits_without_looks: u32 = 0,
     unasked_count: usize = 0,
@@ -296,7 +296,7 @@ pub const Poller = struct {
     fn disarm(poller: *Poller, registration: *Registration) void {
         if (registration.watches == null) return;
         registration.watches = null;
-        // In a child the selector is the parent's own: to touch it would take the parent's sockets out.
+        // In a child the selector is the parent's own: a change here would take the parent's sockets out.
         if (!poller.isForeign()) poller.selector.disarm(&registration.key);
     }
 
@@ -342,8 +342,8 @@ pub const Poller = struct {
         if (is_unasked) poller.unasked_count += 1 else poller.unasked_count -= 1;
     }
 
-    /// Plans anew after something became known, and tells the threads that sleep by the old plan: what this one has
-    /// heard may be all that they would have. False if that changed nothing.
+    /// Plans anew after something became known, and tells the threads that sleep by the old plan: the report that this
+    /// thread heard may be the only one. False if the plan is the same.
     fn settle(poller: *Poller, registration: *Registration) bool {
         const asks = registration.asks;
         const watches = registration.watches;
@@ -385,7 +385,7 @@ pub const Poller = struct {
                 // Another thread's wait has reported it since this one may have.
                 if (last != results) return std.mem.indexOfScalar(handles.Handle, reported, handle);
                 const index = registration.reported_at;
-                // Not so if that was an earlier wait, at the same place in memory.
+                // The index may be that of an earlier wait, at the same place in memory.
                 if (index < reported.len and reported[index] == handle) return index;
             }
             // It may have been reported in an earlier turn, and have left the poller and come again since.
@@ -453,7 +453,7 @@ pub const Poller = struct {
             asked: status.Error!void,
         };
 
-        // Inline, as are its parts: what they hand on stays in registers. It is 4 % of a wait that finds something.
+        // It and its parts are inline, so values stay in registers: 4 % of a wait that finds something.
 
         /// True when the wait is over.
         inline fn turn(one: *Wait) status.Error!bool {
@@ -544,7 +544,7 @@ pub const Poller = struct {
                 if (!has_waited or one.deadline.remainingNs() != 0) return false;
                 return poller.selector.isOver(one.shot, .nothing_found);
             }
-            // Had it slept and found something, more would only be more: the next wait's.
+            // If it slept and found something, the next wait can report the rest.
             const slept = begun.blocks and one.deadline != .now;
             const may_have_missed = !slept and results.room() > 0;
             return !may_have_missed or poller.selector.isOver(one.shot, .found);
@@ -573,8 +573,8 @@ pub const Poller = struct {
         return place.* != now;
     }
 
-    /// For the sake of other threads that wait: what this one has taken of the selector's reports and of the waker's
-    /// signals, and does not return, is theirs.
+    /// Gives to the other threads that wait what this one has taken, and does not return, of the selector's reports and
+    /// of the waker's signals.
     fn endTurn(poller: *Poller, shot: *platform.Selector.Snapshot) void {
         poller.selector.discard(shot);
         if (poller.waiters.isEmpty()) return;
@@ -660,7 +660,7 @@ pub const Poller = struct {
             // It may have moved since the selector was asked.
             const interest = registration.watches orelse continue;
             var failure: status.Failure = .{};
-            // One that can't be asked comes to nothing now, and is asked again.
+            // A socket that can't be asked has nothing to report now, and is asked again.
             var lost = false;
             const happened = socket_events.eventsOf(
                 socket,
@@ -682,8 +682,8 @@ pub const Poller = struct {
                 if (!report.repeats) _ = poller.settle(registration);
                 continue;
             }
-            // The selector would report it for ever. Something that makes it of no more interest is known now; if not,
-            // it is a state of the system that nobody foresaw, and must not spin the processor.
+            // The selector would report it for ever. Either what is known now makes it of no more interest, or nobody
+            // foresaw this state of the system, which must not spin the processor.
             if (poller.settle(registration) or (!report.repeats and !lost)) continue;
             if (!std.meta.eql(registration.watches, @as(?events.Interest, interest))) continue;
             poller.disarm(registration);

@@ -1,5 +1,4 @@
-//! What is asked of a server or stream alike, by pollers, by poll_sockets and by the C interface. With the library's
-//! lock held.
+//! What pollers, poll_sockets and the C interface ask of servers and streams alike. With the library's lock held.
 
 const platform = @import("../platform.zig");
 const events = @import("../base/events.zig");
@@ -58,7 +57,7 @@ pub fn eventsOf(
     }
 }
 
-/// What was asked of it may hold from now on, whatever the selectors report.
+/// The asked-for events may hold from now on, whatever the selectors report.
 pub fn becameKnown(socket: *handles.Slot) void {
     handles.table.notifyPollWaiters(socket);
     if (socket.registrations.first != null) handles.poller_hooks.becameKnown(socket);

@@ -26,8 +26,8 @@ pub const Stream = struct {
         return .established(try platform.connectLocal(pathname, failure), .local);
     }
 
-    /// A port of the system's choice can be the very port that is connected to. TCP then connects the socket with
-    /// itself (simultaneous open, RFC 9293, 3.5), where a user expects to be refused; another try gets another port.
+    /// The port that the system chooses can be the very port that the stream connects to. TCP then connects the socket
+    /// to itself (simultaneous open, RFC 9293, 3.5), where a user expects a refusal. Another try gets another port.
     const self_connects_max = 8;
 
     /// `local` is the address to connect from, if it matters.
@@ -148,7 +148,7 @@ pub const Stream = struct {
     pub fn hasUnread(stream: *Stream, failure: *status.Failure) status.Error!bool {
         switch (stream.transport.look()) {
             .count => |count| if (count > 0) return true,
-            // The end has been reported, but this is not it: nothing is certain.
+            // The end was reported, but the look did not find it: nothing is certain.
             .nothing => return false,
             .refused => |code| return failure.system(code),
             // Nothing can be read any more.
@@ -163,10 +163,10 @@ pub const Stream = struct {
     fn determine(stream: *Stream, conditions: events.Conditions, failure: *status.Failure) status.Error!void {
         const code = stream.transport.takeError();
         if (code == 0 and !conditions.severed) return stream.connection.establish();
-        // The system tells it once, and to look for bytes may fail.
+        // Kept first: the system tells the code once, and the look for bytes may fail.
         stream.keepError(code);
-        // Established and severed before anybody looked? What arrived in between must not be lost. And somebody may
-        // have written to it: a child that shares it.
+        // Was it established and severed before anybody looked? What arrived in between must not be lost. And a child
+        // that shares the socket may have written to it.
         if (stream.transport.isOfWrite(code) or try stream.hasUnread(failure)) {
             return stream.connection.known.add(.{ .determined = true, .ended = true, .severed = true });
         }
@@ -215,7 +215,7 @@ pub const Stream = struct {
         return stream.transport.fileno();
     }
 
-    /// The coming close gives up what the remote end has not read, or not got, yet. With the library's lock held.
+    /// The coming close gives up what the remote end has not yet read or received. With the library's lock held.
     pub fn prepareAbort(stream: *Stream) void {
         stream.transport.prepareAbort();
     }

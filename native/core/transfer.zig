@@ -10,8 +10,8 @@ const status = @import("../base/status.zig");
 
 const Deadline = @import("../platform.zig").sys.Deadline;
 
-/// How much was read now, at least a byte unless nothing is there. No kernel tells who waits for the end that the last
-/// unread byte of a remote end that has gone has been read: this does.
+/// How much was read now, at least a byte unless nothing is there. When the last byte of a remote end that has gone is
+/// read, this tells the threads that wait for the end. No kernel does.
 pub fn read(slot: *handles.Slot, buffer: []u8, peek: bool, failure: *status.Failure) status.Error!usize {
     const known = &slot.object.stream.connection.known;
     const before = known.load();
@@ -29,7 +29,7 @@ fn tellEnd(slot: *handles.Slot) void {
     const known = slot.object.stream.connection.known.load();
     if (known.ended and !known.drained) {
         var failure: status.Failure = .{};
-        // Where that can't be told, they are asked now and then.
+        // If the look fails, the threads that wait ask now and then.
         if (slot.object.stream.hasUnread(&failure) catch return) return;
     }
     socket_events.becameKnown(slot);
@@ -56,7 +56,7 @@ pub fn readExactly(
             if (taken == 0) ended = ended or stream.connection.known.load().drained;
             if (ended) return if (count > 0) count else error.EndOfData;
         }
-        // After less than it asked for, to read again would only tell that nothing is there. The wait does.
+        // After less than it asked for, another read would only find nothing. The wait finds that out.
         if (deadline == .now) return count;
         var place = places.none;
         const asked = events.data_available | events.end_of_data;
@@ -68,7 +68,7 @@ pub fn readExactly(
     }
 }
 
-/// How much was written when all was, or no more had room in time.
+/// How much was written when all was written, or there was no more room in time.
 pub fn writeAll(
     slot: *handles.Slot,
     data: []const u8,
@@ -78,7 +78,7 @@ pub fn writeAll(
     const stream = &slot.object.stream;
     var count: usize = 0;
     while (true) {
-        // Before the write: after a finish_writing in between, no room would be waited for in vain.
+        // Taken before the write: a place that is taken later would miss a finish_writing in between.
         var place = places.after(polling.finishedCount(&.{slot}));
         count += stream.write(data[count..], failure) catch |err| return if (count > 0) count else err;
         if (count == data.len or deadline == .now) return count;

@@ -43,10 +43,10 @@ pub const Waiters = struct {
         waiters.list.append(&waiter.node);
     }
 
-    /// Takes the waiter off and tells what it missed.
+    /// Removes the waiter, and returns its notice.
     pub fn remove(waiters: *Waiters, waiter: *Waiter) Notice {
         waiters.list.remove(&waiter.node);
-        // Where a signal lasts, it is one for all who share the waker: the last to hear it takes it down.
+        // A signal that lasts is one for all threads that share the waker: the last to hear it takes it down.
         if (waiter.notice != .none and !waiters.anyHasNotice()) waiter.waker.drain();
         return waiter.notice;
     }
@@ -86,8 +86,8 @@ pub const Waiters = struct {
         return before == .none;
     }
 
-    /// Signals anew to those who have not heard their notice yet: where a signal is heard by one thread only, another's
-    /// can have taken it.
+    /// Signals anew to those who have not heard their notice yet: where only one thread hears a signal, the wrong
+    /// thread can have taken it.
     pub fn signalAgain(waiters: *Waiters) void {
         var next = waiters.list.first;
         while (next) |node| : (next = node.next) {

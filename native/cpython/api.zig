@@ -137,14 +137,14 @@ const Api = struct {
 
 const field_names = @typeInfo(Api).@"struct".field_names;
 
-/// With a blank between them.
+/// Separated by spaces.
 pub const names: [:0]const u8 = blk: {
     var joined: [:0]const u8 = field_names[0];
     for (field_names[1..]) |name| joined = joined ++ " " ++ name;
     break :blk joined;
 };
 
-/// One process has one CPython, whose addresses these are for all its interpreters.
+/// A process has one CPython, and all its interpreters have these addresses.
 pub var api: Api = undefined;
 var is_bound: std.atomic.Value(bool) = .init(false);
 

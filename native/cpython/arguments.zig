@@ -28,7 +28,7 @@ pub fn sizeOf(object: *Object) ?usize {
     return null;
 }
 
-/// Of that type, and of none derived from it.
+/// Whether the object is of that type, and not of a derived one.
 pub fn isExactly(object: *Object, expected: *Object) bool {
     const its_type = api.PyObject_Type(object).?;
     defer api.Py_DecRef(its_type);
@@ -50,7 +50,7 @@ pub fn timeoutNsOf(timeout: *Object) error{Unusual}!i64 {
     // Others have a float of their own, or are numbers for another purpose.
     if (!isExactly(timeout, api.PyFloat_Type) and !isExactly(timeout, api.PyLong_Type)) return error.Unusual;
     const seconds = api.PyFloat_AsDouble(timeout);
-    // Not a number is neither.
+    // NaN passes neither comparison.
     if (!(seconds >= 0 and seconds <= std.math.maxInt(i32))) return error.Unusual;
     return @trunc(@ceil(seconds * std.time.ns_per_s));
 }
@@ -70,8 +70,8 @@ pub const Piece = struct {
 
     pub const Use = enum(c_int) { reading = Buffer.simple, writing = Buffer.writable };
 
-    /// Null for what lends none, and for a range that is not among them; an exception may be set. A start or an end
-    /// that is not given is that of the buffer.
+    /// Null for an object that lends no bytes, and for a range outside them; an exception may be set. The default of
+    /// `start` and `end` is that of the buffer.
     pub fn of(object: *Object, use: Use, start: ?*Object, end: ?*Object) ?Piece {
         var piece: Piece = .{ .buffer = undefined, .start = 0, .end = 0 };
         if (api.PyObject_GetBuffer(object, &piece.buffer, @backingInt(use)) != 0) return null;

@@ -38,9 +38,9 @@ pub fn writeMany(given: *const [2]*Object) Returned {
 }
 
 fn writeItems(items: []const Item) ?*Object {
-    // For what is not taken wholly: most of the time nothing is added.
+    // For the items that are not taken wholly: most of the time there are none.
     var unfinished = Unfinished.make() orelse return null;
-    // A handler that raises does it while nothing is written.
+    // If a signal's handler raises, nothing has been written yet.
     if (api.PyErr_CheckSignals() != 0) return unfinished.drop();
     var turns: calling.Turns = .{};
     for (items, 0..) |*item, place| {
@@ -57,7 +57,7 @@ const ItemReader = struct {
     kind: *Object,
     handle_name: *Object,
 
-    /// Null if it is none, or an unusual one; an exception may be set.
+    /// Null if that is no item, or an unusual one; an exception may be set.
     fn read(reader: *const ItemReader, items: *Object, place: isize) ?Item {
         const pair = api.PySequence_GetItem(items, place) orelse return null;
         defer api.Py_DecRef(pair);
@@ -72,7 +72,7 @@ const ItemReader = struct {
         };
     }
 
-    /// Of the kind itself, not only in the place of one.
+    /// Whether the object's own type is of the kind: a proxy is not.
     fn isStream(reader: *const ItemReader, object: *Object) bool {
         const its_type = api.PyObject_Type(object).?;
         defer api.Py_DecRef(its_type);
@@ -80,8 +80,8 @@ const ItemReader = struct {
     }
 };
 
-/// What was not taken wholly, for want of room or because of an error. What else is meant for such a stream must not
-/// overtake that.
+/// What was not taken wholly, for want of room or because of an error. Later items for such a stream must not overtake
+/// it.
 const Unfinished = struct {
     /// Pairs of a place and an outcome.
     list: *Object,

@@ -59,7 +59,7 @@ pub const Room = struct {
         return room;
     }
 
-    /// What there is room for: a spare serves all that ask for less.
+    /// Its size: a spare also serves callers that ask for less.
     fn capacity(room: *const Room) usize {
         return @max(room.size, spare_size);
     }

@@ -53,14 +53,14 @@ pub fn isMuch(bytes_count: usize) bool {
     return bytes_count > bounds.copy_holding_gil_max;
 }
 
-/// Releases the GIL now and then among calls that keep it: when they would copy more than one may.
+/// Releases the GIL now and then among calls that keep it: when together they would copy more than one call may.
 pub const Turns = struct {
     copied: u64 = 0,
 
-    /// What a call costs besides, as if it were copied.
+    /// The other cost of a call, as a number of copied bytes.
     const call_bytes = 512;
 
-    /// With the bytes that the call copies at the most, or will most likely.
+    /// With the number of bytes that the call copies, at the most or most likely.
     pub fn call(turns: *Turns, copies: u64, comptime function: anytype, arguments: anytype) i64 {
         const releases = turns.copied +| copies > bounds.copy_holding_gil_max;
         if (releases) turns.copied = 0;

@@ -55,9 +55,9 @@ fn refer(reference: *Object, given: []const *Object) ?*Object {
     return api.PyObject_CallObject(reference, all);
 }
 
-/// Forgets an exception that says that an argument is unusual: the reference raises it again. False for one that is to
-/// end more than a call, such as Ctrl-C's, which comes while an argument's own code runs; and for want of memory,
-/// without which the reference can do nothing either.
+/// Forgets an exception that says that an argument is unusual: the reference raises it again. False for an exception
+/// that must end more than the call, such as Ctrl-C's, which comes while an argument's own code runs. Also false for
+/// want of memory, without which the reference can do nothing either.
 fn forgets() bool {
     if (api.PyErr_Occurred() == null) return true;
     if (api.PyErr_ExceptionMatches(api.PyExc_MemoryError.*) != 0) return false;

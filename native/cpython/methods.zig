@@ -117,8 +117,8 @@ fn refer(
 }
 
 /// Forgets an exception that says that an argument is unusual: the reference raises it again. The arguments are the
-/// program's own objects, whose code may be interrupted by a signal's handler that raises anything: that is not asked
-/// for twice.
+/// program's own objects, and a signal's handler may interrupt their code and raise anything: such an exception is
+/// kept.
 fn forgetsUsual() bool {
     if (api.PyErr_Occurred() == null) return true;
     inline for (.{ "AttributeError", "BufferError", "OverflowError", "TypeError", "ValueError" }) |kind| {
@@ -144,7 +144,7 @@ pub fn handleOf(object: *Object) ?Handle {
     return arguments.numberOf(Handle, attribute);
 }
 
-/// How many bytes a parameter allows, which has a default. Null for what is unusual.
+/// How many bytes a parameter with a default allows. Null for an unusual argument.
 pub fn maxBytesOf(given: ?*Object) ?usize {
     const size = if (given) |object| arguments.sizeOf(object) orelse 0 else bounds.max_bytes_default;
     return if (size == 0 or size > bounds.read_max) null else size;

@@ -40,18 +40,18 @@ pub const Reports = struct {
 
     /// The sockets with their events, and with at most `size` bytes read from each that has some.
     ///
-    /// The list is there before a byte is read. Where memory ends then, the next wait reports the others again.
+    /// The list is made before a byte is read. If memory ends then, the next wait reports the others again.
     pub fn received(reports: *Reports, found: i64, names: Names, max_bytes: usize) ?*Object {
         const nothing = bytes.make(0) orelse return null;
         defer api.Py_DecRef(nothing);
         var result = reports.unread(found, names, nothing) orelse return null;
-        // One for a signal's handler, which has been due since the wait and may raise.
+        // Runs signal handlers now: they have been due since the wait, and may raise.
         if (api.PyErr_CheckSignals() != 0 or !result.cut()) return result.drop();
         var reader: Reader = .{ .room = .take(max_bytes) };
         defer reader.room.leave();
         for (reports.sockets[0..result.count], reports.happened[0..result.count], 0..) |handle, happened, place| {
             const report = api.PyList_GetItem(result.list, @intCast(place)).?;
-            // Complete, unless bytes come: then it is again.
+            // The tuple is complete when it has its bytes, or when none come.
             defer api.PyObject_GC_Track(report);
             if (happened & events.data_available == 0 or reader.memory_ended) continue;
             if (reader.read(handle)) |data| _ = api.PyTuple_SetItem(report, 2, data);
@@ -63,8 +63,8 @@ pub const Reports = struct {
         return result.made();
     }
 
-    /// The sockets with their events and no bytes. The handles and numbers of those that have left the poller since go
-    /// from the arrays too.
+    /// The sockets with their events and no bytes. Sockets that have left the poller since are taken out of the arrays
+    /// too.
     fn unread(reports: *Reports, found: i64, names: Names, nothing: *Object) ?Filling {
         var result = Filling.make(@intCast(found)) orelse return null;
         var reporter: Reporter = .{ .names = names };
@@ -77,7 +77,7 @@ pub const Reports = struct {
                 _ = result.drop();
                 return null;
             };
-            // Until it is complete, as the list: see Filling.
+            // Untracked until it is complete, like the list: see Filling.
             api.PyObject_GC_UnTrack(report);
             api.Py_IncRef(nothing);
             _ = api.PyTuple_SetItem(report, 2, nothing);
@@ -104,7 +104,7 @@ const Reader = struct {
             return null;
         }
         const room = reader.room.bytes();
-        // Seldom as much as there is room for, unless that was made larger for it.
+        // A read seldom fills the room, unless the room was made larger for it.
         const copies = if (calling.isMuch(room.len)) room.len else 0;
         const size = reader.turns.call(copies, calls.read, .{ handle, room, false });
         if (size <= 0) return null;
@@ -125,7 +125,7 @@ pub const Names = struct {
 /// Makes what is reported of a socket.
 const Reporter = struct {
     names: Names,
-    /// Most sockets of one wait have the same.
+    /// Most sockets of one wait have the same events.
     happened: u32 = 0,
     set: ?*Object = null,
 
@@ -162,8 +162,8 @@ const Reporter = struct {
     }
 };
 
-/// A list that is being filled from its beginning, with room for all that may come. Until it is complete, the collector
-/// of garbage doesn't know of it: gc.get_objects() would hand it to other threads, and its empty places crash Python.
+/// A list that is being filled from its beginning, with room for all that may come. Until it is complete, the garbage
+/// collector does not track it: gc.get_objects() would hand it to other threads, and its empty places crash Python.
 const Filling = struct {
     list: *Object,
     room: usize,

@@ -164,12 +164,12 @@ pub fn writeAllMethod(stream: *Object, given: anytype) Returned {
     const handle = methods.handleOf(stream) orelse return error.Unusual;
     var piece = Piece.of(data_object, .reading, null, null) orelse return error.Unusual;
     var is_free = true;
-    // Memory that somebody still has a view of is lent for good.
+    // Memory that an object still has a view of is never released.
     defer if (is_free) piece.release();
     const data = piece.bytes();
     const outcome = writeInTime(handle, data, remaining.first_slice_ns);
     if (outcome == data.len) return python.none();
-    // Not the object itself: asked for its bytes again, it may have others.
+    // Not the object itself: it may return other bytes if it is asked again.
     const view = piece.buffer.view() orelse return null;
     defer api.Py_DecRef(view);
     const returned = goOn(stream, "_write_on", view, arguments.numberObject(doneOf(outcome)), &remaining);
@@ -177,13 +177,13 @@ pub fn writeAllMethod(stream: *Object, given: anytype) Returned {
     return returned;
 }
 
-/// What a first piece has done: nothing, where only the piece has ended.
+/// What a first piece has done: 0 if only the piece has ended.
 fn doneOf(outcome: i64) i64 {
     return if (calling.isInterrupted(outcome) or calling.isWoken(outcome)) 0 else outcome;
 }
 
-/// Has the package go on with a call: by the method of that name, with the first argument, with what has become of it
-/// so far, and with the seconds that are left. Takes the reference to what has become of it.
+/// Has the package go on with a call, by the method of that name: with the first argument, the result so far, and the
+/// seconds that are left. Takes the reference to the result.
 fn goOn(
     stream: *Object,
     name: [*:0]const u8,
@@ -198,8 +198,7 @@ fn goOn(
     return methods.callMethod(stream, name, &.{ first, done, seconds });
 }
 
-/// Releases a memoryview, which the traceback of an exception may have. Whether that could be done; the exception stays
-/// set.
+/// Releases a memoryview, which the traceback of an exception may have. False if that fails; an exception stays set.
 fn letGo(view: *Object) bool {
     var exception: [3]?*Object = @splat(null);
     api.PyErr_Fetch(&exception[0], &exception[1], &exception[2]);

@@ -86,8 +86,8 @@ pub fn receiveMethod(poller: *Object, given: anytype) Returned {
     };
 }
 
-/// Has the package go on with a wait: by the method of that name, with the wait's place, with the seconds that are
-/// left, and with the size as it was given.
+/// Has the package go on with a wait, by the method of that name: with the wait's place, the seconds that are left, and
+/// the size as it was given.
 fn goOn(poller: *Object, name: [*:0]const u8, rest: Wait.Rest, max_bytes: ?*Object) ?*Object {
     const seconds = rest.remaining.seconds() orelse return null;
     defer api.Py_DecRef(seconds);
@@ -99,7 +99,7 @@ fn goOn(poller: *Object, name: [*:0]const u8, rest: Wait.Rest, max_bytes: ?*Obje
 
 /// A poller's wait, up to where the package would look for signals. With a size, it also reads.
 ///
-/// A function of its own: the room for reports has gone from the stack, which may be small, when Python is called.
+/// A function of its own, so that the room for reports is off the stack, which may be small, when Python is called.
 noinline fn wait(poller: *Object, timeout: ?*Object, size: ?usize) Wait {
     return unfilled.with(Reports, Wait.run, .{ poller, timeout, size });
 }

@@ -16,9 +16,9 @@
  *
  * Handles and ownership
  *
- *   Servers, streams and pollers are spoken of by handles: numbers greater than zero, never addresses, and never used
- *   again in a process's life. Whoever gets a handle owns it and gives it back with bbipc_close. A handle that is
- *   closed or was never given can't crash the process: it is BBIPC_ERROR_INVALID_HANDLE, or, as the socket of
+ *   Servers, streams and pollers are named by handles: numbers greater than zero, never addresses, and never used again
+ *   in a process's life. Whoever gets a handle owns it and gives it back with bbipc_close. A handle that is closed or
+ *   was never given can't crash the process: it is BBIPC_ERROR_INVALID_HANDLE, or, as the socket of
  *   bbipc_unmonitor_socket and bbipc_monitored_events, one that isn't monitored.
  *   Buffers stay the caller's; none is kept after a call returns.
  *
@@ -254,7 +254,7 @@ bbipc_result bbipc_accept_connection(bbipc_handle server, int32_t *system_code);
  * flags: BBIPC_PEEK or 0. Returns the number of bytes, 0 to end - start; 0 means that nothing is there now, or that
  * nothing will come any more (BBIPC_END_OF_DATA tells). Bytes that arrived before the connection was severed are
  * returned first; then BBIPC_ERROR_SYSTEM with ECONNRESET, or with the reason why the connection could not be
- * established. start and end spare a caller without pointer arithmetic the sum. */
+ * established. With start and end, the caller needs no pointer arithmetic. */
 bbipc_result bbipc_read(bbipc_handle stream, void *buffer, uint64_t start, uint64_t end, uint32_t flags,
                         int32_t *system_code);
 
@@ -357,14 +357,14 @@ bbipc_result bbipc_wake(bbipc_handle poller);
  * (bbipc/_native/by_cpython.py). The library is linked with no Python: it is given the addresses of what it calls. All
  * are called with the GIL held, or from an attached thread. */
 
-/* The names of the functions and objects of CPython that the library needs, with a blank between them. They are of the
- * stable ABI, but for _PyBytes_Resize; those of buffers are since 3.11. */
+/* The names of the functions and objects of CPython that the library needs, separated by spaces. They are of the stable
+ * ABI, but for _PyBytes_Resize; those of buffers are since 3.11. */
 const char *bbipc_cpython_needs(void);
 
 /* Takes the address of each of these, in this order: `count` must be the number of the names. */
 bbipc_result bbipc_cpython_bind(const uint64_t *addresses, uint64_t count);
 
-/* The names of the built-in functions that there are, and of the methods, with a blank between them. */
+/* The names of the built-in functions that there are, and of the methods, separated by spaces. */
 const char *bbipc_cpython_functions(void);
 const char *bbipc_cpython_methods(void);
 

@@ -38,7 +38,7 @@ LIBRARY_SIZE_MAX_BYTES = 300_000
 class Processor(NamedTuple):
     """How one processor is named: at the end of wheel platforms, and in each format of libraries.
 
-    `elf_flags` are those of ELF's header. A loader refuses a library whose convention for calls is not its own: on ARM,
+    `elf_flags` are those of ELF's header. A loader refuses a library whose calling convention is not its own: on ARM,
     version 5 of the ABI with floating point in registers; on RISC-V the same for doubles, with compressed instructions;
     on POWER, version 2.
     """
@@ -63,7 +63,7 @@ PROCESSORS = {
     "powerpc64le": Processor(("ppc64le",), elf="PPC64", elf_flags=0x2),
 }
 
-#: What a library may need of each system. Names of Windows' libraries are in any case.
+#: What a library may need of each system. The case of Windows' names does not matter.
 NEEDED_LIBRARIES: dict[str, set[str]] = {
     "linux": set(),
     "macos": {"/usr/lib/libSystem.B.dylib"},
@@ -215,7 +215,7 @@ def record_faults(archive: zipfile.ZipFile, record: str) -> Iterator[str]:
 
 def lief() -> Any:
     module = importlib.import_module("lief")
-    # What it says of its own memory when Python ends would stand behind the last line of whoever uses it.
+    # Otherwise it writes about its own memory when Python ends, after the last line of the program that uses it.
     module.disable_leak_warning()
     module.logging.disable()
     return module

@@ -26,7 +26,7 @@ from packaging.tags import platform_tags
 
 TARGET_VARIABLE = "BBIPC_WHEEL_TARGET"
 
-#: The platforms of the wheels of `ziglang` in the pinned version, by their oldest tags. Sources it has none.
+#: The platforms of the wheels of `ziglang` in the pinned version, by their oldest tags. It has no source distribution.
 ZIGLANG_PLATFORMS = re.compile(
     r"(manylinux_2_17|musllinux_1_1)_(aarch64|armv7l|i686|ppc64le|s390x|x86_64)"
     r"|(manylinux_2_31|musllinux_1_1)_riscv64"
@@ -76,7 +76,7 @@ class NativeLibraryHook(BuildHookInterface[Any]):
     def dependencies(self) -> list[str]:
         """What the front end installs for the build, besides build-system.requires."""
         version = self.config["zig-version"]
-        # Where there is no such package, `initialize` says what to do, and the front end only that it found none.
+        # Where there is no such package, `initialize` says what to do; the front end would only say that it found none.
         return [f"ziglang=={version}"] if ziglang_is_for(platform_tags()) and not find_zigs(version).fit else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
@@ -203,7 +203,7 @@ def build_library(root: Path, zig: Sequence[str], target: Target, directory: Pat
     if target.needs_libc:
         options.append("-lc")
     if target.library.endswith(".dylib"):
-        # Or else Zig writes into the library where it was built.
+        # Otherwise Zig writes into the library where it was built.
         options += ["-install_name", f"@rpath/{target.library}"]
     command = [*zig, "build-lib", *options, f"-femit-bin={library}", "-Mroot=native/root.zig"]
     # Zig's messages go to the standard error: on the standard output some front ends read the name of the wheel.

@@ -5,19 +5,19 @@
 //! - macOS has no accept4, no SOCK_CLOEXEC and no SOCK_NONBLOCK: a process that another thread starts in that very
 //!   moment inherits the descriptor.
 //! - macOS has no MSG_NOSIGNAL that its oldest supported version knows: SO_NOSIGPIPE, which accepted sockets inherit.
-//!   Nor does its send know MSG_DONTWAIT: there O_NONBLOCK alone keeps a write from blocking.
-//! - poll is good for a look, but not for a wait: see kqueue_poll.zig. macOS's POLLHUP means either direction; a kqueue
-//!   that is asked for more than POLLIN it takes for closed; and a signal's handler may end a look that has no time to
-//!   wait, for it is the wait of a kqueue with a deadline that has passed.
+//!   Its send does not know MSG_DONTWAIT either: there only O_NONBLOCK keeps a write from blocking.
+//! - poll is good for a look, but not for a wait: see kqueue_poll.zig. macOS's POLLHUP means either direction; macOS
+//!   takes a kqueue for closed if it is asked for more than POLLIN; and a signal's handler may end a look, for that is
+//!   the wait of a kqueue whose deadline has passed.
 //! - A kqueue is not inherited by fork(): in the child its number means nothing, or another file.
 //! - A connection that was reset before accept took it is ECONNABORTED, or on macOS an address of no size, or a socket
 //!   that fcntl refuses (EINVAL).
-//! - Whoever closes a TCP socket with bytes unread does not reset the connection on FreeBSD, but does on Linux and on
-//!   macOS (tcp_disconnect). A local one is reset on neither.
-//! - A local server's full backlog is ECONNREFUSED, as if nobody listened. Of TCP, macOS drops the request, as Linux
-//!   does, and the client asks again; FreeBSD lets it in and resets it a moment later.
-//! - While a thread is inside recv, bytes unread or not, another's recv with MSG_DONTWAIT is EWOULDBLOCK (XNU's sblock,
-//!   FreeBSD's SOCK_IO_RECV_LOCK): that is not the answer that nothing is there.
+//! - Closing a TCP socket with bytes unread does not reset the connection on FreeBSD, but does on Linux and on macOS
+//!   (tcp_disconnect). A local connection is reset on neither macOS nor FreeBSD.
+//! - A local server's full backlog is ECONNREFUSED, as if nobody listened. With TCP, macOS drops the request, as Linux
+//!   does, and the client asks again; FreeBSD lets the client in and resets it a moment later.
+//! - While a thread is inside recv, another thread's recv with MSG_DONTWAIT is EWOULDBLOCK, even if bytes are unread
+//!   (XNU's sblock, FreeBSD's SOCK_IO_RECV_LOCK). It does not mean that nothing is there.
 //! - A send may fail for want of memory (ENOBUFS), which passes like a full buffer; and on macOS 11 with EPROTOTYPE in
 //!   the moment in which the connection breaks. Later ones say ECONNRESET for that (tcp_usr_send), as libuv does for
 //!   EPROTOTYPE.
@@ -187,7 +187,7 @@ pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {
     return signed(c.recvfrom(fd, buffer, size, flags, null, null));
 }
 
-/// FIONREAD: both kernels tell it without a turn at the socket, and count what arrived behind urgent data too.
+/// FIONREAD: both kernels answer it while another thread is inside recv, and count bytes behind urgent data too.
 pub fn countUnread(fd: Descriptor) usize {
     const count_unread = 0x4004667f;
     var count: c_int = 0;
@@ -209,8 +209,8 @@ pub fn setOption(fd: Descriptor, level: i32, option: u32, value: c_int) isize {
     return signed(c.setsockopt(fd, level, option, std.mem.asBytes(&value), @sizeOf(c_int)));
 }
 
-/// The close of a TCP socket gives up what is under way, and resets the connection (setsockopt(2)). What macOS counts a
-/// lingering in does not matter to none.
+/// The close of a TCP socket gives up what is under way, and resets the connection (setsockopt(2)). The unit of macOS's
+/// lingering does not matter to 0.
 pub fn resetOnClose(fd: Descriptor) void {
     const linger: extern struct { on: c_int, seconds: c_int } = .{ .on = 1, .seconds = 0 };
     _ = c.setsockopt(fd, SOL.SOCKET, SO.LINGER, std.mem.asBytes(&linger), @sizeOf(@TypeOf(linger)));
@@ -307,7 +307,7 @@ pub fn pollNow(entry: *pollfd) isize {
 
         pub fn look(kernel: @This(), events: i16) error{Failed}!i16 {
             var one = [_]pollfd{.{ .fd = kernel.fd, .events = events, .revents = 0 }};
-            // It has no time to wait, and whoever asks about a report that is told once would not hear of it again.
+            // Repeated after a signal: the look does not wait, and a report that comes once would be lost.
             while (c.poll(&one, 1, 0) < 0) if (c._errno().* != common.codeOf(.INTR)) return error.Failed;
             return one[0].revents;
         }

@@ -13,7 +13,7 @@ pub const rdhup = 0x4000;
 
 pub const System = enum { macos, freebsd };
 
-/// What poll(2) as Linux has it would tell of one descriptor, of what is asked and of what is told unasked.
+/// What Linux's poll(2) would tell of one descriptor: what is asked for, and what is told unasked.
 ///
 /// `kernel.look(events)` is the system's own poll for this descriptor, with no time to wait. Its error is passed on.
 pub fn conditions(comptime system: System, asked: i16, kernel: anytype) !i16 {
@@ -21,17 +21,17 @@ pub fn conditions(comptime system: System, asked: i16, kernel: anytype) !i16 {
         .macos => try conditionsOnMacos(kernel),
         .freebsd => try kernel.look(in | out | rdhup),
     };
-    // FreeBSD 15 says it of a local stream too that can send no more, by our own half-close for one. A write tells.
+    // FreeBSD 15 says it also of a local stream that can send no more, after our half-close for one. A write tells.
     if (told & hup != 0 and told & rdhup == 0) return ((told & ~@as(i16, hup)) | out) & asked;
     return told & (asked | err | nval | hup);
 }
 
-/// As long as there is no end to tell of, macOS's poll tells all. If there is, each direction has to be asked for by
+/// If there is no end to tell of, macOS's poll tells all. If there is one, each direction has to be asked for by
 /// itself.
 fn conditionsOnMacos(kernel: anytype) !i16 {
     const told: i16 = try kernel.look(in | out);
-    // A kqueue, the waker for one, can be asked for POLLIN alone (XNU's kqueue_kqfilter): anything else says that it
-    // isn't open.
+    // A kqueue, the waker for one, can be asked for POLLIN alone (XNU's kqueue_kqfilter): to anything else macOS
+    // answers that it isn't open.
     if (told & nval != 0) return kernel.look(in);
     if (told & hup == 0) return told;
     const incoming: i16 = try kernel.look(in);
@@ -64,7 +64,7 @@ pub fn merge(comptime Event: type, list: []Event, comptime isEdge: fn (Event) bo
     return list[0..count];
 }
 
-/// Those of a list in the order of descriptors that are about one descriptor.
+/// The events about one descriptor, in a list that is sorted by descriptor.
 pub fn about(comptime Event: type, list: []const Event, ident: usize) []const Event {
     const first = std.sort.lowerBound(Event, list, ident, struct {
         fn order(wanted: usize, event: Event) std.math.Order {

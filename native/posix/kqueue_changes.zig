@@ -30,7 +30,7 @@ pub fn Of(comptime kernel: type) type {
             return if (receipt.flags & EV.ERROR != 0) @intCast(receipt.data) else 0;
         }
 
-        /// More than any buffer has room for. macOS takes it for all of the room.
+        /// More than the size of any buffer. macOS takes it for the size of the buffer.
         const lowat_max = std.math.maxInt(i32);
 
         /// How a socket's two filters watch it: for what they are for, or, with EV_CLEAR, for the end alone.
@@ -67,8 +67,8 @@ pub fn Of(comptime kernel: type) type {
         /// How many changes one call of `make` makes at the most.
         pub const changes_max = 4;
 
-        /// Makes all changes, whatever becomes of each, and returns the negated code of the first that failed. To
-        /// delete what is not there is no failure.
+        /// Makes all changes, even if some fail, and returns the negated code of the first that failed. Deleting what
+        /// is not there is no failure.
         pub fn make(fd: Descriptor, changes: []const Kevent) isize {
             var receipts: [changes_max]Kevent = undefined;
             const result = kernel.call(fd, changes, receipts[0..changes.len], 0);

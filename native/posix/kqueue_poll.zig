@@ -3,9 +3,9 @@
 //!
 //! FreeBSD's own poll never wakes a wait that asks for nothing but what is reported unasked, POLLHUP (sopoll_generic in
 //! its uipc_socket.c), and so hears of no severed connection. macOS's works with a kqueue of its own, and it shows:
-//! there is no POLLRDHUP; POLLHUP means either direction and hides POLLOUT; a wait for POLLHUP alone is over, unheard,
-//! with the first byte that arrives; and of a descriptor that is listed twice the second entry alone counts (XNU's
-//! sys_generic.c). So here is one that does none of this.
+//! there is no POLLRDHUP; POLLHUP means either direction and hides POLLOUT; a wait for POLLHUP alone ends, with no
+//! report, at the first byte that arrives; and if a descriptor is listed twice, only the second entry counts (XNU's
+//! sys_generic.c). This poll has none of these faults.
 
 const std = @import("std");
 const rules = @import("bsd_rules.zig");
@@ -27,7 +27,7 @@ pub fn Of(comptime sys: type) type {
 
         const few_entries = 17;
 
-        /// Out of descriptors, or of memory: how long to sleep between two looks.
+        /// How long to sleep between two looks when there are no descriptors left, or no memory.
         const pause_ns = 10 * std.time.ns_per_ms;
 
         /// Like poll(2) with POLLRDHUP.
@@ -67,8 +67,8 @@ pub fn Of(comptime sys: type) type {
                 }
                 if (ready > 0) return ready;
                 if (refused < 0 or left_ns == 0) return refused;
-                // What is told for ever and comes to nothing is a state that nobody foresaw, and must not spin the
-                // processor.
+                // A report that comes for ever and leads to nothing is a state that nobody foresaw. It must not spin
+                // the processor.
                 for (reported) |event| if (event.flags & EV.CLEAR == 0) {
                     const slept = kernel.sleep(@min(left_ns orelse pause_ns, pause_ns));
                     if (slept < 0) return slept;
@@ -93,7 +93,7 @@ pub fn Of(comptime sys: type) type {
             return ready;
         }
 
-        /// Where there is no kqueue to be had, a wait still comes to its end.
+        /// Where no kqueue can be made, a wait still comes to its end.
         fn pollByLooking(entries: []sys.pollfd, end_ns: ?u64) isize {
             while (true) {
                 const ready = lookAtAll(entries);
@@ -113,7 +113,7 @@ pub fn Of(comptime sys: type) type {
                 if (entry.fd >= 0) count += watchOf(entry.*).changes(entry.fd, 0, room[count..]).len;
             }
             const changes = rules.merge(Kevent, room[0..count], isEdge);
-            // kqueue(2) lets both lists be one.
+            // kqueue(2) allows both lists to be the same memory.
             const result = kernel.call(fd, changes, changes, 0);
             if (result < 0) return result;
             var failed: usize = 0;
@@ -126,8 +126,8 @@ pub fn Of(comptime sys: type) type {
             }
             var unwatched: isize = 0;
             if (failed > 0) for (entries) |*entry| {
-                // Another thread has closed it since. Its number can be this very kqueue's by now, which can't watch
-                // itself.
+                // Another thread has closed the descriptor since. Its number may now be that of this kqueue, which
+                // can't watch itself.
                 if (entry.fd < 0 or rules.about(Kevent, changes[0..failed], @intCast(entry.fd)).len == 0) continue;
                 entry.revents = sys.POLL.NVAL;
                 unwatched += 1;
@@ -145,13 +145,13 @@ pub fn Of(comptime sys: type) type {
                 .readable = readable,
                 .writable = entry.events & sys.POLL.OUT != 0,
                 .ended = true,
-                // Who reads learns of it in any case. A waker does, and a kqueue has nothing else to be watched for.
+                // A watch for reading tells of it too. A waker has one, and a kqueue can be watched for nothing else.
                 .severed = !readable,
             });
         }
 
-        /// Sets what poll would report, by the reports of this descriptor. Below zero if it can't be asked what has
-        /// ended: a report that is told once would be lost.
+        /// Sets what poll would report, by the reports of this descriptor. Below zero if the look at what has ended
+        /// fails: a report that comes once would be lost.
         fn noteReports(entry: *sys.pollfd, reports: []const Kevent) isize {
             var bits: i16 = 0;
             var asked: isize = 0;
@@ -161,7 +161,7 @@ pub fn Of(comptime sys: type) type {
                     asked = sys.pollNow(entry);
                     if (asked >= 0) return 0;
                 }
-                // No memory to ask it: half an answer, then, rather than none, which would come again at once.
+                // The look had no memory. Half an answer is better than none: the report would come again at once.
                 bits |= if (event.filter == EVFILT.READ) sys.POLL.IN else sys.POLL.OUT;
                 if (is_end and event.filter == EVFILT.READ) bits |= sys.POLLRDHUP;
             }

@@ -13,7 +13,7 @@ const changing = kqueue_changes.Of(kevents);
 const change = changing.change;
 const make = changing.make;
 
-/// What stands in a kqueue for the waker. Level-triggered: it is reported to every thread until it is taken down.
+/// The number of the waker in its kqueue. Level-triggered: it is reported to every thread until it is taken down.
 const waker_number = 0;
 
 /// A kqueue with an EVFILT_USER. It is readable, so that it can be waited for in poll too; and a poller with this
@@ -35,7 +35,7 @@ pub const Waker = struct {
         return waker;
     }
 
-    /// A forked child has none, and must not close what has its number.
+    /// A forked child has no kqueue, and must not close what has its number.
     pub fn close(waker: Waker) void {
         if (waker.process.isCurrent()) kernel.close(waker.fd);
     }

@@ -30,9 +30,9 @@ fn signed(result: usize) isize {
     return @bitCast(result);
 }
 
-/// 32-bit processors have each call that takes a time twice: with 32 bits for the seconds, which a kernel may be built
-/// without (CONFIG_COMPAT_32BIT_TIME), and with 64, which kernels before 5.1 lack and old sandboxes forbid with other
-/// errors than that. So the first is tried first.
+/// 32-bit processors have each call that takes a time twice. A kernel may be built without the one with 32 bits for the
+/// seconds (CONFIG_COMPAT_32BIT_TIME). Kernels before 5.1 lack the one with 64, and old sandboxes forbid it with other
+/// errors than ENOSYS. So the one with 32 is tried first.
 const has_times_twice = @hasField(linux.SYS, "ppoll") and @hasField(linux.SYS, "ppoll_time64");
 
 fn isLacking(result: isize) bool {
@@ -41,8 +41,8 @@ fn isLacking(result: isize) bool {
 
 // ---- Sockets ----
 
-/// Calls std.os.linux's function of this name; but on s390x, kernels before 4.3 know one call for all of sockets, and
-/// no others, which Zig does not use there.
+/// Calls std.os.linux's function of this name. But on s390x, kernels before 4.3 have only socketcall(2) for all of
+/// them, which Zig does not use there.
 fn socketCall(comptime name: []const u8, arguments: std.meta.ArgsTuple(@TypeOf(@field(linux, name)))) isize {
     if (builtin.cpu.arch != .s390x) return signed(@call(.auto, @field(linux, name), arguments));
     const numbers = .{
@@ -115,7 +115,7 @@ pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {
     return socketCall("recvfrom", .{ fd, buffer, size, flags, null, null });
 }
 
-/// Nobody has to ask: who reads waits for the turn that another thread has.
+/// Nobody has to ask: a read waits while another thread reads.
 pub fn countUnread(_: Descriptor) usize {
     return 0;
 }
@@ -194,8 +194,8 @@ fn numberOfDevice(major: u32, minor: u32) u64 {
     return (minor & 0xff) | (@as(u64, major) << 8) | (@as(u64, minor & ~@as(u32, 0xff)) << 12);
 }
 
-/// Where its number and its device's are in what the older call tells: in the kernel's <asm/stat.h>, stat where words
-/// have 64 bits, else stat64.
+/// Where the older call puts the numbers of the file and of its device: in the kernel's <asm/stat.h>, struct stat with
+/// 64-bit words, else stat64.
 const older_stat = struct {
     const number: linux.SYS = if (@hasField(linux.SYS, "newfstatat")) .newfstatat else .fstatat64;
     const device_at = 0;
@@ -204,7 +204,7 @@ const older_stat = struct {
         .arm => 96,
         else => @compileError("look it up"),
     };
-    /// More than it has on any processor.
+    /// More than the structure has on any processor.
     const size = 256;
 };
 
@@ -298,7 +298,7 @@ pub fn pollNow(entry: *pollfd) isize {
 pub fn monotonicNs() u64 {
     var time: linux.timespec = undefined;
     if (@sizeOf(usize) == 8) {
-        // Without a system call (vdso(7)): every wait with a timeout asks.
+        // Without a system call (vdso(7)): every wait with a timeout reads the clock.
         if (signed(linux.clock_gettime(.MONOTONIC, &time)) < 0) tellsNoTime();
         return nanosecondsOf(time);
     }
@@ -314,13 +314,13 @@ pub fn monotonicNs() u64 {
     return nanosecondsOf(time);
 }
 
-/// Only a sandbox does that. Without the time, a wait would never end.
+/// Only a sandbox refuses the time. Without it, a wait would never end.
 fn tellsNoTime() noreturn {
     @branchHint(.cold);
     common.abort(writeError, "clock_gettime(2) is refused: does a sandbox forbid it?");
 }
 
-/// Zig looks for the vDSO with libc's getauxval, which the library must not need. In a program it has its own.
+/// Zig looks for the vDSO with libc's getauxval, which the library must not need. In a program Zig has its own.
 fn auxiliaryValue(kind: usize) callconv(.c) usize {
     const file = signed(linux.open("/proc/self/auxv", .{ .CLOEXEC = true }, 0));
     if (file < 0) return 0;
@@ -419,8 +419,8 @@ pub fn yield() void {
     _ = linux.sched_yield();
 }
 
-/// The bytes of a page, where the processor's kind alone does not tell. Zig's own way asks libc's getauxval, which the
-/// library must not need; the kernel refuses to give advice on an address that is not a page's.
+/// The size of a page, where the architecture alone does not tell it. Zig asks libc's getauxval, which the library must
+/// not need. This asks the kernel, which refuses advice on an address that is not a page's.
 pub fn pageSize() usize {
     const found = struct {
         var bytes: std.atomic.Value(usize) = .init(0);

@@ -35,7 +35,7 @@ pub const Lock = struct {
         if (before == contended) kernel.wakeOne(&self.state.raw);
     }
 
-    /// In a forked child, for the only thread there is: it took the lock before the fork, the sleepers stayed behind.
+    /// In a forked child, for its only thread, which took the lock before the fork. The sleepers stayed behind.
     pub fn resetAfterFork(self: *Lock) void {
         self.state.store(unlocked, .release);
     }

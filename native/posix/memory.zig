@@ -1,6 +1,6 @@
 //! Memory for the library's objects and arrays on Linux, where it has no libc to ask. Zig's own allocator of pages
-//! can't serve: it asserts that munmap(2) never fails, which it does at the limit of mappings (vm.max_map_count), where
-//! it would have to split one.
+//! can't serve: it asserts that munmap(2) never fails. At the limit of mappings (vm.max_map_count), munmap(2) fails if
+//! it has to split one.
 //!
 //! Blocks have the size of a power of two. Small ones are cut out of chunks that are kept for good; each large one is a
 //! mapping of its own. What is freed and not given back to the system is kept for the next block of its size.
@@ -71,7 +71,7 @@ fn cut(bytes: usize) ?[*]u8 {
     const skipped = (step - @intFromPtr(chunk.ptr) % step) % step;
     if (chunk.len < skipped + bytes) {
         const fresh = map(1 << large_log2) orelse return null;
-        // What was left of the last is forgotten: less than a block.
+        // The rest of the last chunk is lost: it is less than a block.
         chunk = fresh[0 .. 1 << large_log2];
         return cut(bytes);
     }

@@ -4,10 +4,10 @@ const std = @import("std");
 const common = @import("common.zig");
 const kernel = @import("kernel.zig").kernel;
 
-/// Not by its number alone, which another process may have had or have: a later one, or one of another PID namespace
-/// (pid_namespaces(7)). Asked by every use of a poller.
+/// A number alone is not enough: a later process may have the same, or one of another PID namespace
+/// (pid_namespaces(7)). Every use of a poller asks for it.
 pub const Process = struct {
-    /// Of a process and all whom it has forked, no two have the same.
+    /// A process and all that it has forked have different identities.
     identity: common.ProcessIdentity,
 
     /// No process.

@@ -1,8 +1,8 @@
 //! The system calls that the POSIX side needs, in one form: a result below zero is the negated error code.
 //!
-//! What the kernels do differently lives in linux.zig and bsd.zig, which have the same names. Calls are repeated where
-//! a signal may cut short what can't be told from doing nothing; waits are not, their callers must let signal handlers
-//! run.
+//! What the kernels do differently lives in linux.zig and bsd.zig, which have the same names. A call is repeated where
+//! a signal may end it and the result can't be told from having done nothing. Waits are not: their callers must let
+//! signal handlers run.
 
 const std = @import("std");
 const common = @import("common.zig");
@@ -11,15 +11,15 @@ const memory = if (kernel.has_allocator) kernel else @import("memory.zig");
 
 /// What objects and arrays are made with, but those that are never freed.
 pub const allocator = memory.allocator;
-/// fork() copies the allocator in order only between the two, which the library's fork handlers call.
+/// fork() copies a consistent allocator only between these two, which the library's fork handlers call.
 pub const lockAllocator = memory.lockAllocator;
 pub const unlockAllocator = memory.unlockAllocator;
 
 pub const Lock = @import("lock.zig").Lock;
 pub const Process = @import("process.zig").Process;
 
-/// Guards all that the library knows (core/handles.zig). Here, for the systems' own files take it too. It has a line of
-/// the processors' caches for itself: who takes it takes nothing else from those who don't.
+/// Guards all that the library knows (core/handles.zig). It is here because the systems' own files take it too. It has
+/// a cache line for itself, so that a thread which takes it does not slow the threads that don't.
 pub var library_lock: Lock align(std.atomic.cache_line) = .{};
 
 pub const Descriptor = kernel.Descriptor;
@@ -78,8 +78,8 @@ pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {
     }
 }
 
-/// How many bytes are unread, for whoever was told that a read would block, since that can mean that another thread is
-/// inside recv. 0 if it can't be told.
+/// How many bytes are unread, after a read that would block: that can mean that another thread is inside recv. 0 if it
+/// can't be told.
 pub const countUnread = kernel.countUnread;
 
 pub fn send(fd: Descriptor, data: [*]const u8, size: usize) isize {

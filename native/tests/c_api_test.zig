@@ -110,7 +110,7 @@ test "every error has the number that the header gives it, and the header has no
     try testing.expectEqual(countConstants("BBIPC_ERROR_"), names.len);
 }
 
-/// How many constants of the header begin so.
+/// How many constants of the header begin with this.
 fn countConstants(comptime beginning: []const u8) usize {
     comptime var count: usize = 0;
     inline for (@typeInfo(c).@"struct".decl_names) |name| {

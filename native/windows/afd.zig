@@ -5,7 +5,7 @@
 //!
 //! - IOCTL_AFD_POLL goes to any handle of the device, not to the socket, and names the sockets it asks about. With a
 //!   timeout of zero it is a question; else it completes once, when one of the conditions holds: at once if one does
-//!   already. So it is level-triggered for whoever asks again after each report.
+//!   already. So it is level-triggered if it is begun again after each report.
 //! - It wants the base handle of a socket: layered providers wrap it (SIO_BASE_HANDLE).
 //! - RECEIVE tells of bytes only, the end of them is DISCONNECT; both hold together while bytes are unread. DISCONNECT
 //!   is level-triggered too, so it must not be asked for once it is known. ABORT is a reset.
@@ -105,7 +105,7 @@ pub fn prepare(failure: *status.Failure) status.Error!void {
 
 /// What holds of a socket now.
 pub fn conditionsNow(socket: sys.HANDLE) events.Conditions {
-    // A socket that somebody closed behind our back.
+    // No answer: somebody closed the socket behind our back.
     return ask(socket) orelse .{ .severed = true };
 }
 
@@ -117,7 +117,7 @@ pub fn knows(socket: sys.HANDLE) bool {
 fn ask(socket: sys.HANDLE) ?events.Conditions {
     var block: sys.IO_STATUS_BLOCK = .{};
     const question: PollInformation = .{ .timeout = 0, .socket = socket, .events = everything };
-    // Apart from the question, for the system need not write anything when no condition holds.
+    // Apart from the question: the system may write nothing when no condition holds.
     var answer: PollInformation = .{ .timeout = 0, .count = 0, .socket = socket, .events = 0 };
     const size = @sizeOf(PollInformation);
     const result = sys.NtDeviceIoControlFile(
@@ -165,7 +165,7 @@ pub const Poll = struct {
     block: sys.IO_STATUS_BLOCK = .{},
     information: PollInformation = undefined,
 
-    /// False if the system refuses: then no packet comes. Otherwise one with this context does, in any case.
+    /// False if the system refuses: then no packet comes. Otherwise a packet with this context comes in any case.
     pub fn submit(poll: *Poll, helper: sys.HANDLE, socket: sys.HANDLE, asked: u32, context: *anyopaque) bool {
         poll.block = .{};
         poll.information = .{ .timeout = std.math.maxInt(i64), .socket = socket, .events = asked };

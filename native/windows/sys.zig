@@ -415,7 +415,7 @@ pub fn stayLoaded() void {
 /// Whether processes are made by fork().
 pub const forks = false;
 
-/// Lets others run who may be waiting for what this thread gave up.
+/// Lets other threads run, which may wait for what this thread gave up.
 pub fn yield() void {
     Sleep(1);
 }
@@ -464,7 +464,7 @@ pub var library_lock: Lock = .{};
 
 // ---- Completion ports ----
 
-/// No packet is kept back because enough threads are running (its limit of concurrency): who waits shall be woken.
+/// No packet waits because enough threads are running (the concurrency limit): a thread that waits must be woken.
 const concurrency_max = std.math.maxInt(i32);
 
 pub fn createPort(failure: *status.Failure) status.Error!HANDLE {

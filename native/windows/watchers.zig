@@ -1,5 +1,5 @@
-//! Watches of sockets and pipes, as these see them: whom they tell, and how. What is watched, and for whom, is for the
-//! selector to know (selectors/iocp.zig).
+//! Watches of sockets and pipes, as these see them: whom they tell, and how. The selector knows what is watched, and
+//! for whom (selectors/iocp.zig).
 
 const std = @import("std");
 const sys = @import("sys.zig");
@@ -111,7 +111,7 @@ pub fn tell(list: *List, conditions: events.Conditions) void {
     }
 }
 
-/// Those whose watches AFD has look at what they watch again. With the library's lock held.
+/// Watchers whose polls AFD has look again at what they watch. With the library's lock held.
 pub fn lookAgain(list: *List) void {
     var next = list.first;
     while (next) |node| : (next = node.next) Watcher.fromNode(node).cancel();

@@ -11,7 +11,7 @@
 //!   alone can be believed.
 //! - It watches open file descriptions, not descriptors. One that a child shares stays watched after the parent has
 //!   closed its own number, and can't be removed any more then. Hence: every socket is removed before it is closed.
-//! - A forked child shares the very same epoll instance: were it to remove a socket, the parent would lose it. Hence
+//! - A forked child shares the very same epoll instance: if it removed a socket, the parent would lose it. Hence
 //!   pollers know their process.
 //! - Closing the epoll descriptor, or a watched socket, does not wake a thread in epoll_wait. Hence the waker.
 //! - Reports carry the socket's handle, so one that is out of date when it is read is recognised.

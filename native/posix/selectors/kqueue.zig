@@ -5,19 +5,18 @@
 //! - A watch (knote) is for one descriptor and one filter, and a kqueue has one of each at most: to add it again
 //!   changes it, but keeps the flags that it was made with. So a watch of another kind is deleted first, and a
 //!   descriptor that is listed twice is added once.
-//! - EVFILT_READ is level-triggered, and fires for bytes and for the end alike. Who waits for the end alone would spin
-//!   on unread bytes: for that the watch is made with EV_CLEAR, and fires once for whatever arrives. Such a report
-//!   comes to nothing if it is about bytes; what it is about when it is the end, it does not tell again. NOTE_LOWAT is
-//!   no way out: macOS holds it to the buffer's size.
-//! - A connection that is severed shuts one direction after the other, each with a report of its own. So who waits for
-//!   that alone watches EVFILT_WRITE, whose end comes last, with a NOTE_LOWAT that no buffer has room for. macOS holds
-//!   this too to the buffer's size, so it also tells once when everything that was written has been taken, which comes
-//!   to nothing.
+//! - EVFILT_READ is level-triggered, and fires for bytes and for the end alike. A wait for the end alone would spin on
+//!   unread bytes, so its watch is made with EV_CLEAR, and fires once for whatever arrives. A report of bytes leads to
+//!   nothing; a report of the end does not come again. NOTE_LOWAT is no way out: macOS limits it to the buffer's size.
+//! - A connection that is severed shuts one direction after the other, each with a report of its own. So a wait for
+//!   that alone watches EVFILT_WRITE, whose end comes last, with a NOTE_LOWAT that no buffer has room for. macOS limits
+//!   this to the buffer's size too, so the watch also fires once when everything that was written has been taken. That
+//!   report leads to nothing.
 //! - What is told once is told to one of the threads that wait. The poller must tell the others.
 //! - EV_EOF on EVFILT_READ says that no more arrives, also while bytes are unread; on EVFILT_WRITE, that nothing can be
 //!   sent any more, which our own half-close brings about too, and on FreeBSD 15 a local peer that reads no more. Only
-//!   both say that the connection is severed. So a report with EV_EOF is a reason to ask the socket itself, and nothing
-//!   more.
+//!   both together say that the connection is severed. So a report with EV_EOF is a reason to ask the socket itself,
+//!   and nothing more.
 //! - After the peer has closed a TCP connection in order, EVFILT_WRITE has no EV_EOF until a reset comes; a local
 //!   stream has it at once.
 //! - The socket's error comes with EV_EOF in `fflags`. It is still taken with SO_ERROR, as elsewhere.

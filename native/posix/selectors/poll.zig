@@ -72,7 +72,7 @@ pub fn wait(sleeper: ?Sleeper, entries: []Entry, timeout_ns: ?u64, failure: *sta
     return try waitForEntries(watched, if (sleeper == null) null else sockets_count, timeout_ns, failure) > 0;
 }
 
-/// Returns how many are ready. `waker` is the place of what ends the wait.
+/// Returns how many are ready. `waker` is the place of the entry that ends the wait.
 fn waitForEntries(entries: []sys.pollfd, waker: ?usize, timeout_ns: ?u64, failure: *status.Failure) status.Error!usize {
     var result = sys.repeatedAtOnce(timeout_ns, sys.poll, .{ entries, timeout_ns });
     if (result == sys.resultOf(.INVAL)) result = waitInParts(entries, waker, timeout_ns);
@@ -80,9 +80,9 @@ fn waitForEntries(entries: []sys.pollfd, waker: ?usize, timeout_ns: ?u64, failur
     return @intCast(result);
 }
 
-/// The same where the kernel takes no more entries than the process may have descriptors (RLIMIT_NOFILE), which can be
-/// fewer than it has, and a socket can be listed many times: it looks at parts of them, and between two looks waits for
-/// the waker alone.
+/// The same for more entries than the process may have descriptors (RLIMIT_NOFILE): the kernel takes no more. A process
+/// can have more open, or list a socket many times. This looks at parts of them, and between two looks waits for the
+/// waker alone.
 fn waitInParts(entries: []sys.pollfd, waker: ?usize, timeout_ns: ?u64) isize {
     const deadline: sys.Deadline = .afterNs(timeout_ns);
     var backoff: Backoff = .{};

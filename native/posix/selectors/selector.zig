@@ -49,7 +49,7 @@ pub const Selector = union(enum) {
         }
     }
 
-    /// Where every thread that waits would see what is reported, nothing needs to be done for them.
+    /// Nothing needs to be done: every thread that waits sees what is reported.
     pub fn reportToOthers(_: *Selector) void {}
 
     /// Whether a wait that has found something, or whose time is up, ends with that. Nothing holds here that the kernel

@@ -5,7 +5,7 @@ const sys = @import("../sys.zig");
 const status = @import("../../base/status.zig");
 const Outcome = @import("../../base/outcome.zig").Outcome;
 
-/// How often a stream is looked into before it is not certain whether it has unread bytes.
+/// How often to look into a stream before its unread bytes count as uncertain.
 const looks_max = 4;
 
 pub const Socket = struct {
@@ -35,14 +35,14 @@ pub const Socket = struct {
         };
     }
 
-    /// Whether bytes are unread of a remote end that has gone. Not by FIONREAD, which stops at urgent data. `nothing`
+    /// Whether bytes of a remote end that has gone are unread. Not by FIONREAD, which stops at urgent data. `nothing`
     /// if it is not certain.
     pub fn look(socket: Socket) Outcome {
         var byte: [1]u8 = undefined;
         for (0..looks_max) |_| {
             const outcome = socket.receive(&byte, true);
             if (outcome != .nothing) return outcome;
-            // The end has been reported, but this is not it: on macOS and FreeBSD another thread is reading.
+            // The end was reported, but the look did not find it: on macOS and FreeBSD another thread is reading.
             if (sys.countUnread(socket.descriptor) > 0) return .{ .count = 1 };
             sys.yield();
         }
@@ -68,7 +68,7 @@ pub const Socket = struct {
     /// What the system has to tell of the socket, once. 0 is nothing.
     pub fn takeError(socket: Socket) i32 {
         if (sys.takeSocketError(socket.descriptor)) |code| return code;
-        // A sandbox may forbid to ask for it. A read is told the same.
+        // A sandbox may forbid the question. A read gets the same code.
         var byte: [1]u8 = undefined;
         return switch (socket.receive(&byte, true)) {
             .broken => |code| code,

@@ -61,13 +61,13 @@ pub const Transport = union(enum) {
         };
     }
 
-    /// EPIPE says that a write came after an orderly end. The system tells it to whoever calls next, and so it would
-    /// depend on the order of the calls who hears it.
+    /// EPIPE says that a write came after an orderly end. The system tells it to the next call, so the order of the
+    /// calls would decide which one hears it.
     pub fn isOfWrite(_: *const Transport, code: i32) bool {
         return code == sys.codeOf(.PIPE);
     }
 
-    /// Nothing but an error of a read tells it here.
+    /// Here only an error of a read tells of a reset.
     pub fn resetAtEnd(_: *Transport) ?i32 {
         return null;
     }

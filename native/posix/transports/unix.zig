@@ -86,12 +86,12 @@ pub const Pathname = struct {
             }
             const e = sys.failureOf(bound);
             if (e == .ADDRINUSE or pathname.len == self.length) return failure.system(sys.codeOf(e));
-            // Who may search this directory need not be allowed to search those above.
+            // The process may be allowed to search this directory, but not those above.
         } else |_| {}
         const before = sys.fileIdentity(self.text());
         const bound = sys.bind(descriptor, &name.address, name.size);
         if (bound < 0) return sys.refused(bound, failure);
-        // What was there before is another's: the file was made in another directory. And where that can't be told,
+        // A file that was there before is another's: ours was made in another directory. If the system does not tell,
         // ours can't be found by that name either.
         self.made = if (before == .nothing) sys.fileIdentity(self.text()) else .unknown;
     }

@@ -103,7 +103,7 @@ pub fn System(comptime system: rules.System) type {
 
         const E = enum(i32) { INTR = 4, BADF = 9, DEADLK = 11, NOMEM = 12, INVAL = 22, MFILE = 24 };
 
-        /// What a thread gets that would sleep for ever.
+        /// The result for a thread that would sleep for ever.
         pub const forever = resultOf(.DEADLK);
 
         pub fn codeOf(e: E) i32 {

@@ -1,4 +1,4 @@
-//! Linux kernels that lack a call: a filter of calls (seccomp(2)) makes this one say that it does, to one thread.
+//! Linux kernels that lack a call: a filter of calls (seccomp(2)) makes this kernel refuse it to one thread.
 
 const std = @import("std");
 const handles = @import("../../core/handles.zig");

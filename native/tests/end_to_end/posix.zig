@@ -90,7 +90,7 @@ pub fn isEmulated() bool {
     return !std.mem.eql(u8, &program, &runs);
 }
 
-/// What tells processors apart in the head of an ELF file: the size of a word, the order of bytes, the machine.
+/// What tells processors apart in the header of an ELF file: word size, byte order and machine.
 fn processorOf(name: [*:0]const u8) ?[4]u8 {
     const opened: isize = @bitCast(raw.open(name, .{ .CLOEXEC = true }, 0));
     if (opened < 0) return null;
@@ -231,8 +231,8 @@ pub fn sleepsOf(io: std.Io, thread: Thread) !u64 {
 /// Returns when a thread of this process sleeps in the kernel.
 pub fn awaitSleep(io: std.Io, thread: Thread) !void {
     if (!is_linux) {
-        // Nothing tells that is the same on macOS and FreeBSD. It is about to, and this is a hundred times what it
-        // takes.
+        // No call tells this on both macOS and FreeBSD. The thread is about to sleep, and this is a hundred times what
+        // it takes.
         var nothing: [0]sys.pollfd = .{};
         const result = sys.poll(&nothing, 100 * std.time.ns_per_ms);
         return if (result == 0) {} else error.Unexpected;

@@ -16,7 +16,7 @@ const end_of_data: u32 = c.BBIPC_END_OF_DATA;
 const remote_disconnected: u32 = c.BBIPC_REMOTE_DISCONNECTED;
 
 // The kernels of macOS and FreeBSD let one thread at a time into recv, and tell the others that it would block. Taken
-// for "nothing is there", that was the end of the data, with bytes before it.
+// for "nothing is there", that answer became the end of the data, with bytes before it.
 test "no end of data is told while bytes are unread that another thread is looking at" {
     try support.eachTransport(struct {
         const looks = 20_000;
@@ -54,7 +54,7 @@ test "no end of data is told while bytes are unread that another thread is looki
             try support.awaitEvent(pair.near, end_of_data);
         }
 
-        /// Asks for both again and again. What can't be told for certain is not told; who waits hears of it.
+        /// Asks for both again and again. What can't be told for certain is not told; a wait hears of it.
         fn look(near: Handle) !void {
             for (0..looks) |_| {
                 const happened = try support.succeed(poll(near, data_available | end_of_data, 0));

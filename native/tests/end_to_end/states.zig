@@ -63,7 +63,7 @@ const State = struct {
     make: *const fn (*Stage, Stage.Pair) anyerror!void,
     tcp: u32,
     unix: u32,
-    /// Without the ends that are only finished, which a pipe refuses to be.
+    /// Without the states with a finished end, which a pipe can't have.
     pipe: u32,
     ending: support.Ending = .orderly,
 

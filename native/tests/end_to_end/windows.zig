@@ -117,11 +117,11 @@ fn fullName(buffer: *[name_max]u16, name: []const u8) [*:0]const u16 {
 
 // ---- What this process has ----
 
-/// How many handles this process has open, of those that are none of AFD's helpers: the library keeps some selectors
-/// for threads that wait, each with a helper or without, and which these are changes. Looked for among the handles of
-/// all processes; the function that counts those of one says on Wine that there are none.
+/// How many handles this process has open, without AFD's helpers: the library keeps some selectors for threads that
+/// wait, and how many of them have a helper changes. They are counted among the handles of all processes: on Wine, the
+/// function that counts those of one process finds none.
 pub fn openDescriptors(_: std.Io) !usize {
-    // What a helper is opened for, and nothing else here.
+    // The access that a helper is opened with, and nothing else here.
     const synchronize = 0x00100000;
     const all_handles = 64;
     const too_small = 0xc0000004;
@@ -156,8 +156,8 @@ pub fn openDescriptors(_: std.Io) !usize {
 
 var is_warm = false;
 
-/// What the library keeps for good is made with the first of its kind: the thread that serves pipes, what asks about
-/// sockets, and what each of the threads waits with that wait at the same time.
+/// What the library keeps for good is made at the first use: the thread that serves pipes, the handle that asks about
+/// sockets, and what threads that wait at the same time wait with.
 pub fn warmUp() !void {
     if (is_warm) return;
     is_warm = true;

@@ -53,9 +53,9 @@ const Instance = struct {
             return listener.freeIfDone();
         };
         if (self.has_client) {
-            // Seen before by somebody who asked; those who wait have not been told.
+            // A thread that asked has seen the client before; the threads that wait have not been told.
         } else if (self.operation.block.now().isError()) {
-            // Not for a client's sake: those are handed out, also when they have gone. Another takes its place.
+            // Not because a client has gone: such clients are handed out too. Another instance takes its place.
             listener.listening.remove(&self.node);
             _ = sys.CloseHandle(handle);
             allocator.destroy(self);
@@ -90,8 +90,8 @@ pub const Listener = struct {
     lost_count: u32 = 0,
     closed: bool = false,
 
-    /// Owns neither the name nor the security descriptor: it copies the one, and needs the other for the process's
-    /// life.
+    /// Owns neither the name nor the security descriptor: it copies the name, and needs the descriptor for the
+    /// process's life.
     pub fn listen(
         name: [:0]const u16,
         backlog: i32,
@@ -112,7 +112,7 @@ pub const Listener = struct {
         errdefer self.close();
         const count = std.math.clamp(backlog, 1, instances_max);
         for (0..@intCast(count)) |index| {
-            // Each by itself, so that a thousand don't hold up all other threads.
+            // The lock is let go between two instances, so that a thousand don't hold up all other threads.
             lock.lock();
             defer lock.unlock();
             try self.addInstance(index == 0, failure);
@@ -165,7 +165,7 @@ pub const Listener = struct {
         instance.pending = false;
         operation.endAtOnce();
         switch (result) {
-            // A client was quicker; the other says that it has gone again.
+            // A client was quicker. `pipe_closing` says that it has gone again.
             .pipe_connected, .pipe_closing => {
                 instance.has_client = true;
                 self.clients.append(&instance.node);
@@ -209,14 +209,14 @@ pub const Listener = struct {
         const instance: *Instance = .fromNode(node);
         const pipe = try Pipe.create(instance.handle.?);
         errdefer allocator.destroy(pipe);
-        // Before this one goes, or a client could find none, and the name could become another's.
+        // Before this instance goes. Otherwise a client could find none, and the name could become another's.
         try self.addInstance(false, failure);
         self.clients.remove(node);
         instance.release();
         return pipe;
     }
 
-    /// A client that has connected is here, also while the reaper is still on its way to the packet. The system gives a
+    /// Finds the clients that have connected, also those whose packets the reaper has yet to take. The system gives a
     /// client the instance that has listened longest.
     fn findClients(self: *Listener) void {
         if (self.lost_count > 0) self.replaceLost();

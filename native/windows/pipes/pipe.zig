@@ -2,21 +2,21 @@
 //!
 //! How they behave, and their traps (CreateNamedPipe, ntifs.h; what was measured is in docs/platforms.md):
 //!
-//! - A pipe has no readiness: one starts an operation and hears of its end. So readability is learnt by a read of zero
-//!   bytes, which ends when bytes arrive or the remote end goes, and room by the end of the one write that may be under
-//!   way. Either is a hint: whoever is woken asks the pipe itself, for a peer's write of zero bytes ends such a read
-//!   too.
+//! - A pipe has no readiness: a program starts an operation and hears of its end. So readability is learnt by a read of
+//!   zero bytes, which ends when bytes arrive or the remote end goes, and room by the end of the one write that may be
+//!   under way. Either is a hint: whoever is woken asks the pipe itself, for a peer's write of zero bytes ends such a
+//!   read too.
 //! - An operation that ends at once leaves no packet (FILE_SKIP_COMPLETION_PORT_ON_SUCCESS), one whose context is null
 //!   never does. Errors leave none either.
 //! - A write that does not fit waits for the reader, whole. Cancelled, it may have been read in part, and the system
 //!   does not tell how much; so it is left alone. Where the handle is closed under it, it is lost; so the reaper closes
 //!   it after the write.
-//! - Nor does the remote end's write end before it is read. Two ends that close with a write under way each would wait
-//!   for each other: so what still comes to such an end is read and thrown away.
+//! - The remote end's write does not end before it is read either. Two ends that both close with a write under way
+//!   would wait for each other. So what still comes to such an end is read and thrown away.
 //! - DisconnectNamedPipe discards what the client has not read, and the client hears another error than that of an end
-//!   (STATUS_PIPE_DISCONNECTED), which some take for a failure. It frees the instance, though, which else lives until
-//!   both ends are closed, and the pipe's name with it. So it is for what is given up, and for nothing else.
-//!   FlushFileBuffers blocks: it is never called.
+//!   (STATUS_PIPE_DISCONNECTED), which some take for a failure. But it frees the instance and the pipe's name, which
+//!   otherwise live until both ends are closed. So it is called only for what is given up. FlushFileBuffers blocks: it
+//!   is never called.
 //!
 //! The library's lock guards listeners, watchers and the reaper's list. Each pipe has a lock of its own for what moves
 //! bytes, which is taken inside the library's, never around it.
@@ -105,13 +105,13 @@ const Write = struct {
     }
 };
 
-/// The reading, and throwing away, of what still comes to a pipe that is closed and whose last write is under way. Were
-/// the remote end closed in the same way, each would wait for the other's reading for ever.
+/// The reading, and throwing away, of what still comes to a pipe that is closed and whose last write is under way.
+/// Without it, two ends that are closed in this way would each wait for the other's reading for ever.
 const Sink = struct {
     operation: Operation = .{ .ended = Pipe.sinkEnded },
     pipe: *Pipe,
-    /// Bytes. More than any reasonable write that the remote end does not come back from before it is read. One that
-    /// never stops shall not take this for a reader: after these bytes, the write is given up.
+    /// Bytes. More than any reasonable write that blocks the remote end until it is read. A remote end that never stops
+    /// must not take this for a reader: after these bytes, the write is given up.
     remaining: usize = 64 * 1024 * 1024,
     bytes: [buffer_size]u8 = undefined,
 
@@ -130,7 +130,7 @@ pub const Pipe = struct {
     watching: watchers.List = .{},
     hint: Operation = .{ .ended = hintEnded },
     hint_pending: bool = false,
-    /// The buffer of its no bytes.
+    /// The buffer for its read of no bytes.
     nothing: [1]u8 = undefined,
     looked_at: reaper.LookedAt = .{ .look = lookNow },
     closed: bool = false,
@@ -164,7 +164,7 @@ pub const Pipe = struct {
         const available = switch (self.look()) {
             .unread => |count| count,
             .failed => |why| return .{ .refused = why },
-            // Whether a write was lost decides what this end is. The system's code is the same for every end.
+            // Whether a write was lost decides what kind of end this is. The system's code is the same for every end.
             .gone => return if (self.write_pending == null) .{ .broken = 0 } else .nothing,
         };
         if (available == 0) return .nothing;
@@ -207,7 +207,7 @@ pub const Pipe = struct {
         return if (isEnd(why)) .gone else .{ .failed = why };
     }
 
-    /// The bytes were there, so this does not happen; but the buffer is the caller's after the call in any case.
+    /// The bytes were there, so this does not happen. But after the call the system must not use the caller's buffer.
     fn cancelAndWait(self: *Pipe, block: *sys.IO_STATUS_BLOCK) void {
         @branchHint(.cold);
         sys.cancel(self.handle, block);
@@ -257,8 +257,8 @@ pub const Pipe = struct {
             defer self.lock.unlock();
             break :room self.write_pending == null;
         };
-        // A write that is under way ends with the pipe. How it ended decides what the pipe's end is, so that is waited
-        // for.
+        // A write that is under way ends with the pipe. How it ended decides what kind of end this is, so the write is
+        // waited for.
         const gone = room and (looked == .gone or self.remoteHasClosed());
         const unread = looked == .unread and looked.unread > 0;
         return .{ .readable = unread or gone, .writable = room and !gone, .ended = gone, .severed = gone };
@@ -300,14 +300,14 @@ pub const Pipe = struct {
         self.tellWatchers();
     }
 
-    /// Tells those whose conditions hold, and sees to it that the others hear of theirs.
+    /// Tells the watchers whose conditions hold, and makes sure that the others hear of theirs.
     fn tellWatchers(self: *Pipe) void {
         for (0..empty_messages_max) |_| {
             if (self.watching.first == null) return reaper.leaveAlone(&self.looked_at);
             watchers.tell(&self.watching, self.conditionsNow());
             if (!self.anyoneReads()) return reaper.leaveAlone(&self.looked_at);
             if (self.hint_pending) return reaper.leaveAlone(&self.looked_at);
-            // Who is still here waits for the end, which no operation tells of before the bytes are read.
+            // The watchers that are left wait for the end, which no operation tells of before the bytes are read.
             if (self.hasUnread()) return reaper.lookAt(&self.looked_at);
             if (!self.startHint()) return reaper.leaveAlone(&self.looked_at);
         }
@@ -391,15 +391,15 @@ pub const Pipe = struct {
         self.freeIfDone();
     }
 
-    /// What the remote end has not read is discarded, and a write that is under way ends; its packet comes. A client
-    /// can discard no more than that write.
+    /// Discards what the remote end has not read, and ends a write that is under way; its packet comes. A client can
+    /// discard only that write.
     fn giveUp(self: *Pipe) void {
         if (self.write_pending) |one| sys.cancel(self.handle, &one.operation.block);
         const information = localInformation(self.handle) orelse return;
         if (information.end != sys.FILE_PIPE_LOCAL_INFORMATION.end_server) return;
         var block: sys.IO_STATUS_BLOCK = .{};
         const result = sys.NtFsControlFile(self.handle, null, null, null, &block, fsctl_disconnect, null, 0, null, 0);
-        // It ends at once; but the block must not be the system's any more.
+        // It ends at once. But after this call the system must not use the block.
         if (result == .pending) self.cancelAndWait(&block);
     }
 
@@ -415,7 +415,7 @@ pub const Pipe = struct {
         self.goOnSinking();
     }
 
-    /// The library's lock is not held for longer: a packet of our own has the reaper go on after others' turns.
+    /// For more reads the library's lock is not held: a packet of our own has the reaper go on after others' turns.
     const reads_per_turn_max = 4;
 
     fn goOnSinking(self: *Pipe) void {

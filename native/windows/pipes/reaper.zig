@@ -4,7 +4,7 @@
 //! - The system owns an operation's block and buffer until its packet is dequeued, also when it was cancelled or the
 //!   handle closed. Hence they live on the heap, and the reaper alone frees what it has dequeued.
 //! - The remote end's going is visible at once in the pipe's state, but while bytes are unread no operation tells of
-//!   it. Who waits for that alone is served by looking now and then.
+//!   it. For a wait for that alone, the reaper looks at the pipe now and then.
 //! - A remote end that neither reads nor closes would keep a closed end, its 128 KiB and its name for ever: after a
 //!   time the write is given up.
 //! - The port and its thread start with the first pipe: a program without any has neither.
@@ -142,12 +142,12 @@ const Reaper = struct {
 var marks_made: std.atomic.Value(u32) = .init(0);
 var marks_passed: std.atomic.Value(u32) = .init(0);
 
-/// Returns when the reaper has done with all packets that are there now. Without the library's lock, which it needs.
+/// Returns when the reaper has handled all packets that are there now. Without the library's lock: the reaper needs it.
 pub fn waitForAll() void {
     const number = reaper.?.mark();
     while (true) {
         const passed = marks_passed.load(.acquire);
-        // In a circle, for they overflow.
+        // Compared modulo 2^32, for the counts overflow.
         if (@as(i32, @bitCast(passed -% number)) >= 0) return;
         _ = sys.RtlWaitOnAddress(&marks_passed.raw, &passed, @sizeOf(u32), null);
     }

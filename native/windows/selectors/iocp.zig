@@ -37,7 +37,7 @@ const allocator = sys.allocator;
 /// What one wait takes at the most. More wait for the next.
 const reports_per_wait_max = 512;
 
-/// The most watches that may be cancelled with their packets to come. Beyond that, all that are queued are taken.
+/// The most watches that may be cancelled with their packets to come. Beyond that, all queued packets are taken.
 const cancelled_max = 256;
 
 /// The numbers are those of bbipc.h.
@@ -136,7 +136,7 @@ pub const Selector = struct {
     }
 
     fn takeHelper(selector: *Selector, failure: *status.Failure) status.Error!*afd.Helper {
-        // The last has room, or none may have.
+        // If the last helper has no room, another may.
         if (selector.helpers.getLastOrNull()) |last| {
             if (last.watches_count < afd.Helper.watches_max) {
                 last.watches_count += 1;
@@ -206,7 +206,7 @@ pub const Selector = struct {
         }
     }
 
-    /// A thread that waits already does not see what only a wait begins to watch.
+    /// Only a wait begins watches, so a thread that waits already does not see a new one.
     pub fn changesNeedNotice(_: *const Selector) bool {
         return true;
     }

@@ -68,7 +68,7 @@ pub const Sleeper = struct {
             sleeper.waker.close();
             return sys.allocator.destroy(sleeper.bed);
         }
-        // What only a wait for very many needed is not kept.
+        // Helpers that only a wait for many sockets needed are not kept.
         sleeper.bed.selector.closeHelpers(1);
         sleeper.bed.next = free;
         free = sleeper.bed;

@@ -7,14 +7,13 @@ const pipes = @import("../pipes/pipe.zig");
 const reaper = @import("../pipes/reaper.zig");
 const status = @import("../../base/status.zig");
 
-/// With the question mark the rest is taken to the letter. With a dot, Windows would take "..", and dots and spaces at
-/// the end, for what they mean in paths.
+/// With the question mark the rest is taken literally. With a dot, Windows would take "..", and dots and spaces at the
+/// end, for what they mean in paths.
 const prefix = "\\\\?\\pipe\\";
 
 /// UTF-16 code units of a whole name (CreateNamedPipe).
 pub const pathname_limit = 256;
-/// The most bytes that they take, as they are given (WTF-8: UTF-8, and lone surrogates, which names can
-/// have).
+/// The most bytes that such a name has as it is given (WTF-8: UTF-8, and lone surrogates, which names can have).
 pub const pathname_max = 3 * pathname_limit;
 
 const Name = struct {

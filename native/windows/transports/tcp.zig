@@ -302,7 +302,7 @@ test "the socket below layered providers is found, also where they don't tell it
         Layers.answered = answered;
         try testing.expectEqual(base, findBase(Layers, third));
     };
-    // Nobody answers anything: right for a socket that nobody wraps, and else told.
+    // No question is answered: that is right for a socket that is not wrapped, and otherwise an error.
     Layers.hides = true;
     try testing.expectEqual(base, findBase(Layers, base.?));
     try testing.expectEqual(null, findBase(Layers, third));
@@ -314,8 +314,8 @@ pub const Client = struct { socket: Socket, address: net.Address };
 
 /// A server's socket.
 ///
-/// AFD tells of a connection that can be reset before it is accepted, and is nobody's then. So a server that is asked
-/// whether a client is there accepts it: only a client that it holds can be had for certain. It holds one at the most.
+/// A connection that AFD tells of can be reset before it is accepted, and is nobody's then. So a server that is asked
+/// whether a client is there accepts it: only a client that it holds is certain. It holds one at the most.
 ///
 /// AFD tells nobody of that client any more. So a watch that begins while the server holds a client is told at once. A
 /// watch that had begun before is cancelled, and its packet leads to another look.
@@ -381,8 +381,8 @@ pub const Listener = struct {
     }
 };
 
-/// As listen() takes it: above 200 it cuts a plain number to that, without a word. Negated it is taken as it is, up to
-/// 65535 (SOMAXCONN_HINT).
+/// The backlog for listen(), which cuts a plain number above 200 to 200, without an error. A negated number is taken as
+/// it is, up to 65535 (SOMAXCONN_HINT).
 fn backlogFor(backlog: i32) i32 {
     const plain_max = 200;
     const hint_max = 65535;

@@ -31,7 +31,7 @@ pub const Transport = union(enum) {
     tcp: tcp.Socket,
     pipe: *pipes.Pipe,
 
-    /// Who hears of a severed connection asks at once: the next who reads could be told nothing but an end.
+    /// A thread that hears of a severed connection asks why at once: the next read could tell of an end only.
     pub fn tellsReasonLater(_: *const Transport) bool {
         return false;
     }
@@ -78,7 +78,7 @@ pub const Transport = union(enum) {
         };
     }
 
-    /// No code says so here.
+    /// No code of Windows says that.
     pub fn isOfWrite(_: *const Transport, _: i32) bool {
         return false;
     }
