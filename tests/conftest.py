@@ -33,8 +33,8 @@ else:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Starts workers. The tests of files that are named run in this process: their output is simpler."""
     if divides_the_tests(config):
-        # No more than shorten it: a container may have fewer processors than it is shown. And one more, since many
-        # tests wait: on two processors, three workers take three quarters of the time of two, four no less.
+        # At most 8, for a container may have fewer processors than it is shown. And one more, since many tests wait: on
+        # two processors, three workers take three quarters of the time of two, and four take no less.
         config.option.numprocesses = min(len(os.sched_getaffinity(0)), 8) + 1
         config.option.dist = "worksteal"
 
@@ -78,13 +78,13 @@ def free_address(request: pytest.FixtureRequest, directory: Path) -> str:
     return "tcp:127.0.0.1:0" if request.param == "tcp" else f"local:{directory / 'server'}"
 
 
-#: More than tests need that don't ask for more by themselves.
+#: More than any test needs, but for those that ask for more themselves.
 DESCRIPTORS = 4096
 
 
 @pytest.fixture(scope="session", autouse=True)
 def enough_descriptors() -> None:
-    """Systems allow 1024 at first, macOS 256; but more to whoever asks."""
+    """Systems allow 1024 at first, macOS 256, and more to a process that asks."""
     if sys.platform != "win32":
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if 0 <= soft < DESCRIPTORS:

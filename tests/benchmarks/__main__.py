@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("the documentation takes a whole run: use --write with --docs, or neither --quick nor --only")
     if options.stored:
         results = Results.load(options.stored)
-        # Whatever it was measured with, which these options don't tell.
+        # The results tell how they were measured; these options don't.
         if options.write and not options.docs and not is_whole(results):
             parser.error(f"the documentation takes a whole run, which {options.stored} is not: use --write with --docs")
     elif not sys.platform.startswith("linux"):

@@ -52,7 +52,7 @@ class Comparison:
     values: dict[str, list[float]] = field(default_factory=dict)
 
     def ratios(self, candidate: str, against: str) -> list[float]:
-        """In every round, the candidate's value by that of the other."""
+        """In every round, the candidate's value divided by that of the other."""
         return [ours / theirs for ours, theirs in zip(self.values[candidate], self.values[against])]
 
     def as_json(self) -> dict[str, Any]:
@@ -134,19 +134,19 @@ class Program:
     def processor_ns(self) -> int:
         """The processor time that it has had, user and system, of all its threads.
 
-        Once it sleeps: Linux brings another process's clock up to date then, and else only at its ticks.
+        Waits until the process sleeps: Linux updates another process's clock then, and else only at its ticks.
         """
         give_up_at = time.monotonic() + PATIENCE_S
-        # Behind the name, in brackets, that may have brackets too.
+        # Behind the name in parentheses, which may contain parentheses too.
         while Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "S":
             if time.monotonic() > give_up_at:
                 raise BenchmarkError(f"{self} does not rest:\n{self.errors()}")
             time.sleep(50e-6)
-        # What clock_getcpuclockid(3) makes of a process, which Python lacks.
+        # The clock of clock_getcpuclockid(3), a function that Python lacks.
         return time.clock_gettime_ns(~self.pid << 3 | 2)
 
     def errors(self) -> str:
-        """What it has printed of errors."""
+        """What it has printed on its standard error."""
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace").strip()
 
@@ -193,7 +193,7 @@ class Session:
         self._compiled: dict[str, Path] = {}
         self.random = random.Random(1)
         available = sorted(os.sched_getaffinity(0))
-        #: Where one process runs, and the other.
+        #: The processor of one process, and that of the other.
         self.processors = available[-1], available[0]
         #: Two processes are on one processor each, or together on one.
         self.placements = ("apart", "together") if len(available) > 1 else ("together",)

@@ -42,7 +42,7 @@ def conditions_text(conditions: dict[str, Any]) -> str:
 
 
 def number_text(value: float) -> str:
-    """Three digits that count."""
+    """Three significant digits."""
     return f"{float(f'{value:.3g}'):,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 

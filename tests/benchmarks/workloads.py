@@ -20,7 +20,7 @@ class Effort:
     """How much is measured: enough for the documentation, or to see that everything works."""
 
     name: str
-    #: How often programs are started anew, for where their memory lies decides over some percent too.
+    #: How often programs are started anew: the addresses of their memory make a difference of some percent.
     starts: int
     #: How many rounds are made after each start.
     rounds: int

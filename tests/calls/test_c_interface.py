@@ -56,7 +56,7 @@ def zig_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def linked(program: Path) -> list[object]:
     """The compiler's options for a program that uses the library, and finds it when it runs."""
     if WINDOWS:
-        # Which looks beside the program. The last is for the example's arguments.
+        # Windows looks for the library beside the program. shell32 is for the example's arguments.
         shutil.copy(LIBRARY, program.parent)
         return [LIBRARY, "-lshell32", "-o", program]
     return [LIBRARY, f"-Wl,-rpath,{LIBRARY.parent}", "-o", program]

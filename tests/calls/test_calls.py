@@ -76,7 +76,7 @@ def test_an_unknown_layer_is_refused(asked: str) -> None:
     assert run_program(IMPORT_ERROR.format(before=""), asked) == expected
 
 
-#: A Python without the functions that C extensions call: what stands for it finds nothing but itself.
+#: A Python without the functions that C extensions call: its stand-in has no other functions than its own.
 HIDDEN = """
 import ctypes
 class Hiding:
@@ -261,7 +261,7 @@ def test_built_in_functions_take_no_keywords(scene: Scene, name: str) -> None:
 @needs_cpython
 @pytest.mark.parametrize("where", ["__bool__", "__buffer__"])
 def test_ctrl_c_in_an_arguments_own_code_is_not_forgotten(scene: Scene, where: str) -> None:
-    """The reference was called instead, and asked the argument once more."""
+    """The reference was called in its place, and asked the argument once more."""
     if where == "__buffer__" and sys.version_info < (3, 12):
         pytest.skip("buffers by Python code are of Python 3.12")
     asked = 0
@@ -364,7 +364,7 @@ def test_the_layers_take_turns_with_one_connection(
                 unfinished = call["write_many"]([(one, memoryview(data)[offset : offset + size])], StreamSocket)
                 taken = unfinished[0][1] if unfinished else size
             assert 0 <= taken <= size
-            # Only a full buffer takes less. What one is has to be left to the system.
+            # Only a full buffer takes less. The system decides when a buffer is full.
             assert taken == size or written - read + taken > 0
             written += taken
             continue

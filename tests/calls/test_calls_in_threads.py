@@ -143,10 +143,10 @@ elif when == "before":
 )
 @pytest.mark.parametrize("name", ["poll_socket", "wait_for_events", "receive", "read_exactly", "write_all", "copies"])
 def test_a_program_ends_while_a_daemon_thread_is_in_a_call(name: str, when: str) -> None:
-    """And that thread's wait ends never, shortly before the interpreter does, or after."""
+    """The thread's wait never ends, or ends shortly before the interpreter does, or after it."""
     if not CPYTHON and when == "after":
         pytest.skip("only CPython tells when it takes down what")
-    # What the thread may tell of, whose stream is closed under it.
+    # The thread may warn of its stream, which is closed while it waits.
     run_program(EXIT_WHILE_WAITING, SUPPORT, name, when, options=["-W", "ignore::ResourceWarning"])
 
 
@@ -216,7 +216,7 @@ def test_what_one_thread_reads_into_serves_another(scene: Scene) -> None:
 
 
 class Counter:
-    """A thread that counts how often it gets the GIL. None asks for the GIL meanwhile: who has it gives it, or not."""
+    """A thread that counts how often it gets the GIL. No thread forces a switch: a call gives the GIL up, or not."""
 
     def __init__(self) -> None:
         self._over = False
@@ -258,7 +258,7 @@ def short_calls(scene: Scene) -> dict[str, Callable[[], object]]:
     calls: dict[str, Callable[[], object]] = {}
     for name in by_cpython.function_names():
         calls[name] = lambda name=name: getattr(native_calls, name)(*arguments[name])  # type: ignore[misc]
-    # They go through the release of the GIL if they wait for more than is there.
+    # These release the GIL if they wait for more than is there.
     del calls["read_exactly"], calls["write_all"]
     buffer = bytearray(8)
     calls["StreamSocket.write"] = lambda: stream.write(b"12345678")
@@ -298,7 +298,7 @@ def long_calls(scene: Scene) -> dict[str, Callable[[], object]]:
     much, into = bytes(100_000), bytearray(100_000)
     poller.set_monitored_events(stream, Events())
     poller.unmonitor_socket(scene.ended)
-    # As little as what a wait returns at once for, which is not known before.
+    # So brief that a wait may return at once, which is not known before the call.
     brief = 0.0001
 
     def copy_much() -> None:
@@ -315,7 +315,7 @@ def long_calls(scene: Scene) -> dict[str, Callable[[], object]]:
         remote.read()
 
     def write_much_to_many() -> None:
-        # Each is little, all together are much.
+        # Each item is small, all together are large.
         bbipc.write_many([(stream, bytes(30_000))] * 4)
         remote.read_into(bytearray(200_000))
 
@@ -347,7 +347,7 @@ def long_calls(scene: Scene) -> dict[str, Callable[[], object]]:
 @needs_gil
 def test_waits_and_large_copies_let_go_of_the_gil(scene: Scene, counter: Counter) -> None:
     for name, call in long_calls(scene).items():
-        # The system chooses who goes on; but not always the same.
+        # The system chooses which thread goes on, and not always the same one.
         over = time.perf_counter() + PATIENCE
         while not (turns := counter.turns_during(call, 10)) and time.perf_counter() < over:
             pass

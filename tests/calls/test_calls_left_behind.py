@@ -108,14 +108,14 @@ def test_calls_without_memory_fail_and_lose_no_byte() -> None:
 @needs_cpython
 @pytest.mark.usefixtures("failing_memory")
 def test_receive_without_memory_does_not_lose_what_many_streams_had() -> None:
-    """It was lost with the list, which there was no memory to make smaller, or with what one stream had."""
+    """It was lost with the list, or with the bytes of one stream, if there was no memory to make that smaller."""
     run_cases(sys.executable, "receive", BBIPC_CALLS="cpython")
 
 
 @needs_cpython
 @pytest.mark.skipif(QEMU, reason="the debug build is of another processor than this Python")
 def test_a_debug_build_finds_nothing_wrong_in_calls_without_memory() -> None:
-    """Python was called with an exception pending, for what a stream had been read was lost without one."""
+    """Python was called with an exception pending: the bytes of a stream had been lost without one."""
     python = debug_python()
     if subprocess.run([python, "-c", "import _testcapi"], capture_output=True).returncode:
         pytest.skip("python3-dbg lacks _testcapi, which only CPython's own tests need")

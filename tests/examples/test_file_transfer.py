@@ -225,7 +225,7 @@ def test_file_transfer_whose_sender_ends_midway_leaves_nothing(
         sender = processes.start(at_terminal("file_transfer.py", "send", source, address), stderr=terminal.theirs)
         terminal.wait_for(PARTIAL_BAR)
         if WINE and send == kill:
-            # Which never closes the socket of a process that is killed within a send.
+            # Wine never closes the socket of a process that is killed within a send.
             until_asleep(sender.pid)
         send(sender)
         assert sender.wait(PATIENCE) == status

@@ -57,7 +57,7 @@ def test_server_and_client_of_the_readme(processes: Processes, directory: Path, 
     assert completed.stdout == ""
 
 
-#: In front of a program: whom the first CONNECTION_AVAILABLE told of has gone when the program accepts. On macOS and
+#: In front of a program: the client of the first CONNECTION_AVAILABLE has gone when the program accepts. On macOS and
 #: FreeBSD that is a client that resets its TCP connection.
 FIRST_HAS_GONE = """
 import bbipc

@@ -77,7 +77,7 @@ def test_a_stream_that_is_asked_now_and_then_may_be_of_no_more_interest_once_its
 
 
 class _Closing(dict[int, Any]):
-    """A poller's sockets, for whose owner another thread closes each before it is looked up."""
+    """A poller's sockets, as if another thread closed each socket just before it is looked up."""
 
     def __init__(self, *streams: StreamSocket) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def _can_be_looked_at(view: memoryview) -> bool:
 
 @pytest.mark.skipif(WINDOWS, reason="Windows has no such signals")
 def test_no_view_of_a_write_that_a_signal_handler_ended_outlives_the_loan_of_its_memory() -> None:
-    """The handler ran where the package had not begun to take care of the view, and the traceback kept it."""
+    """The handler ran before the package began to take care of the view, and the traceback kept the view."""
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(short_directory())
         server = stack.enter_context(bbipc.make_local_server(Path(directory, "s")))
@@ -208,7 +208,7 @@ int main(int count, char **arguments) {
 @pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang, the compiler, is missing")
 @pytest.mark.timeout(600)  # the first time on a machine, the compiler takes more than a minute
 def test_a_fork_comes_to_its_turn_while_other_threads_connect_and_close(tmp_path: Path) -> None:
-    """It waited for a moment in which nobody did, which under load did not come: for a minute with 16 threads."""
+    """It waited for a moment in which no thread did. Under load that did not come: not for a minute with 16 threads."""
     source, program = tmp_path / "forks.c", tmp_path / "forks"
     source.write_text(FORKS, encoding="utf-8")
     library = Path(bbipc.__file__).with_name(systems.LIBRARY)
@@ -278,7 +278,7 @@ os._exit(0)
 @pytest.mark.skipif(not LINUX or QEMU, reason="strace, which makes calls fail, is for Linux")
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing: apt-get install strace")
 def test_a_socket_that_cannot_be_asked_costs_little_beside_others(directory: Path) -> None:
-    """Each wait took it out of epoll and put it back: 2,000 calls for 1,000 waits, where one in 17 asks it."""
+    """Each wait took it out of epoll and put it back: 2,000 calls for 1,000 waits. Now one wait in 17 asks it."""
     log = directory / "calls"
     strace = ["strace", "-f", "-o", str(log), "-e", "trace=epoll_ctl,recvfrom", "-e", "inject=recvfrom:error=EPERM"]
     program = [sys.executable, "-c", STUCK, str(directory / "s")]

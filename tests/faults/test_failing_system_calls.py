@@ -72,7 +72,7 @@ ERRORS = {
     "statx": "ENOENT EACCES EIO ENOMEM ENOSYS EPERM",
     "unlink": "EACCES EPERM EROFS ENOENT EBUSY EIO ENOMEM ENOSYS",
     "unlinkat": "EACCES EPERM EROFS ENOENT EBUSY EIO ENOMEM ENOSYS",
-    # To an eventfd that is read whenever there is something: EAGAIN would say that it wakes already.
+    # To an eventfd, which is read whenever it has something: EAGAIN would mean that it wakes already.
     "write": "",
 }
 

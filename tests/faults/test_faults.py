@@ -198,7 +198,7 @@ def on_signal() -> Iterator[Callable[[Callable[[], object]], None]]:
 
     def arrange(act: Callable[[], object]) -> None:
         signal.signal(signal.SIGALRM, lambda *_: act())
-        # By then it waits, or begins to: either is right.
+        # By then the thread waits, or begins to: either is right.
         signal.setitimer(signal.ITIMER_REAL, 0.1)
 
     yield arrange

@@ -112,7 +112,7 @@ def test_ready_to_write_never_comes_from_a_peer_that_has_finished_and_write_spac
 
 
 class SlowStream:
-    """Gives what it has, whole or in part, and lets the time pass that each read is said to take."""
+    """Gives its bytes, whole or in part, and lets the time pass that each read is said to take."""
 
     def __init__(self, *reads: tuple[float, bytes]) -> None:
         self.reads = list(reads)
@@ -310,7 +310,7 @@ def test_the_recipe_for_dead_servers_deletes_nothing_but_a_socket(directory: Pat
         make_server(pathname)
     assert refused.value.errno == errno.EADDRINUSE
     assert os.lstat(pathname) == before
-    # But this is what it is for.
+    # But a socket file that was left is what the function is for.
     bbipc.make_local_server(directory / "left", delete_on_close=False).close()
     make_server(str(directory / "left")).close()
     make_server(str(directory / "new")).close()
@@ -396,7 +396,7 @@ except BlockingIOError as error:
         if not blocking:
             assert child.stdout.read() == b"EAGAIN\n"
         else:
-            # Ours still does not wait, although the two share the setting.
+            # Our stream still does not wait, although both share the setting.
             assert theirs.read() == b""
             ours.write_all(b"done")
             assert child.stdout.read() == b"done\n"

@@ -188,9 +188,9 @@ def test_a_name_is_the_pipe_that_other_programs_know(directory: Path, name: str,
 
 
 def test_different_surrogates_are_different_names(name: str, stack: contextlib.ExitStack) -> None:
-    """Nothing is lost on the way to the system: lone ones are not all the same."""
+    """Nothing is lost on the way to the system: lone surrogates are not all the same."""
     names = [name + odd for odd in ("\ud800", "\ud801", "\udc00", "\ud83d\ude00", "\ude00\ud83d", "\ufffd", "?")]
-    # The two halves of a pair are that one character.
+    # The two halves of a pair are one character.
     assert os.fsencode(names[3]) != os.fsencode(name + "\U0001f600")
     servers = [stack.enter_context(bbipc.make_local_server(one)) for one in names]
     for one, server in zip(names, servers):

@@ -79,7 +79,7 @@ def test_a_read_begun_by_a_thread_that_ends_is_still_heard_of(transport: Transpo
 
 
 def test_a_pollers_watches_outlive_the_thread_that_waited(transport: Transport) -> None:
-    """Those that no later wait begins anew, for they are with the system already."""
+    """No later wait begins these anew, for they are with the system already."""
     pairs = [transport.pair() for _ in range(3)]
     server = transport.make_server()
     with bbipc.make_poller() as poller:
@@ -216,7 +216,7 @@ def test_what_nobody_reads_is_given_back_when_the_peer_goes(name: str, goes: str
 
 
 def test_what_is_written_to_a_closed_stream_loses_nothing_of_what_it_wrote(name: str) -> None:
-    """It throws away what comes while its own write is under way, or who writes first would wait for ever."""
+    """It throws away what comes while its own write is under way: else a peer that writes first would wait for ever."""
     data = random.Random(11).randbytes(2 * BUFFER)
     with pipe_pair(name) as (stream, peer):
         assert write_until_pending(stream, data) == len(data)
@@ -231,7 +231,7 @@ def test_what_is_written_to_a_closed_stream_loses_nothing_of_what_it_wrote(name:
 
 
 def test_who_writes_to_a_closed_stream_and_never_reads_learns_of_the_end(name: str) -> None:
-    """It does not throw away for ever: that would look like a reader."""
+    """It does not throw bytes away for ever: that would look like a reader."""
     with pipe_pair(name) as (stream, peer):
         write_until_pending(stream, bytes(2 * BUFFER))
         stream.close()
@@ -276,7 +276,7 @@ LINGER = 5.0
 def write_and_exit(
     processes: Processes, name: str, size: int, way: str
 ) -> tuple[subprocess.Popen[str], LocalStream, float]:
-    """The process that does it, our end of its pipe, and when it had written all."""
+    """The process, our end of its pipe, and when the process had written all."""
     with bbipc.make_local_server(name) as server:
         process = processes.start([sys.executable, "-Wignore", "-c", WRITE_AND_EXIT, name, str(size), way])
         stream = accept(server)
@@ -364,7 +364,7 @@ MODES = {"bytes": 0, "messages": _winapi.PIPE_TYPE_MESSAGE | _winapi.PIPE_READMO
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("mode", MODES)
 def test_writes_of_nothing_are_no_end_and_cost_no_processor(name: str, mode: str, way: str, count: int) -> None:
-    """More than are passed over in one go, too. What is written behind them arrives."""
+    """Also more of them than are passed over in one go. What is written behind them arrives."""
     handle = _winapi.CreateNamedPipe(
         PIPES + name,
         _winapi.PIPE_ACCESS_DUPLEX | _winapi.FILE_FLAG_OVERLAPPED,

@@ -51,7 +51,7 @@ def test_a_port_that_another_program_has_is_in_use(option: int | None, listens: 
 
 
 def test_no_program_can_take_a_servers_port_from_it() -> None:
-    """Windows lets SO_REUSEADDR do that, unless the first has the port for itself."""
+    """Windows lets SO_REUSEADDR take it, unless the first server has the port for itself."""
     with bbipc.make_ipv4_tcp_server("127.0.0.1", 0) as server, socket.socket() as thief:
         thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with pytest.raises(PermissionError) as caught:

@@ -80,7 +80,7 @@ def test_a_client_that_was_reset_is_not_available(
 ) -> None:
     for _ in range(5):
         abort(connect_with_python(server))
-    # Nobody, or somebody whom a system hands out though he has gone: what is available can be accepted.
+    # No client is available, or one that has gone and that the system hands out: it can be accepted.
     while way(server, SHORT):
         server.accept_connection().close()
     with pytest.raises(bbipc.NoConnectionAvailableError):
@@ -146,7 +146,7 @@ def test_clients_that_are_reset_do_not_end_a_server_without_a_guard() -> None:
 
 
 def test_a_client_whom_the_server_holds_is_told_to_everybody(server: StreamServer) -> None:
-    """Whoever asks first has him accepted: AFD tells nobody of him any more."""
+    """The first to ask has the client accepted: AFD tells nobody of it any more."""
     with contextlib.ExitStack() as stack:
         pollers = [stack.enter_context(bbipc.make_poller()) for _ in range(3)]
         for poller in pollers:
@@ -344,7 +344,7 @@ def test_a_port_in_use_may_be_one_that_windows_keeps_back(server: StreamServer) 
 
 
 def test_packets_of_cancelled_watches_do_not_pile_up(directory: Path) -> None:
-    """Interest that changes all the time, while something is ready at every wait, and takes all its room."""
+    """The interest changes all the time, while something is ready at every wait, and takes all the wait's room."""
     transport = Transport("tcp", directory)
     count, rounds = 600, 8
     with contextlib.closing(transport), bbipc.make_poller() as poller:

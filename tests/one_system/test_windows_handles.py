@@ -183,7 +183,7 @@ def test_handles_and_operations_come_back(
             transport.close()
         return settled_holdings()
 
-    # What is kept for good, for as many threads as ever waited at once.
+    # This makes what is kept for good, for as many threads as ever wait at once.
     stream, peer = transport.pair()
     threads = in_threads(*[lambda: poll_socket(stream, DATA, PATIENCE)] * 3)
     for thread in threads:

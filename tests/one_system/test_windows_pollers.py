@@ -35,7 +35,7 @@ def until(stream: StreamSocket, events: Events) -> None:
 
 
 def test_a_wait_without_time_tells_what_holds_now(transport: Transport, poller: Poller) -> None:
-    """Neither nothing, because a packet of the past came first, nor what is no longer so."""
+    """It doesn't miss an event because a packet of the past came first, nor tell of one that no longer holds."""
     stream, _ = transport.pair()
     poller.monitor_socket(stream, Events())
     ready = Events.READY_TO_WRITE
@@ -66,7 +66,7 @@ def test_data_that_has_been_read_is_not_reported(transport: Transport, poller: P
             until(stream, DATA)
         assert stream.read(1) == b"x"
         if number % 3:
-            # What a wait has reported, the next looks at itself; else the news may be on its way.
+            # The next wait itself looks at what a wait has reported; otherwise the news may be on its way.
             assert poller.wait_for_events(0 if seen else PATIENCE) == [(stream, DATA)]
             assert len(stream.read()) == number % 3
         for timeout in (0, 0, 0.001):
@@ -105,7 +105,7 @@ def test_news_that_comes_too_late_leaves_the_poller_asleep(transport: Transport,
         delays[-1] += time.perf_counter()
         timer.join()
         assert stream.read_exactly(1, PATIENCE) == b"x"
-    # Were it looked at now and then, it would be some tens of milliseconds; on a busy machine some are, in any case.
+    # If the pipe were looked at now and then, delays would be tens of ms; on a busy machine some are in any case.
     assert sorted(delays)[2] < 0.015
 
 
@@ -134,7 +134,7 @@ def test_a_client_that_was_accepted_is_not_reported(transport: Transport, poller
 
 
 def test_interest_that_grows_and_shrinks_reaches_a_thread_that_waits(transport: Transport, poller: Poller) -> None:
-    """What grows takes back a watch of the system's and begins another; what shrinks leaves one that asks too much."""
+    """More interest takes back a watch of the system's and begins another; less leaves one that asks for too much."""
     stream, peer = transport.pair()
     poller.monitor_socket(stream, END)
     reports: list[list[tuple[bbipc.Socket, Events]]] = []

@@ -1,4 +1,4 @@
-"""Waits that sleep, take no time of the processor, and hear all that is asked of a stream that is listed twice."""
+"""Waits that sleep, take no processor time, and hear all that is asked of a stream that is listed twice."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from threads import Failing, Waiting
 from transports import Transport, fill
 
 LASTS = 1.0
-#: Seconds of the processor's time, for all waits together, which take a hundredth. One that spins takes what it gets of
-#: its second.
+#: Seconds of processor time for all waits together, which take a hundredth. A wait that spins takes what it gets of its
+#: second.
 MOST = 0.1
 
 
@@ -60,7 +60,7 @@ def test_waits_of_a_second_take_hardly_any_time_of_the_processor(transport: Tran
 
 @pytest.mark.parametrize("first", [Events.WRITE_SPACE, Events.CONNECTION_SEVERED])
 def test_room_is_told_of_a_stream_that_is_listed_for_its_severing_too(transport: Transport, first: Events) -> None:
-    """In either order: a kqueue has one watch for both, and the one must not take the place of the other."""
+    """In either order: a kqueue has one watch for both, and neither must take the place of the other."""
     stream, remote = transport.pair()
     fill(stream)
     asked = [first, (Events.WRITE_SPACE | Events.CONNECTION_SEVERED) & ~first]

@@ -64,7 +64,7 @@ def test_a_backend_of_another_type_is_refused(name: Any) -> None:
 
 
 def test_a_poller_that_is_unfinished_can_be_shown() -> None:
-    """One that was interrupted while it was made, in a traceback for example. It raised an AttributeError."""
+    """A poller that was interrupted while it was made, in a traceback for example. repr() raised an AttributeError."""
     assert repr(object.__new__(Poller)) == "<Poller unfinished>"
 
 
@@ -434,7 +434,7 @@ def test_a_wait_under_way_learns_of_removals(transport: Transport, poller: Polle
 
 
 def test_an_end_that_another_poller_has_seen_is_reported_beside_what_stands(transport: Transport, backend: str) -> None:
-    """It came after up to 16 waits: the socket was asked now and then, and no selector told of it any more."""
+    """The report came after up to 16 waits: the socket was asked now and then, and no selector told of the end."""
     needs_half_close(transport)
     standing, (ours, theirs) = transport.pair()[0], transport.pair()
     with bbipc.make_poller(backend) as first, bbipc.make_poller(backend) as second:
@@ -511,7 +511,7 @@ def many_pairs(directory: Path) -> Iterator[list[StreamSocket]]:
                 assert bbipc.poll_socket(connecting, Events.CONNECTION_SUCCEEDED, PATIENCE)
             pairs += made
         if WINDOWS:
-            # Which watches the two kinds in different ways.
+            # Windows watches the two kinds in different ways.
             random.Random(1).shuffle(pairs)
         yield [stream for pair in pairs for stream in pair]
 

@@ -158,11 +158,11 @@ def peer_closed_while_full(transport: Transport) -> Made:
     stream, peer = transport.python_peer()
     fill(stream)
     under_way = pending_operations()
-    # With bytes unread: that severs the connection, or else TCP's next try to deliver more does.
+    # Closing with bytes unread severs the connection, or else TCP's next try to deliver more does.
     peer.close()
     arrives(stream, Fact.SEVERED)
     if under_way and transport.name == "local":
-        # Windows tells what became of the write, and so what the end is, a moment later.
+        # Windows tells a moment later what became of the write, and so what kind of end it is.
         eventually(lambda: pending_operations() < under_way, "the end of the write")
     return stream, SEVERED | Events.END_OF_DATA
 
@@ -214,7 +214,7 @@ def under_way(transport: Transport) -> Made:
     if transport.name == "local":
         return fresh(transport)
     if WINDOWS and not WINE:
-        # Which believes a refusal, also that of a full server, only after two more attempts, half a second apart.
+        # Windows believes a refusal, also that of a full server, only after two more attempts, half a second apart.
         return connect_in_vain(transport), Events()
     needs_connection_under_way(transport)
     server = transport.make_server(backlog=0)
@@ -243,7 +243,7 @@ STATES = [
     under_way,
 ]
 
-#: Those that named pipes never come to.
+#: States that named pipes never come to.
 HALF_CLOSED = [
     peer_finished,
     peer_finished_with_data,
@@ -331,10 +331,10 @@ def test_an_event_that_holds_ends_the_wait_at_once(transport: Transport, way: Wa
         assert way(stream, event, None) is event
 
 
-#: Seconds. How long the waits below last, and how much of it a processor may be busy for all of them together: some
-#: hundred threads, of which one that spins would take most of the time alone. Windows counts in ticks of 16 ms, which
-#: some threads are charged for less; on macOS and FreeBSD each wait makes a kqueue for itself; and a system call of
-#: a program for i686 (int 0x80) can take ten times as long as others.
+#: Seconds. How long the waits below last, and how much processor time all of them together may take: some hundred
+#: threads, of which one that spins would take most of the time alone. Windows counts in ticks of 16 ms, which some
+#: threads are charged for less; on macOS and FreeBSD each wait makes a kqueue for itself; and a system call of a
+#: program for i686 (int 0x80) can take ten times as long as others.
 QUIET = 0.3
 QUIET_CPU_MAX = 0.12 if LINUX and sys.maxsize > 2**32 else 0.2
 

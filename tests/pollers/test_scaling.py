@@ -19,11 +19,11 @@ from transports import Transport
 MANY = {"tcp": 2_000, "local": 500} if WINDOWS else {"tcp": 10_000, "local": 10_000}
 
 FEW = 10
-#: How many times what a wait costs with FEW idle sockets it may cost with MANY.
+#: The cost of a wait with MANY idle sockets, at most, as a multiple of that with FEW.
 RATIO_MAX = 1.2
 
 WAITS = 2000
-#: Other programs can only make a measurement worse, and not all rounds alike: the best one is the truest.
+#: Other programs can only make a measurement worse, and not in all rounds alike: the best round is the truest.
 ROUNDS = 5
 
 
@@ -43,7 +43,7 @@ def collector_off() -> Iterator[None]:
 
 
 def median_wait_ns(pollers: list[Poller], active: StreamSocket) -> list[float]:
-    """What a wait that reports the active stream costs each of them. They take turns, so all meet the same noise."""
+    """What a wait that reports the active stream costs each poller. They take turns, so all meet the same noise."""
     times_ns: list[list[int]] = [[] for _ in pollers]
     expected = [(active, Events.DATA_AVAILABLE)]
     clock = time.perf_counter_ns

@@ -127,7 +127,7 @@ def test_zero_does_not_wait(pair: Any, wait: Wait, timeout: float) -> None:
     begun = time.perf_counter()
     for _ in range(10):
         assert not wait(stream, timeout)
-    # Were any of them taken for a second, this is what ten would last.
+    # If any of them were taken for a second, ten would last this long.
     assert time.perf_counter() - begun < 10
 
 

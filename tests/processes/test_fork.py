@@ -120,7 +120,7 @@ def test_a_child_uses_the_server_it_inherits(transport: Transport) -> None:
 
 
 def test_children_share_a_server(transport: Transport) -> None:
-    """The prefork way: each of them accepts, and nobody gets a client that another has."""
+    """The prefork model: each of them accepts, and no two of them get the same client."""
     server = transport.make_server()
     children_count = 3
 
@@ -179,7 +179,7 @@ def test_a_child_that_a_thread_forks(transport: Transport) -> None:
 
 def echo_once(stream: StreamSocket) -> None:
     stream.write_all(stream.read_exactly(5, PATIENCE), PATIENCE)
-    # Closing all is left to the end of the process.
+    # The end of the process closes everything.
 
 
 def test_multiprocessing_children(transport: Transport) -> None:
@@ -495,7 +495,7 @@ def test_fork_beside_threads_that_wait_and_call(transport: Transport) -> None:
 
 
 def test_fork_with_hooks_that_give_way_to_threads(directory: Path) -> None:
-    """Hooks (logging has some) ran while the forking thread held the library's lock: others blocked with the GIL."""
+    """Hooks (logging has some) ran while the forking thread held the library's lock: others waited with the GIL."""
     run_program(
         """
         import os, sys, threading, time
@@ -534,7 +534,7 @@ def test_fork_with_hooks_that_give_way_to_threads(directory: Path) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after_in_parent", "after_in_child"])
 def test_fork_with_a_hook_that_uses_sockets(directory: Path, when: str) -> None:
-    """Such a hook hung if it was registered before bbipc was imported: in the library's own lock."""
+    """Such a hook hung in the library's own lock if it was registered before bbipc was imported."""
     run_program(
         """
         import os, sys
@@ -643,14 +643,14 @@ def test_descriptors_are_closed_by_exec(everything: set[str]) -> None:
     assert any(line.startswith("1 ") for line in inherited)
     assert not everything & inherited
     if LINUX:
-        # Nor what the library itself has had since it was imported. Elsewhere that is a kqueue, which no child has.
+        # The library's own descriptor is not inherited either. Elsewhere that is a kqueue, which no child has.
         assert any("eventfd" in what for what in open_descriptors().values())
         assert not any("eventfd" in line for line in inherited)
 
 
 @pytest.mark.parametrize("again", ["purge", "reload"])
 def test_two_copies_of_the_package_in_one_process_do_not_stop_a_fork(again: str) -> None:
-    """Each registers its handlers, and the second took the library's lock again: the fork never came to be."""
+    """Each registers its handlers, and the second one took the library's lock again: the fork hung."""
     run_program(
         """
         import importlib, os, sys

@@ -46,7 +46,7 @@ class Stopping(threading.Thread):
         assert not self.is_alive(), "the thread hangs"
 
     def run(self) -> None:
-        # Python 3.12 traces instructions only where somebody wished for it before.
+        # Python 3.12 traces instructions only if a frame asked for it before.
         sys._getframe().f_trace_opcodes = self._unit == "opcode"
         sys.settrace(self._trace)
         try:
@@ -73,7 +73,7 @@ class Scene:
     """What the interleaved calls are made on. Everything is new for every interleaving."""
 
     def __init__(self, directory: Path) -> None:
-        # On Windows a server has a pipe for each client that it has room for, and of scenes there are thousands.
+        # On Windows a server has a pipe for each client that it has room for, and there are thousands of scenes.
         self.server = bbipc.make_local_server(str(directory / "s"), backlog=2)
         self.stream = bbipc.connect_to_local_server(self.server.local_pathname)
         self.remote = self.server.accept_connection()
@@ -264,11 +264,11 @@ class Interleaving:
 
     def _call_in_a_thread(self) -> None:
         self._thread.start()
-        # It may have to wait for what is interrupted, and then comes after it.
+        # The call may have to wait for the interrupted one, and then comes after it.
         self._thread.join(0.2)
 
 
-#: Where these are built-in methods, nothing comes into the middle of them.
+#: If these are built-in methods, nothing can interrupt them.
 BUILT_IN = (
     {
         Scene.read,
@@ -361,10 +361,10 @@ def test_a_call_that_is_interrupted_can_be_made_again(
                 assert at > least_instructions(interrupted, 3), "nothing was interrupted"
                 return
             assert type(stopping.error) is KeyboardInterrupt
-            # It may have come to that already.
+            # The call may have done its work already.
             with contextlib.suppress(bbipc.AlreadyMonitoredError, bbipc.TimeoutError):
                 interrupted(scene)
-            # Bytes that were read, but did not come to be returned, are lost.
+            # Bytes that were read, but not returned, are lost.
             scene.received.clear()
             scene.check()
         finally:

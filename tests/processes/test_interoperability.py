@@ -169,7 +169,7 @@ def test_echo_client_and_a_socat_server(socat: str, processes: Processes, free_a
 
 
 def until_nc_listens(server: subprocess.Popen[str], pathname: Path) -> None:
-    """Between bind and listen its file is there, and clients are refused. Only OpenBSD's nc tells when that is over."""
+    """Between bind and listen its file is there, and clients are refused. Only OpenBSD's nc tells when it listens."""
     eventually(pathname.exists, "nc makes its file")
     assert server.stderr is not None
     while not FREEBSD and "Listening on" not in server.stderr.readline():

@@ -32,8 +32,8 @@ OUT, IN = 1, 2
 def kill(process: subprocess.Popen[str]) -> None:
     """Ends it at once."""
     if WINE:
-        # Wine 8 keeps the socket of one that is killed within a call that sends or receives, and never closes it. On a
-        # busy machine, one that does nothing may still be within a call.
+        # Wine 8 never closes the socket of a process that is killed within a call that sends or receives. On a busy
+        # machine, an idle process may still be within a call.
         for _ in range(4):
             until_asleep(process.pid)
     process.kill()
@@ -187,7 +187,7 @@ def test_what_a_killed_sender_sent_is_readable(transport: Transport, start_peer:
     peer.kill()
     if transport.name == "local":
         assert poll(peer.stream, Events.REMOTE_DISCONNECTED)
-    # With TCP the system may not know yet: the end comes after bytes that there is no room for before these are read.
+    # With TCP the system may not know of the end yet: bytes that have no room come before it, until these are read.
     assert peer.stream.data_available() or resets_discard(peer.stream)
     end = read_while_data(peer.stream, position, poll)
     assert end > position or resets_discard(peer.stream)
@@ -239,7 +239,7 @@ def test_writing_to_a_receiver_that_is_killed(start_peer: StartPeer, poll: Poll)
     assert peer.process.poll() is None, "it found wrong bytes"
     peer.kill()
     if WINE:
-        # Which calls a process ended a moment before it has closed what was its.
+        # Wine calls a process ended a moment before it has closed what the process had.
         assert poll(peer.stream, Events.REMOTE_DISCONNECTED)
     assert poll(peer.stream, Events.REMOTE_DISCONNECTED | Events.READY_TO_WRITE) & Events.REMOTE_DISCONNECTED
     assert poll(peer.stream, Events.END_OF_DATA)
@@ -287,7 +287,7 @@ def test_waiting_for_room_at_a_receiver_that_is_killed(start_peer: StartPeer, po
 
 
 def test_a_peer_killed_amid_an_exchange(transport: Transport, start_peer: StartPeer, poll: Poll) -> None:
-    """It leaves bytes unread, so TCP resets the connection. What it had sent before is there all the same."""
+    """The peer leaves bytes unread, so TCP resets the connection. What it had sent before is there all the same."""
     if WINE and transport.name == "tcp":
         pytest.skip("Wine 8 never closes the socket of a process that is killed with news of it not yet delivered")
     peer = start_peer("exchange", IN, OUT)
@@ -299,7 +299,7 @@ def test_a_peer_killed_amid_an_exchange(transport: Transport, start_peer: StartP
         if events.ready_to_write:
             written = write_piece(peer.stream, Pattern(OUT), written)
     assert peer.process.poll() is None, "it found wrong bytes"
-    # It writes until its bytes fill the buffers, and then does not read what fills the others.
+    # The peer writes until its bytes fill the buffers, and then does not read what fills those of the other direction.
     until_asleep(peer.process.pid)
     with contextlib.ExitStack() as stack:
         stack.enter_context(stopped(peer.process))
@@ -422,7 +422,7 @@ def test_a_killed_servers_pathname_stays_and_nobody_listens(directory: Path) -> 
 
 
 def test_a_killed_servers_waiting_clients_are_told(transport: Transport, backend: str) -> None:
-    """They were connected by the system, but never accepted: the server had only one client in mind."""
+    """The system connected them, but the server, which serves one client, never accepted them."""
     where = "tcp:127.0.0.1:0" if transport.name == "tcp" else f"local:{transport.free_pathname()}"
     with Processes() as processes, bbipc.make_poller(backend) as poller:
         process = processes.start(command("hold", "listen", where, IN, 0))

@@ -268,7 +268,7 @@ class Peer:
         reading.start()
         reading.join(PATIENCE)
         if reading.is_alive():
-            # Tells whether what it waits for is with us: a write under way, or a pipe that is not closed.
+            # Tells whether the peer waits for us: for a write under way, or a pipe that is not closed.
             ours = (
                 declarations.finish_writes(0),
                 declarations.pending_operations(),
@@ -549,7 +549,7 @@ def test_the_ends_of_messages_are_not_seen(pathname: str, mode: str) -> None:
         for piece in (b"one", b"two", b"three"):
             _winapi.WriteFile(handle, piece)
         assert poll_socket(stream, Events.DATA_AVAILABLE, PATIENCE)
-        # How many of them one look or one read takes is the system's.
+        # The system decides how many messages one look or one read takes.
         assert b"onet".startswith(stream.read(4, peek=True) or b"nothing")
         assert stream.read_exactly(4, PATIENCE) == b"onet"
         assert stream.read_exactly(7, PATIENCE) == b"wothree"

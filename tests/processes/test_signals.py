@@ -74,7 +74,7 @@ class Signals:
         this_native = threading.get_native_id()
 
         def send_one() -> None:
-            # The wait that is about to begin, not the moment before.
+            # The signal must come during the wait that is about to begin, not before.
             until_asleep(os.getpid(), this_native)
             send(this, NUMBER)
 
@@ -156,7 +156,7 @@ def test_ctrl_c_ends_every_wait(transport: Transport, name: str, timeout: float 
 
 
 def test_a_program_waits_again_after_ctrl_c(transport: Transport) -> None:
-    """Everything still works: what a wait was at is left in order."""
+    """Everything still works after an interrupted wait."""
     stream, remote = transport.pair()
     with bbipc.make_poller() as poller:
         poller.monitor_socket(stream, Events.DATA_AVAILABLE)
@@ -304,8 +304,8 @@ def test_a_wait_goes_on_for_the_time_left(
     assert elapsed >= A_WHILE
     # It does not begin anew with each signal.
     assert elapsed < A_WHILE + 1
-    # Where no signal interrupts a wait, handlers run when it looks for them, which it does more and more seldom; and a
-    # busy machine has few moments for them.
+    # Where no signal interrupts a wait, handlers run when the wait looks for signals, which it does less and less
+    # often. A busy machine has few moments for that.
     assert signals.count >= 3
     # poll_sockets has an empty set for each.
     assert isinstance(result, bbipc.TimeoutError) or result in (Events(), [], [Events()] * MANY)
@@ -320,7 +320,7 @@ def test_a_handler_runs_during_the_wait_not_after_it(transport: Transport, signa
 
 
 def test_a_handler_runs_although_another_thread_gets_the_signal(transport: Transport, signals: Signals) -> None:
-    """Python runs it in the main thread, whose wait the signal does not interrupt; as when it comes just before."""
+    """Python runs it in the main thread, whose wait isn't interrupted, as by a signal that comes just before it."""
     stream, remote = transport.pair()
     signals.on_signal(lambda: remote.write(b"!"))
     this_native = threading.get_native_id()
@@ -458,7 +458,7 @@ def test_a_stopped_process_waits_on_when_it_continues(transport: Transport, name
         process = processes.start(command("wait", "connect", transport.address(server), name, timeout))
         until_it_waits(process)
         with stopped(process):
-            # For good before it goes on.
+            # The process must have stopped before it goes on.
             until_stopped(process)
         until_asleep(process.pid)
         transport.accept(server).write(b"!")
@@ -469,7 +469,7 @@ def test_a_stopped_process_waits_on_when_it_continues(transport: Transport, name
 
 @pytest.mark.skipif(WINDOWS, reason="Windows has no SIGPIPE")
 def test_writing_to_a_severed_stream_is_no_sigpipe(transport: Transport) -> None:
-    """Not even in a process that wants it, as Python by itself does not."""
+    """Not even in a process that enables SIGPIPE, which Python ignores."""
     server = transport.make_server()
     run = partial(
         run_program,
@@ -603,7 +603,7 @@ def test_a_handler_forks(transport: Transport, signals: Signals) -> None:
 
 @pytest.mark.parametrize("name", WAITS)
 def test_other_threads_run_during_a_wait(waited_for: tuple[StreamSocket, StreamSocket], name: str) -> None:
-    """The wait ends by what another thread does meanwhile: were the GIL kept, neither would go on."""
+    """What another thread does meanwhile ends the wait. If the GIL were kept, neither would go on."""
     stream, remote = waited_for
     this = threading.get_native_id()
     received = bytearray(64 << 20)
@@ -700,7 +700,7 @@ exec(sys.argv[1])
 
 
 def test_a_handle_is_not_lost_to_a_handler_that_raises() -> None:
-    """It came right after the native call, whose result went with the exception and was never closed."""
+    """The signal came right after the native call, whose result was lost with the exception and never closed."""
     run_program(
         WINDOWS_ALARM if WINDOWS else POSIX_ALARM,
         textwrap.dedent("""

@@ -192,7 +192,7 @@ def test_no_wait_ends_early_whatever_other_threads_do(transport: Transport) -> N
 
 
 def with_empty_places(kinds: tuple[type, ...]) -> list[str]:
-    """What the collector of garbage tells of that isn't complete yet. Any use of one of these crashes Python."""
+    """Objects that are tracked before they are complete. Any use of one of these crashes Python."""
     objects = [one for one in gc.get_objects() if type(one) in kinds]
     return [
         f"{type(one).__name__} of {len(one)} with {count}"
@@ -233,7 +233,7 @@ def test_nobody_is_shown_a_report_that_is_not_complete(
         reports = wait(poller, 0)
         assert looking.found == []
         assert {report[0] for report in reports} == {stream for stream, _ in streams}
-        # A collector that doesn't know of them would never free the cycles that they are in.
+        # If the collector didn't track them, it would never free the cycles that they are in.
         assert gc.is_tracked(reports)
         assert all(gc.is_tracked(report) for report in reports)
 
@@ -267,7 +267,7 @@ def test_nobody_is_shown_a_report_while_its_bytes_are_read(transport: Transport)
 def test_the_items_of_write_many_may_change_while_it_writes(
     transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error of a stream was looked for in the list of the caller, where another thread had taken the item out."""
+    """The error of a stream was looked for in the caller's list, after another thread had taken the item out."""
     closed, _ = transport.pair()
     closed.close()
     items = [(closed, b"data")]
@@ -286,7 +286,7 @@ def test_the_items_of_write_many_may_change_while_it_writes(
 
 @pytest.mark.parametrize("name", WAITS)
 def test_a_thread_with_the_smallest_stack_waits(transport: Transport, name: str) -> None:
-    """Room for a thousand reports was on it twice when a wait went on after its first milliseconds."""
+    """The stack had room for a thousand reports twice when a wait went on after its first milliseconds."""
     stream, _ = transport.pair()
     smallest = 32768  # CPython's own limit; systems may ask for more
     before = threading.stack_size()

@@ -88,7 +88,7 @@ def test_closing_a_monitored_socket_ends_waits_with_nothing(transport: Transport
 
 
 def test_closing_another_socket_disturbs_no_wait(transport: Transport) -> None:
-    """A wait that was woken for another's sake went on by looking now and then, up to 50 ms late and for ever."""
+    """A wait that was woken for another socket went on by looking now and then, up to 50 ms late and for ever."""
     streams = [transport.pair() for _ in range(6)]
     waits = [Waiting(partial(bbipc.poll_socket, end, Events.DATA_AVAILABLE)) for end, _ in streams]
     for _ in range(10):
@@ -117,7 +117,7 @@ def test_closing_another_socket_disturbs_no_wait(transport: Transport) -> None:
 
 
 def test_a_descriptor_outlives_the_waits_for_it(transport: Transport) -> None:
-    """Were its number free at once, a new stream would get it, and the waiting thread that stream's bytes."""
+    """If its number were free at once, a new stream would get it, and the waiting thread that stream's bytes."""
     for _ in range(20):
         stream, _ = transport.pair()
         waits = [Waiting(partial(bbipc.poll_socket, stream, Events.DATA_AVAILABLE)) for _ in range(2)]
@@ -130,7 +130,7 @@ def test_a_descriptor_outlives_the_waits_for_it(transport: Transport) -> None:
 
 
 def test_finishing_to_write_ends_another_threads_write_all(transport: Transport) -> None:
-    """It can't write the rest any more (a write says EPIPE), but waited for as long as the remote end lived."""
+    """write_all can't write the rest (a write says EPIPE), but it waited for as long as the remote end lived."""
     needs_half_close(transport)
     stream, _ = transport.pair()
     waiting = Waiting(lambda: stream.write_all(bytes(64 << 20)))

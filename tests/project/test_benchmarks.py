@@ -123,7 +123,7 @@ def test_the_page_shows_every_picture_that_is_drawn(least: Results, directory: P
 def test_the_documentation_takes_no_part_of_a_run(
     least: Results, directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A quick run that was stored before took its place, for only the options of this one were looked at."""
+    """A stored quick run took the place of a whole one, for only the options of the present run were looked at."""
     written: list[Path] = []
     monkeypatch.setattr("benchmarks.__main__.write", lambda _results, docs: written.append(docs))
     stored = directory / "results.json"

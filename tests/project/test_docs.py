@@ -213,7 +213,7 @@ def started(command: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=identifier)
 def test_code_fits_into_the_page(page: Path) -> None:
-    # Longer lines would be cut off, and have to be scrolled.
+    # Readers would have to scroll to the end of longer lines.
     assert [line for block in blocks_of(page) for line in block.code.splitlines() if len(line) > COLUMNS_MAX] == []
 
 
@@ -240,7 +240,7 @@ def test_c_program_of_page(page: Path, directory: Path) -> None:
         compiler = [sys.executable, "-m", "ziglang", "cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
         files = [f"-I{ROOT / 'native' / 'include'}", str(source), str(library), "-o", str(program)]
         if WINDOWS:
-            # Which looks for it beside the program.
+            # Windows looks for the library beside the program.
             shutil.copy(library, directory)
         else:
             files.append(f"-Wl,-rpath,{library.parent}")

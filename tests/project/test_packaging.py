@@ -138,7 +138,7 @@ def rebuilt(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Rebuilt:
         (tree / "bbipc" / target.library).write_bytes(LEFT_BY_EDITABLE_INSTALL)
     before = set(tree.rglob("*"))
     with pytest.MonkeyPatch.context() as patch:
-        # So that Zig compiles the library again, and would leave its cache where that is by default.
+        # So that Zig compiles the library again, and would leave its cache in the default place.
         patch.delenv("ZIG_LOCAL_CACHE_DIR")
         wheel = build("wheel", tree, directory / "built", {"PYTHONDONTWRITEBYTECODE": "1"})
     return Rebuilt(wheel, before, set(tree.rglob("*")))
@@ -159,7 +159,7 @@ def editable(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Editable:
     installed = tree / "bbipc" / INSTALLED.name
     installed.write_bytes(LOADED)
     if os.name == "nt":
-        # Which does not let it be replaced.
+        # Windows does not let a library in use be replaced.
         return Editable(tree, build_editable(tree, directory / "built"), LOADED)
     with installed.open("rb") as loaded:
         return Editable(tree, build_editable(tree, directory / "built"), loaded.read())
@@ -609,7 +609,7 @@ class TestImportError:
         assert message.startswith("ImportError: ")
         assert f"inside of the archive {archive}" in message
         assert "Install bbipc beside the archive" in message
-        # It would be there, and of no use, again.
+        # The library would be there again, and of no use.
         assert "pip install" not in message
 
     def test_frozen_without_the_library(self, package: Path) -> None:
@@ -660,7 +660,7 @@ class TestFrozenProgram:
         folder = tmp_path / "dist" / "program"
         (library,) = folder.rglob(INSTALLED.name)
         frozen = folder / ("program.exe" if os.name == "nt" else "program")
-        # Nothing of this environment, where the package is.
+        # Without this environment, which has the package.
         said = run([frozen], cwd=tmp_path, env={"PATH": os.defpath}).splitlines()
         assert said == [f"True {calling_layer()}", "b'hello'"]
         library.unlink()

@@ -149,13 +149,13 @@ def test_the_first_pipe_starts_the_only_thread(directory: Path) -> None:
         """),
         directory / "server",
     )
-    # The first says what there was before "before".
+    # The first number is that before "before" was set.
     assert output.split()[1:] == ["0", "1", "1", "1"]
 
 
 @pytest.mark.skipif(not WINDOWS, reason="test_fork.py does it where there are fork() and exec()")
 def test_no_process_inherits_what_is_open(transport: Transport) -> None:
-    """Not even one that gets every handle that can be inherited: what is closed here is closed for its remote end."""
+    """Not even a process that gets every handle that can be inherited: the remote end sees what is closed here."""
     server = transport.make_server()
     connect: Callable[[], StreamSocket]
     if isinstance(server, bbipc.Ipv4TcpServer):
@@ -173,7 +173,7 @@ def test_no_process_inherits_what_is_open(transport: Transport) -> None:
         connecting.close()
         assert bbipc.poll_socket(accepted, Events.END_OF_DATA, PATIENCE)
         accepted.close()
-        # Nor does anybody listen any more.
+        # Nobody listens any more.
         with contextlib.suppress(bbipc.NoLocalServerError), connect() as refused:
             assert bbipc.poll_socket(refused, Events.DETERMINED, PATIENCE)
             assert refused.connection_failed()

@@ -134,7 +134,7 @@ def test_a_wait_for_a_server_costs_no_processor_time(transport: Transport) -> No
 
 
 def check_idle(socket: Socket, events: Events) -> None:
-    """Waits in every way at once, each of which lasts as long as it shall and takes no time of the processor."""
+    """Waits in every way at once. Each wait lasts as long as it should and takes no processor time."""
     # Windows counts processor time in steps of 16 ms.
     lasts = 0.6 if WINDOWS else 0.15
     failures: list[str] = []
@@ -174,7 +174,7 @@ def check_idle(socket: Socket, events: Events) -> None:
 
 @pytest.mark.parametrize("name", WAITS)
 def test_a_program_that_only_waits_uses_no_processor(transport: Transport, name: str) -> None:
-    """Nor do threads that the library may have."""
+    """The library's own threads, where it has any, use none either."""
     server = transport.make_server(backlog=1)
     with Processes() as processes:
         process = processes.start(command("wait", "connect", transport.address(server), name, None))
@@ -198,7 +198,7 @@ def test_a_program_that_only_waits_uses_no_processor(transport: Transport, name:
 def test_a_wait_for_the_end_beside_unread_bytes_hardly_uses_the_processor(
     transport: Transport, backend: str, events: Events
 ) -> None:
-    """Of all the process's threads: where no system call waits for the one and not the other, somebody has to look."""
+    """Counts all threads of the process: if no system call waits for the end alone, one has to look now and then."""
     stream = with_unread_bytes(transport)
     # Windows counts in steps of 16 ms.
     lasts = 3.0 if WINDOWS else 0.5

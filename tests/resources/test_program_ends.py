@@ -94,7 +94,7 @@ def test_a_program_ends_well_whatever_is_open(directory: Path, name: str) -> Non
     for number in range(3 if "threads" in name else 1):
         run_program(OPEN_EVERYTHING + textwrap.dedent(ending), directory / str(number), BACKENDS[-1])
     if not leaves_open:
-        # Nor anything to warn of.
+        # There is nothing to warn of either.
         arguments = (directory / "server", BACKENDS[-1])
         run_program(OPEN_EVERYTHING + textwrap.dedent(ending), *arguments, options=("-X", "dev"))
         assert not (directory / "server").exists()

@@ -136,7 +136,7 @@ def test_a_dropped_socket_is_closed_where_warnings_are_errors(directory: Path) -
         import os, sys
         import bbipc
         sys.unraisablehook = lambda unraisable: print(unraisable.exc_type.__name__)
-        # What is opened but once, by the first of its kind.
+        # The first of each kind opens what is opened only once.
         bbipc.make_local_server(sys.argv[1]).close()
         bbipc.make_poller().close()
         before = count()
@@ -193,7 +193,7 @@ def test_what_a_poller_no_longer_monitors_is_let_go(transport: Transport, backen
 
 
 def test_errors_keep_no_socket_alive(transport: Transport) -> None:
-    """An error that its own frame refers to is a cycle: all it has waits for a collection then."""
+    """An error and a frame that refer to each other are a cycle: what they hold lives until the next collection."""
     server, stream, remote = unkept_pair(transport)
     gc.disable()
     try:
@@ -329,14 +329,14 @@ def test_nothing_is_left_of_what_fails_or_ends(transport: Transport, repeated: C
     def repeat(count: int) -> tuple[Descriptors, int, int]:
         for _ in range(count // share):
             repeated(transport)
-            # It would keep everything alive that it closes in the end.
+            # Otherwise the transport would keep everything alive until it closes.
             transport.let_go()
         gc.collect()
         return Descriptors(), open_handles(), resident_kib()
 
     repeat(100)
     descriptors, handles_before, memory_before = repeat(200)
-    # What is lost is lost each time. Once, the heap of a worker with all tests in it may grow for another reason.
+    # A leak grows each time. The heap of a worker with all tests in it may grow once for another reason.
     for _ in range(3):
         _, handles_after, memory_after = repeat(1000)
         descriptors.check_the_same()
@@ -348,15 +348,15 @@ def test_nothing_is_left_of_what_fails_or_ends(transport: Transport, repeated: C
     assert growth < 400 / share
 
 
-#: Those whose sockets have a descriptor that can be learnt.
+#: Namespaces whose sockets have a descriptor that can be learnt.
 WITH_DESCRIPTORS = ["tcp"] if WINDOWS else ["tcp", "local"]
 
 
 @pytest.mark.parametrize("namespace", WITH_DESCRIPTORS)
 def test_a_descriptor_closed_behind_the_librarys_back_crashes_nothing(directory: Path, namespace: str) -> None:
-    """As by socket.socket(fileno=stream.fileno()), whose end closes it. The library said "internal error" and died.
+    """As socket.socket(fileno=stream.fileno()) does at its end. The library said "internal error" and died.
 
-    And errors of TCP sockets recursed for ever: to tell which socket it is, its address was asked, which is an error.
+    And errors of TCP sockets recursed for ever: they name the socket by its address, and asking for that failed.
     """
     run_program(
         """

@@ -29,8 +29,8 @@ ENDINGS = 20_000 if FULL else 2_000
 SECONDS = 60 if FULL else 3
 
 
-#: Makes every call release the GIL, also the short ones that keep it otherwise: other threads' calls then come into the
-#: middle of it, as they do on a Python without a GIL. (PyPy has no PyDLL, and calls like this.)
+#: Makes every call release the GIL, also the short ones that otherwise keep it. Other threads' calls can then come in
+#: the middle of a call, as on a Python without a GIL. (PyPy has no PyDLL, and calls like this.)
 RELEASING = """
 import ctypes, os, runpy, sys
 ctypes.PyDLL = ctypes.CDLL

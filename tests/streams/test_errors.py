@@ -188,7 +188,7 @@ def every_socket_error(directory: Path) -> Iterator[bbipc.SocketError]:
         server.accept_connection()
     yield closed.value
     if WINDOWS:
-        # Its errno is not what OSError would make of it.
+        # OSError would make another errno of this code.
         yield errors.socket_error(231, "connect")
 
 
@@ -220,7 +220,7 @@ def test_a_pipe_that_may_not_be_opened_is_a_socket_error(directory: Path) -> Non
 
 @pytest.mark.skipif(WINDOWS, reason="no user can be changed to on Windows without a password")
 def test_a_refused_permission_is_a_socket_error_that_does_not_speak_of_ports(directory: Path) -> None:
-    # Root may do everything, so a child that is nobody tries.
+    # Root may do everything, so a child that runs as the user nobody tries.
     program = """
 import errno, os, sys
 import bbipc

@@ -334,7 +334,7 @@ def assert_refuses_everything(stream: Ipv4TcpStream, code: int) -> None:
 def test_every_use_of_a_refused_connection_says_why(unused_port: int) -> None:
     with bbipc.connect_to_ipv4_tcp_server(IPV4_LOOPBACK, unused_port) as stream:
         if not LINUX:
-            # Which refuses at once.
+            # Linux refuses at once.
             assert bbipc.poll_socket(stream, Events.DETERMINED, PATIENCE)
         assert_refuses_everything(stream, errno.ECONNREFUSED)
 

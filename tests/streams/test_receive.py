@@ -167,10 +167,10 @@ def test_a_failed_read_is_left_for_the_next_call_to_tell(transport: Transport) -
             with_data(one)
 
         class Sets(dict):  # type: ignore[type-arg]
-            """Asked for between the wait and the reading."""
+            """Its items are asked for between the wait and the reading."""
 
             def __missing__(self, number: int) -> Events:
-                # As a close() in another thread that has not come to the pollers.
+                # As a close() in another thread does before it comes to the pollers.
                 bbipc._native.calls.close(closed._handle)
                 return Events(number)
 
@@ -213,7 +213,7 @@ def test_only_where_memory_ends_the_others_are_left(
 
 
 def test_a_stream_that_has_left_meanwhile_is_not_read(transport: Transport) -> None:
-    """Who takes it out of the poller reads on by himself."""
+    """The thread that takes it out of the poller reads the rest itself."""
     stream, remote = transport.pair()
     with bbipc.make_poller() as poller:
         poller.monitor_socket(stream, DATA)
@@ -246,7 +246,7 @@ def test_one_call_reports_1024_and_the_next_the_others_first(backend: str, direc
             assert len({socket for socket, _, _ in report}) == len(report)
             received += [(socket, data) for socket, _, data in report]
         assert poller.receive(0) == []
-        # Nobody has a second turn before everybody's first.
+        # No stream has a second turn before each has had its first.
         assert Counter(received[: len(streams)]) == Counter((stream, b"twi") for stream in streams)
         assert Counter(received[len(streams) :]) == Counter((stream, b"ce") for stream in streams)
 
@@ -436,7 +436,7 @@ def test_a_closed_stream_is_not_reported(transport: Transport, poller: Poller) -
 
 
 def test_threads_that_receive_at_once_share_the_bytes(transport: Transport, backend: str) -> None:
-    """Every byte comes to one of them. Which comes first, only they could tell."""
+    """Each byte goes to one of the threads. Nobody but the threads could tell which was first."""
     size = 256 * 300
     pairs = [transport.pair() for _ in range(6)]
     everything = bytes(range(256)) * (size // 256)

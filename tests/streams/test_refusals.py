@@ -318,7 +318,7 @@ def test_a_port_that_lingers_after_a_restart_names_reuse_address() -> None:
     assert error.errno == errno.EADDRINUSE
     assert "TIME_WAIT" in str(error)
     assert "reuse_address=True" in str(error)
-    # And what it says is right.
+    # And the advice is right.
     port = lingering_port(reuse_address=True)
     bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, port, reuse_address=True).close()
 

@@ -73,7 +73,7 @@ def test_more_than_there_is_memory_for_is_a_memory_error(transport: Transport, m
 def test_nothing_is_lost_when_the_remote_end_writes_and_closes_at_once(transport: Transport, backend: str) -> None:
     one, other = transport.pair()
     written = 0
-    # Or less, where it takes no more.
+    # Or less, if the stream takes no more.
     while written < 40_000 and (taken := one.write(pattern(written, 10_000))):
         written += taken
     one.close()
@@ -242,7 +242,7 @@ def test_a_write_to_a_closed_remote_end_raises(transport: Transport) -> None:
 
 @pytest.mark.skipif(WINDOWS, reason="Windows has no SIGPIPE")
 def test_no_write_sends_sigpipe(directory: Path) -> None:
-    # Python ignores the signal, so in this program it does what it does to others: kills.
+    # Python ignores the signal. In this program it has its default action: it kills.
     program = """
 import signal, sys
 import bbipc

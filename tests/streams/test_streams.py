@@ -184,7 +184,7 @@ class Direction:
         under_way = self.written - self.read
         if action == "write":
             if WINDOWS and size and not under_way:
-                # That a write which was under way is done can be known a moment later than that its bytes were read.
+                # The end of a write that was under way can be known a moment after its bytes were read.
                 await_event(self.sender, Events.WRITE_SPACE)
             taken = self.sender.write(pattern(self.written, size))
             assert 0 <= taken <= size

@@ -68,7 +68,7 @@ def test_data_are_any_contiguous_buffer(transport: Transport) -> None:
     data = [b"bytes", growing, memoryview(b"-view-")[1:5], numbers, memoryview(bytearray(8)).cast("B", (2, 4)), b""]
     items: list[tuple[StreamSocket, Any]] = [(stream, one) for one in data]
     assert bbipc.write_many(items) == []
-    # It is let go of at once.
+    # The buffers are released at once.
     growing += b"!"
     numbers.append(4)
     expected = b"bytesbytearrayview" + array("H", [1, 2, 3]).tobytes() + bytes(8)
@@ -119,7 +119,7 @@ def test_a_full_stream_takes_nothing_and_the_others_all(transport: Transport) ->
     full, remote = transport.pair()
     other, other_remote = transport.pair()
     total = fill(full)
-    # Where more than a byte of room is needed for one to be taken, and where it is not.
+    # Whether or not the system needs more than a byte of room to take one byte.
     large = bytes(64 << 20)
     unfinished = bbipc.write_many([(full, large), (other, b"a"), (full, b"y"), (other, b"b")])
     assert [place for place, _ in unfinished] == [0, 2]
@@ -154,10 +154,10 @@ def test_a_bad_stream_does_not_spoil_the_others(transport: Transport) -> None:
         stream, data = items[place]
         assert isinstance(error, bbipc.SocketError)
         assert error.socket is stream
-        # What write() says by itself.
+        # What write() alone says.
         with pytest.raises(bbipc.SocketError) as caught:
             stream.write(data)
-        # A reset is told once, and then that nothing can be written: another built-in error.
+        # A reset is told once. After that a write says that nothing can be written: another built-in error.
         assert type(error).__name__ == type(caught.value).__name__
         if stream is not severed:
             assert str(error) == str(caught.value)
@@ -212,7 +212,7 @@ def test_wrong_items_are_refused_before_anything_is_written(transport: Transport
 
 
 def test_an_item_need_not_say_twice_what_it_is(transport: Transport) -> None:
-    """An iterator, for one, whose error is made after it has been asked."""
+    """An iterator for example, which is used up before the error is made."""
     stream, remote = transport.pair()
     closed, _ = transport.pair()
     closed.close()
@@ -284,7 +284,7 @@ def test_large_items_are_written_in_rounds(transport: Transport) -> None:
 
 
 def test_threads_write_many_at_once(transport: Transport) -> None:
-    """To streams of their own, and to one that all have: there, each item is whole."""
+    """To streams of their own, and to one that all of them share, where each item arrives whole."""
     shared, shared_remote = transport.pair()
     threads_count, rounds = 4, 50
     pairs = [transport.pair() for _ in range(threads_count)]
@@ -307,7 +307,7 @@ def test_threads_write_many_at_once(transport: Transport) -> None:
 
 
 def test_a_connection_under_way_takes_nothing_or_all(transport: Transport) -> None:
-    """As write() does; whether it stands already, the system decides."""
+    """As write() does. Whether the connection is established already depends on the system."""
     server = transport.make_server()
     stream = transport.connect(server)
     unfinished = bbipc.write_many([(stream, b"early")])

@@ -62,7 +62,7 @@ class FailingFloat:
 
 
 class LikeInt(int):
-    """An int, though not of the usual type."""
+    """An int of an unusual type."""
 
 
 class LikeFloat(float):
@@ -174,7 +174,7 @@ class Scene:
             by_ctypes.wait_for_events(self.idle_poller._handle, {}, SETS, 0, 0)
 
     def unread(self) -> bytes:
-        """What the calls have left to be read. As `begin`."""
+        """What the calls have left to be read. By the reference, as `begin`."""
         data = by_ctypes.read(self.stream._handle, 1 << 20, False)
         assert isinstance(data, bytes)
         return data
@@ -209,8 +209,8 @@ class Case(NamedTuple):
     arguments: tuple[Any, ...]
     keywords: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
     unread: bytes = UNREAD
-    #: Whether the reference deals with it alike. Of keywords, built-in functions say what is wrong themselves; and how
-    #: much a system takes of too much data varies.
+    #: Whether the reference must do the same. Built-in functions refuse wrong keywords themselves, and how much a
+    #: system takes of too much data varies.
     compared: bool = True
     #: Whether somebody has woken the idle poller.
     woken: bool = False
@@ -634,7 +634,7 @@ def _waiting_by_methods(scene: Scene) -> Iterator[Case]:
             yield from _either_way(name, (one, 0, *more), "timeout", (None, 1, 2.5, math.nan, -1, "0"))
         timeouts = (0, BRIEF_SECONDS, LikeFloat(BRIEF_SECONDS), Number(BRIEF_SECONDS), LONGER_SECONDS)
         yield from _either_way(name, (idle, 0, *more), "timeout", timeouts)
-        # Of which only the wake makes an end.
+        # Only the wake ends this wait.
         yield Case(name, (idle,), woken=True)
         yield from _either_way(name, (idle, 0, *more), "timeout", (None, 0, 20), woken=True)
     sizes = (*SIZES, LikeInt(8), Number(8), True, False, 2**63 - 1, *WRONG_SIZES)

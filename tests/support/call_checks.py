@@ -93,10 +93,10 @@ def left_behind(call: Callable[[], object], watched: list[Any], times: int = 16)
         for place, one in enumerate(watched):
             counts[place + 2] = sys.getrefcount(one)
 
-    # For a call with keywords CPython copies a dictionary into new memory. Of what is freed it keeps some: these.
+    # For a call with keywords CPython copies a dictionary into new memory. It keeps some freed dictionaries: these.
     copies = [{"": None}.copy() for _ in range(100)]
     del copies
-    # What is made once is made.
+    # This makes what is made only once.
     look(before, times, False)
     grown: list[str] = []
     # Only what grows with the calls, and no collection finds, is left behind.
@@ -177,7 +177,7 @@ def memory_cases(scene: Scene) -> list[Case]:
     return cases
 
 
-#: More than any of these calls makes.
+#: More allocations than any of these calls makes.
 ALLOCATIONS_MAX = 60
 
 
@@ -192,12 +192,12 @@ class Attempt(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """For want of memory, of which CPython 3.11 itself may forget to tell."""
+        """Whether memory was wanting. CPython 3.11 itself may forget to tell."""
         return isinstance(self.error, (MemoryError, SystemError))
 
     @property
     def partial(self) -> bytes:
-        """What the error tells of that was read; or the one for whose traceback there was no memory."""
+        """What was read, as the error tells, or the error before it, for whose traceback there was no memory."""
         error: BaseException | None = self.error
         while error is not None and not hasattr(error, "partial"):
             error = error.__context__
@@ -268,10 +268,10 @@ def check_bytes(scene: Scene, case: Case, result: Any, failed: bool) -> None:
         written = scene.written()
         if name == "write_many":
             if len(case.arguments[0]) == 2:
-                # With room for all, all are written or none.
+                # As there is room for all, all are written or none.
                 assert written == ([b"", b""] if failed else [b"written!", b"too"]), (result, written)
             else:
-                # It may be the memory to tell what was not written.
+                # The memory that is wanting may be that to tell what was not written.
                 assert written[0] in (b"", b"first"), (result, written)
                 assert written[1] in (b"", b"last"), (result, written)
         else:
@@ -282,9 +282,9 @@ class Crowd:
     """Many streams that have something to be read, and their poller."""
 
     COUNT = 30
-    #: Bytes that are copied to be handed out; what is more is handed out where it was read.
+    #: This many bytes are copied to be handed out; more are handed out where they were read.
     COPIED = 100
-    #: More than are made to receive from all of them.
+    #: More allocations than it takes to receive from all of them.
     ALLOCATIONS_MAX = 300
 
     def __init__(self, scene: Scene) -> None:
@@ -295,7 +295,7 @@ class Crowd:
         self.sockets = {one._handle: one for one, _ in self._pairs}
 
     def _sent(self, place: int) -> bytes:
-        """To each its own, to some much."""
+        """Different bytes for each stream, many for some."""
         return bytes(range(place, place + self.COPIED)) * (1 if place % 3 else 90)
 
     def begin(self) -> None:
@@ -314,7 +314,7 @@ class Crowd:
                 assert isinstance(left, bytes)
                 found += left
             sent = self._sent(place)
-            # What is there has its order.
+            # The bytes that are there are in order.
             assert sent.endswith(found), (sent, found)
             if found != sent:
                 losses.append(len(sent) - len(found))
@@ -335,7 +335,7 @@ def losing_receives(scene: Scene, functions: dict[str, Callable[..., Any]]) -> l
         call = functools.partial(functions[case.name], *case.arguments, **case.keywords)
         for attempt in without_memory(crowd.begin, call, crowd.ALLOCATIONS_MAX):
             lost = crowd.lost(attempt.result or [])
-            # To copy and to make smaller are two allocations.
+            # Copying and making smaller are two allocations.
             if len(lost) > 1 or (lost and attempt.alone and lost[0] <= crowd.COPIED):
                 found.append(f"{case} {attempt}: lost {lost} bytes")
         assert len(attempt.result) == crowd.COUNT, f"{case} makes more allocations than {crowd.ALLOCATIONS_MAX}"

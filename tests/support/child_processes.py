@@ -32,11 +32,10 @@ if TYPE_CHECKING:
     else:
         PythonListener = socket.socket
 
-#: The exit status of a Python program that Ctrl-C ends, when it does nothing about it: on Windows
-#: STATUS_CONTROL_C_EXIT.
+#: The exit status of a Python program that ends by Ctrl-C without handling it: on Windows STATUS_CONTROL_C_EXIT.
 INTERRUPTED = 0xC000013A if WINDOWS else -signal.SIGINT
 
-#: Of what processes print; None is the usual one.
+#: The encoding of what processes print; None is the usual one.
 ENCODING = "utf-8" if WINDOWS else None
 
 #: Between two looks at something that sends no event: another process's descriptors, or a directory's files.

@@ -31,14 +31,14 @@ _NEVER_OURS = (
 )
 
 
-#: The library keeps some selectors for threads that wait, each with such a handle (AFD's) or none, and which these are
-#: changes: native/windows/selectors/poll.zig. soak.py counts them.
+#: The library keeps some selectors for threads that wait, and how many of them have such a handle (AFD's) changes:
+#: native/windows/selectors/poll.zig. soak.py counts them.
 _OF_SPARE_SELECTORS = "File 0x100000"
 
 
 @contextlib.contextmanager
 def dropping() -> Iterator[None]:
-    """What is dropped inside is gone at the end. CPython sees to that by itself, PyPy when it collects garbage."""
+    """What is dropped inside is gone at the end. CPython does that by itself, PyPy when it collects garbage."""
     yield
     gc.collect()
 

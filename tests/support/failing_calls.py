@@ -29,13 +29,13 @@ import bbipc
 from bbipc import Events, StreamServer, StreamSocket
 from bbipc._native import declarations
 
-#: Seconds. What a wait lasts that a failed call has made vain.
+#: Seconds. How long a wait lasts that is in vain after a failed call.
 SHORT = 0.15
 
 #: Seconds. More than all waits of a scenario together; what takes longer hangs.
 LONG = 10.0
 
-#: Seconds of a processor that a scenario takes at the most, and that a wait which spins exceeds.
+#: Seconds of processor time that a scenario takes at the most, and that a wait which spins exceeds.
 BUSY = 0.1
 
 #: Errors that end the connection, or that keep it from being made, by the call; and a close(2) that is not made.
@@ -104,7 +104,7 @@ class Case:
         return self.attempt(what, lambda: (call(), True)) is not None
 
     def expect(self, what: str, call: Callable[[], Any], *right: Any) -> Any:
-        """The answer, which is right, or an error: what is not known is not said to be so."""
+        """The right answer, or an error: what is not known is not stated."""
         answer = self.attempt(what, call)
         if answer is not None and answer not in right and not self.ends:
             self.wrong.append(f"{what} answers {answer!r}, right is {' or '.join(map(repr, right))}")
@@ -395,7 +395,7 @@ def _write_some(stream: StreamSocket, data: bytes, failed: list[Exception]) -> i
     except bbipc.TimeoutError as error:
         return error.bytes_written
     except (bbipc.BbipcError, MemoryError) as error:
-        # How far it came is not always told: the other end finds less, and none of it wrong.
+        # The error does not always tell how much was written: the other end finds less, and no wrong byte.
         failed.append(error)
         with contextlib.suppress(bbipc.BbipcError):
             stream.finish_writing()

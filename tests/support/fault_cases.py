@@ -26,16 +26,16 @@ from bbipc._native import by_ctypes, declarations, results
 from bbipc._native.library import releasing
 
 if sys.platform != "win32":
-    # Where none of the programs runs, but their tests are read.
+    # Windows runs none of the programs, but reads their tests.
     import resource
 
-#: Seconds. What hangs is ended then, and says where.
+#: Seconds. A program that hangs is ended after these, and says where it hangs.
 HANGS = 10.0
 
-#: Seconds. What a wait is given that nothing ends.
+#: Seconds. The timeout of a wait that nothing ends.
 A_WHILE = 0.2
 
-#: Seconds of a processor that a wait of A_WHILE takes at the most.
+#: Seconds of processor time that a wait of A_WHILE takes at the most.
 BUSY = 0.1
 
 
@@ -169,7 +169,7 @@ def a_wait_without_eventfd() -> None:
 
 
 def no_descriptors_allowed(what: str) -> None:
-    """Right is the answer, or an error: not another answer, and not a wait without end."""
+    """The answer is right, or there is an error: no wrong answer, and no endless wait."""
     other, stream = local_pair()
     empty, full = local_pair("second")
     fill(full)
@@ -306,7 +306,7 @@ def no_mapping_is_left(what: str) -> None:
     servers = [bbipc.make_local_server(f"server{number}") for number in range(8)]
     stream = bbipc.connect_to_local_server("server0")
     count = 0
-    # Neighbours that differ are not made one. There is no list of them, which would need memory itself.
+    # The kernel does not join neighbours that differ. No list of them is kept, for it would need memory itself.
     while libc.mmap(None, 4096, 1 if count & 1 else 3, 0x22, -1, 0) not in (None, 2**64 - 1, 2**32 - 1):
         count += 1
     if what == "poller":

@@ -16,7 +16,7 @@ PATIENCE = 100.0 if QEMU else 20.0
 
 
 def least_of_three(measure: Callable[[], float], limit: float) -> float:
-    """Seconds of a processor's time that something took: the first figure below the limit, or the least of three.
+    """Seconds of processor time that something took: the first figure below the limit, or the least of three.
 
     A slow or busy machine adds to any of them now and then; what spins takes its time every time.
     """

@@ -13,7 +13,7 @@ ESTABLISHED = Events.DETERMINED | Events.CONNECTION_SUCCEEDED
 GONE = Events.DETERMINED | Events.CONNECTION_FAILED | Events.REMOTE_DISCONNECTED
 WRITABLE = Events.READY_TO_WRITE | Events.WRITE_SPACE
 
-#: Its length is prime to that of every buffer, so that a byte in the wrong place is a wrong byte.
+#: Its length is coprime to that of every buffer, so that a byte in the wrong place is a wrong byte.
 PATTERN = os.urandom(65_521)
 
 

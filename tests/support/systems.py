@@ -17,7 +17,7 @@ from pathlib import Path
 if sys.platform == "win32":
     import windows
 elif sys.platform != "linux":
-    # Which has /proc instead.
+    # Linux has /proc instead.
     import psutil
 
 WINDOWS = sys.platform == "win32"
@@ -89,10 +89,10 @@ TCP_WAITS_FOR_BACKLOG = LINUX
 
 
 def close_resets(transport: str) -> bool:
-    """Whether the peer of whoever closes with bytes unread is told that these are lost: as a reset.
+    """Whether closing with bytes unread tells the peer that they are lost: by a reset.
 
-    On FreeBSD it is an orderly end, and TCP's next write brings the reset. macOS resets TCP (XNU's tcp_disconnect). On
-    neither is there a reset of a local stream.
+    On FreeBSD it is an orderly end, and TCP's next write brings the reset. macOS resets TCP (XNU's tcp_disconnect).
+    Neither resets a local stream.
     """
     return LINUX or WINDOWS or (MACOS and transport == "tcp")
 
@@ -184,7 +184,7 @@ def thread_count() -> int:
 
 
 def child_of(process_id: int) -> int:
-    """The number of the only process that one has started."""
+    """The number of the only process that a process has started."""
     if sys.platform == "linux":
         return int(Path(f"/proc/{process_id}/task/{process_id}/children").read_text(encoding="ascii"))
     assert sys.platform != "win32"
@@ -212,7 +212,7 @@ TIME_TO_SLEEP = None if LINUX or WINDOWS else 0.1
 def thread_activity(process_id: int, thread_id: int | None) -> tuple[bool, object]:
     """Whether a thread sleeps in the kernel, and what changes when it moves.
 
-    Without its number, of a process's main thread; or of all its threads where nothing says which one that is.
+    Without a number, that of the process's main thread; or of all its threads where nothing says which is the main one.
     """
     if sys.platform == "win32":
         return windows.thread_activity(process_id, thread_id)
@@ -222,6 +222,6 @@ def thread_activity(process_id: int, thread_id: int | None) -> tuple[bool, objec
         switches = next(line for line in lines if line.startswith("voluntary_ctxt_switches:"))
         return state.split()[1] == "S", (state, switches)
     assert thread_id is None
-    # macOS has no such state. Who has not moved for a while has slept.
+    # macOS has no such state. A thread that has not moved for a while has slept.
     process = psutil.Process(process_id)
     return True, (process.num_ctx_switches(), process.cpu_times())

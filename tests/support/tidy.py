@@ -193,7 +193,7 @@ def long_zig_functions(text: str) -> Iterator[str]:
             continue
         ends = (number for number in range(start, len(lines)) if lines[number].startswith(found[1] + "}"))
         end = next(ends, len(lines) - 1)
-        # A function that makes a type is as long as its functions are together.
+        # A function that makes a type contains all functions of the type.
         head = next((one for one in lines[start:] if one.endswith("{")), "")
         if end + 1 - start > LINES_MAX and not head.endswith(" type {"):
             yield f"{start + 1}: {found[2]} has {end + 1 - start} lines"
@@ -202,7 +202,7 @@ def long_zig_functions(text: str) -> Iterator[str]:
 def long_python_functions(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            # What it is for, and what can go wrong, may take the room that it needs.
+            # The docstring may take as many lines as it needs.
             first = node.body[1 if ast.get_docstring(node) and len(node.body) > 1 else 0]
             count = (node.end_lineno or 0) + 1 - first.lineno
             if count > LINES_MAX:

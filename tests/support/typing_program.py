@@ -263,7 +263,7 @@ def main(directory: Path) -> None:
 
 
 def rejected(stream: StreamSocket, server: StreamServer, poller: Poller, events: Events) -> None:
-    """Never called. Were one of these not rejected, mypy would complain of the comment that expects it."""
+    """Never called. If mypy accepted one of these, it would complain of the comment that expects the error."""
     stream.write("text")  # type: ignore[arg-type]
     stream.write_all(None)  # type: ignore[arg-type]
     stream.write_all(b"x", "soon")  # type: ignore[arg-type]

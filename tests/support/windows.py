@@ -244,10 +244,10 @@ def need_console() -> None:
         return
     _kernel32.GetStdHandle.restype = c_void_p
     before = [_kernel32.GetStdHandle(one) for one in _STANDARD_HANDLES]
-    # Wine's may be one of which nothing comes.
+    # Wine's console may be one that no Ctrl-C comes from.
     _kernel32.FreeConsole()
     assert _kernel32.AllocConsole(), ctypes.get_last_error()
-    # It has made itself the standard input and output.
+    # The new console has become the standard input and output.
     for one, handle in zip(_STANDARD_HANDLES, before):
         _kernel32.SetStdHandle(one, c_void_p(handle))
 

@@ -11,7 +11,7 @@ from patience import QEMU
 
 
 def divides_the_tests(config: pytest.Config) -> bool:
-    """Whether all tests are asked for, on a system where that has been tried, and nothing that wants one process."""
+    """Whether all tests are asked for, on a system where workers have been tried, and no option wants one process."""
     if not systems.LINUX or QEMU or sys.implementation.name != "cpython" or hasattr(config, "workerinput"):
         return False
     chosen = config.option

@@ -47,7 +47,7 @@ static inline void *allocate(size_t size) {
     return memory;
 }
 
-/* Nothing of a benchmark outlives the one who runs it. */
+/* No program of a benchmark outlives the one that runs it. */
 static inline void end_with_parent(void) {
     CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL));
     signal(SIGPIPE, SIG_IGN);

@@ -152,7 +152,7 @@ static int64_t server_time_ns(int pid) {
         FILE *file = fopen(pathname, "r");
         if (!file || !fgets(line, sizeof line, file)) FAIL("%s can't be read", pathname);
         fclose(file);
-        /* Behind the name, in brackets, that may have brackets too. */
+        /* Behind the name in parentheses, which may contain parentheses too. */
         if (strrchr(line, ')')[2] == 'S') return clock_ns(clock);
         if (clock_ns(CLOCK_MONOTONIC) - start_ns > SILENCE_MAX_MS * INT64_C(1000000)) FAIL("the server does not rest");
         usleep(50);

@@ -119,7 +119,7 @@ def echo_server(address: str) -> None:
 
 
 def batched_echo_server(address: str) -> None:
-    """One crossing for all that has come, and one for all that goes back."""
+    """One call reads all that has come, and one writes all that goes back."""
     server = listen(address)
     poller = bbipc.make_poller()
     poller.monitor_socket(server, Events.CONNECTION_AVAILABLE)
