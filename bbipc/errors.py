@@ -136,7 +136,7 @@ class NoLocalServerError(SocketError):
     the last is a file). Otherwise it is a ``ConnectionRefusedError`` (``ECONNREFUSED``), and the message says what is
     there: a socket that nobody listens on, or something that is not a socket at all and must not be deleted.
 
-    On macOS and FreeBSD a ``ConnectionRefusedError`` may also be a server whose backlog is full.
+    On macOS and FreeBSD a ``ConnectionRefusedError`` may also mean a server whose backlog is full.
     """
 
 
@@ -181,7 +181,7 @@ class UnsupportedOperationError(BbipcError, io.UnsupportedOperation):
     """This system, or this kind of socket, can't do it."""
 
 
-#: What a user can do about the system's refusals that most often meet them. Who asked may know better: failure_error.
+#: What a user can do about the system's most frequent refusals. The caller of failure_error may know better.
 _ADVICE = {
     errno.EADDRINUSE: "another socket has that address; choose another, or wait until it is free",
     errno.EADDRNOTAVAIL: "no network interface of this machine has that address, or no port of it is left",
@@ -205,7 +205,7 @@ if sys.platform == "win32":
         " 'netsh winsock show catalog' lists such"
     )
 
-    #: The errno of what OSError has none for, or one that says less. Winsock's codes are numbers of errno themselves.
+    #: The errno of codes for which OSError has none, or one that says less. Winsock's codes are errno's own.
     _ERRNO = {
         8: errno.ENOMEM,  # ERROR_NOT_ENOUGH_MEMORY
         14: errno.ENOMEM,  # ERROR_OUTOFMEMORY

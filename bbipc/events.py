@@ -55,8 +55,8 @@ class Events:
 
     In the original system: ``connection-available-p``, ``determinedp``, ``connection-succeeded-p``,
     ``connection-failed-p``, ``data-available-p``, ``ready-to-write-p`` and ``remote-disconnected-p``; the last three
-    are our own. Whoever waits for ``WRITE_SPACE`` alone asks for ``CONNECTION_SEVERED`` too, to learn that it won't
-    come.
+    are our own. A wait for ``WRITE_SPACE`` has to ask for ``CONNECTION_SEVERED`` too, to learn that there will be no
+    room.
     """
 
     # Not enum.IntFlag: there a single test costs 0.5 to 1 microseconds (CPython 3.11 to 3.13). Every set is made once,

@@ -144,7 +144,7 @@ class Ipv4TcpStream(StreamSocket):
 
 _EACCES = "this user may not; a port below 1024 needs permission, and a firewall or a sandbox can forbid any"
 _IN_USE = "another socket has that address and port; choose another, or end the program that has it"
-#: Whether it is one or the other the system does not tell.
+#: The system does not tell which of the two it is.
 _IN_USE_OR_LINGERING = (
     "another socket has that address and port: choose another; or connections of a server that has ended linger there"
     " (TIME_WAIT), for a minute or so: pass reuse_address=True, each time that this server is made"

@@ -48,7 +48,7 @@ if sys.platform == "win32":
             # The system takes the last part for a device, in whatever directory: "C:/run/aux" for "\\.\aux".
             directory, last = os.path.split(name)
             path = os.path.join(os.path.abspath(directory or "."), last)
-        # What a path begins with that is spared the usual length limit, and that on another machine: the names of pipes
+        # The prefix of a path without the usual length limit, and that of a path on another machine: names of pipes
         # have no empty parts.
         if path.startswith("\\\\?\\"):
             path = path[4:]
@@ -155,7 +155,7 @@ if sys.platform == "win32":
         "another server listens at that name, or a stream of one is still open, at either end; choose another name, or"
         " give up such streams by abort()"
     )
-    #: To the library, a name that is there is in use.
+    #: A name that exists is in use instead (EADDRINUSE).
     _FORBIDDEN = (
         r"this process may not make a pipe of that name; in an AppContainer names begin with \\.\pipe\LOCAL" + "\\"
     )
@@ -230,9 +230,9 @@ def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close
 
     On Windows it is the name of a pipe, and no file appears anywhere. A plain name such as ``"build-server"`` means
     ``\\.\pipe\build-server``. A path is made absolute: ``"C:/run/build"`` means ``\\.\pipe\C:\run\build``, and needs no
-    such directory. The whole name of a pipe is taken as it is. Capital and small letters are the same. Only the user
-    whom the process runs as, Administrators and the system itself may connect, and nobody from another machine. The
-    name is taken until the server and all streams that it accepted are closed; on Windows itself probably at both ends.
+    such directory. The whole name of a pipe is taken as it is. Case does not matter. Only the user whom the process
+    runs as, Administrators and the system itself may connect, and nobody from another machine. The name is taken until
+    the server and all streams that it accepted are closed; on Windows itself probably at both ends.
     :meth:`~StreamSocket.abort` gives up a stream whose client does not close.
 
     :param pathname: must not exist yet. ``str``, ``bytes`` or path-like; at most 107 bytes on Linux, 103 on macOS and

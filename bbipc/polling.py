@@ -187,7 +187,7 @@ class Poller(HandleOwner):
             raise self._error(result, "monitor", socket)
 
     def unmonitor_socket(self, socket: Socket) -> None:
-        """Removes a socket. One that is gone already, or closed, is not an error. (``unmonitor-socket``.)"""
+        """Removes a socket. Removing it again, or a closed one, is not an error. (``unmonitor-socket``.)"""
         result = calls.unmonitor_socket(self._handle, self._check(socket)._handle)
         if result < 0:
             raise self._error(result, "unmonitor", socket)

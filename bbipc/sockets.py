@@ -245,7 +245,7 @@ class StreamSocket(Socket):
     def ready_to_write(self) -> bool:
         """Whether the remote end is there and a write would take at least one byte. (``ready-to-write-p``.)
 
-        Not so once the remote end has finished sending, though it may still read: :meth:`write_space`.
+        False once the remote end has finished sending, though it may still read: :meth:`write_space`.
         """
         return self._holds(_READY_TO_WRITE)
 
@@ -504,7 +504,7 @@ calls.give_methods(StreamSocket)
 def write_many(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, int | Exception]]:
     """Hands bytes of many streams to the system, in one call: a batch, the fastest way to serve many.
 
-    What a loop of :meth:`StreamSocket.write` does, but that one bad stream does not spoil the others::
+    What a loop of :meth:`StreamSocket.write` does, but a stream that fails does not stop the others::
 
         for place, written in bbipc.write_many(items):
             stream, data = items[place]  # of which `written` bytes were written, or none because of an error

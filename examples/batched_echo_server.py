@@ -5,7 +5,7 @@ It owes its clients the same as poller_echo_server.py:
 
 - Nothing is lost. What the system does not take at once is kept, per client, until it does.
 - No client can fill the memory: while something is kept for it, nothing more is read from it.
-- A client that has finished sending (``nc -N``) still gets all that is its.
+- A client that has finished sending (``nc -N``) still gets its whole echo.
 - A client that dies costs nobody else anything.
 - When there is no descriptor left for a new client, it waits until there is one, and so does the server.
 """
@@ -58,7 +58,7 @@ class BatchedEchoServer:
                     self._keep(socket, b"", READ)
                 elif events.end_of_data or events.connection_severed:
                     self._drop(socket)
-                # Else it could not be read from, and the next round tells its end.
+                # Otherwise the read failed, and the next round tells its end.
         return output
 
     def _write(self, output: list[tuple[StreamSocket, bytes]]) -> None:

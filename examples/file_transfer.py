@@ -48,7 +48,7 @@ MEGABYTE = 1_000_000
 
 
 class PeerGoneError(ProgramError):
-    """The other process has gone, and knows better why."""
+    """The other process has gone, and knows the reason better."""
 
 
 def open_source(path: Path) -> BinaryIO:
@@ -196,7 +196,7 @@ def copy(file: BinaryIO, destination: Path, progress_bar: bool = True) -> str:
                     sha256 = send(file, stream, progress_bar)
                 except PeerGoneError:
                     status = process.wait()
-                    # Then it has told why. Windows gives the same status to one that was killed.
+                    # A receiver that failed has told why. On Windows one that was killed has the same status.
                     if status > 0 and sys.platform != "win32":
                         sys.exit(status)
                     raise
@@ -209,10 +209,10 @@ def copy(file: BinaryIO, destination: Path, progress_bar: bool = True) -> str:
 
 def end_receiver(process: subprocess.Popen[str], stream: StreamSocket) -> None:
     """Ends a receiver amid a transfer, and waits until it has deleted what it has of the file."""
-    # Before the stream closes, which it would complain about too.
+    # Before the stream closes, for the receiver would complain about that too.
     if sys.platform == "win32":
-        # terminate() would not let it delete anything. Ctrl-C has reached it as well, and takes a moment; of anything
-        # else it learns by the end of the stream.
+        # terminate() would not let it delete anything. Ctrl-C has reached the receiver as well, and takes a moment. Of
+        # anything else it learns by the end of the stream.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(MOMENT_S)
         stream.close()

@@ -1,10 +1,10 @@
 """Sends back what its clients send, thousands of them at once: one thread, one poller.
 
-What such a server owes its clients, here and, the last, in reception.py:
+What such a server owes its clients. The last point is in reception.py:
 
 - Nothing is lost. What the system does not take at once is kept, per client, until it does.
 - No client can fill the memory: while too much is kept for it, nothing more is read from it.
-- A client that has finished sending (``nc -N``) still gets all that is its.
+- A client that has finished sending (``nc -N``) still gets its whole echo.
 - A client that dies costs nobody else anything.
 - When there is no descriptor left for a new client, it waits until there is one, and so does the server.
 """

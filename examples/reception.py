@@ -37,7 +37,7 @@ class Reception:
     def accept(self, server: StreamServer, events: Events) -> Iterator[StreamSocket]:
         """The streams of the clients that wait, which the poller monitors from then on for these events."""
         try:
-            # Not without end, so that newcomers don't keep the others waiting.
+            # A limited number, so that newcomers don't keep the others waiting.
             for _ in range(BACKLOG):
                 yield self._monitored(server.accept_connection(), events)
         except NoConnectionAvailableError:

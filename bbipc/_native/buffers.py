@@ -140,7 +140,7 @@ def with_memory(data: Buffer, what: str, start: Any, end: Any, call: Callable[[A
         if memory is not None:
             return call(memory, first, last)
         if _get_buffer is None:
-            # No way to the address: copy.
+            # The address can't be had, so this copies.
             return call(view.cast("B")[first:last].tobytes(), 0, last - first)
         raw = _PyBuffer()
         _get_buffer(view, byref(raw), 0)

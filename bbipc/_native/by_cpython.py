@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .classes import NativePoller, NativeStream
 
-#: What the names begin with by which built-in methods call those that they have taken the places of.
+#: The prefix of the names by which built-in methods call the methods in Python that they replace.
 IN_PYTHON = "_python_"
 
 

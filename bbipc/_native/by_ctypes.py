@@ -84,7 +84,7 @@ def _write(handle: int, address: Any, start: int, end: int) -> int:
     return result if result >= 0 else pack(result, code.value)
 
 
-#: Buffers between two reads. A list, because taking and giving back can't be cut in two by a thread or a signal.
+#: Buffers between two reads. A list, because no thread and no signal can come in the middle of its append() or pop().
 _spare_buffers: list[ctypes.Array[c_char]] = []
 _SPARE_BUFFERS_MAX = 8
 
@@ -166,9 +166,9 @@ def _write_pieces(
             stream, data = item
         except (TypeError, ValueError):
             raise TypeError(f"write_many() needs pairs of a stream and its data; item {position} is none") from None
-        # For the caller too: what gives its items only once can't be asked again, and others may change a list.
+        # The caller needs the tuple too: an iterator can't be asked again, and other threads may change a list.
         items[position] = stream, data
-        # Not what only stands for one, as weakref.proxy() does.
+        # Not a stand-in, such as a weakref.proxy().
         if not issubclass(type(stream), kind):
             raise TypeError(f"write_many() writes to streams; that of item {position} is a {type(stream).__name__}")
         what = f"item {position} of write_many() needs a contiguous buffer of bytes, such as bytes"
@@ -225,7 +225,7 @@ def _address(numbers: array[int]) -> int:
     return numbers.buffer_info()[0]
 
 
-#: To look at this number of sockets takes the system as long as a copy that keeps the GIL may take.
+#: The system looks at this number of sockets in the time that a copy which keeps the GIL may take.
 _POLLED_MAX = 64
 
 

@@ -66,11 +66,11 @@ class Deadline:
         return self.remaining_ns() == 0
 
 
-#: For all that wait for ever.
+#: The deadline of every wait that lasts for ever.
 NEVER = Deadline(None)
 
 
-#: Not imported, for that takes long. Where nobody has, there hardly is another thread; to err costs it a few looks.
+#: threading takes long to import. If nobody imported it, another thread is unlikely; a mistake costs it a few looks.
 #: Kept once found: where Python ends, without a GIL, a look among the modules can wait for ever (seen with 3.13).
 _threading: Any = None
 

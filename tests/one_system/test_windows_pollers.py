@@ -105,7 +105,7 @@ def test_news_that_comes_too_late_leaves_the_poller_asleep(transport: Transport,
         delays[-1] += time.perf_counter()
         timer.join()
         assert stream.read_exactly(1, PATIENCE) == b"x"
-    # If the pipe were looked at now and then, delays would be tens of ms; on a busy machine some are in any case.
+    # If the stream were looked at now and then, delays would be tens of ms; on a busy machine some are in any case.
     assert sorted(delays)[2] < 0.015
 
 

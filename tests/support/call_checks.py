@@ -192,7 +192,7 @@ class Attempt(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """Whether memory was wanting. CPython 3.11 itself may forget to tell."""
+        """Whether it failed for want of memory. CPython 3.11 itself may forget to tell."""
         return isinstance(self.error, (MemoryError, SystemError))
 
     @property
