@@ -31,7 +31,7 @@ FLOORS = (
 #: about two of them.
 SWITCHES = {"platform.zig", "posix/kernel.zig", "posix/bsd.zig"}
 
-#: Rooms that have one door: who else may import from them.
+#: Folders that have one door: which files may import from them.
 DOORS = {
     ("posix/", "windows/"): ("posix/", "windows/", "platform.zig", "tests/"),
     ("core/",): ("core/", "calls.zig", "tests/", "root.zig"),
