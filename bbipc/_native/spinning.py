@@ -26,9 +26,9 @@ def set_spinning(mode: Literal["adaptive", "off"] | float) -> None:
 
     The environment variable ``BBIPC_SPINNING``, with one of these values, chooses at import.
 
-    :param mode: ``"adaptive"``, which is how it begins, looks for up to 0.2 ms where that has proved to be better;
-        ``"off"`` always sleeps at once. A number does as ``"adaptive"`` with so many seconds, 0 to 1, as the most that
-        a wait looks.
+    :param mode: ``"adaptive"``, the default, looks for up to 0.2 ms where that has proved to be better; ``"off"``
+        always sleeps at once. A number from 0 to 1 is ``"adaptive"`` with that number of seconds as the most that a
+        wait looks.
     :raises ValueError: for another text, and for a number that is not from 0 to 1.
     :raises TypeError: if it is neither a ``str``, an ``int`` nor a ``float``.
     """

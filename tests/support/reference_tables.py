@@ -15,7 +15,17 @@ REFERENCE = ROOT / "docs" / "reference"
 BEGIN, END = "<!-- From the docstrings: python tests/support/reference_tables.py -->", "<!-- The same, by Sphinx: -->"
 
 #: The package's modules that define what is public.
-MODULES = ("_native/calls", "_native/library", "errors", "events", "ipv4", "local", "polling", "sockets")
+MODULES = (
+    "_native/calls",
+    "_native/library",
+    "_native/spinning",
+    "errors",
+    "events",
+    "ipv4",
+    "local",
+    "polling",
+    "sockets",
+)
 
 Definition = Union[ast.ClassDef, ast.FunctionDef, ast.Assign]
 
