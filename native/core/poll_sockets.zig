@@ -22,7 +22,7 @@ pub const Request = struct {
 /// The most sockets that are waited for without allocating.
 const few = 16;
 /// What the waits for more than one socket have learnt.
-var spinner_of_several: spinning.Spinner = .{};
+pub var spinner_of_several: spinning.Spinner = .{};
 /// Behind the sockets' entries, what the system's wait needs for itself.
 const spare = platform.poll.spare_entries;
 

@@ -11,6 +11,7 @@ test {
     _ = @import("end_to_end/states.zig");
     _ = @import("end_to_end/aborts.zig");
     _ = @import("end_to_end/waits.zig");
+    _ = @import("end_to_end/looks.zig");
     _ = @import("end_to_end/arguments.zig");
     _ = @import("end_to_end/namespaces.zig");
     _ = @import("end_to_end/foreign.zig");

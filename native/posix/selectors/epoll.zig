@@ -15,7 +15,8 @@
 //!   pollers know their process.
 //! - Closing the epoll descriptor, or a watched socket, does not wake a thread in epoll_wait. Hence the waker.
 //! - Reports carry the socket's handle, so one that is out of date when it is read is recognised.
-//! - epoll_wait counts in milliseconds; timeouts are rounded up, so that none ends early.
+//! - epoll_wait counts in milliseconds; timeouts are rounded up, so that none ends early. epoll_pwait2 counts in
+//!   nanoseconds; kernels before 5.11 lack it.
 
 const std = @import("std");
 const linux = std.os.linux;
@@ -90,6 +91,9 @@ pub const Selector = struct {
     }
 };
 
+/// Whether the kernel has epoll_pwait2, as far as is known.
+var is_fine_to_be_had: std.atomic.Value(bool) = .init(true);
+
 pub const Snapshot = struct {
     fd: sys.Descriptor,
     reports: [reports_per_wait_max]linux.epoll_event = undefined,
@@ -103,20 +107,43 @@ pub const Snapshot = struct {
         failure: *status.Failure,
     ) status.Error!void {
         std.debug.assert(reports_max > 0);
-        const timeout_ms: i32 = if (timeout_ns) |ns| @intCast(@min(
-            std.math.divCeil(u64, ns, std.time.ns_per_ms) catch unreachable,
-            std.math.maxInt(i32),
-        )) else -1;
         const reports_count: u32 = @intCast(@min(reports_max, reports_per_wait_max));
-        const result = sys.repeatedAtOnce(timeout_ns, waitOnce, .{ shot, reports_count, timeout_ms });
+        const result = sys.repeatedAtOnce(timeout_ns, waitOnce, .{ shot, reports_count, timeout_ns });
         shot.cursor = 0;
         shot.count = 0;
         if (result < 0) return sys.waitRefused(result, failure);
         shot.count = @intCast(result);
     }
 
-    fn waitOnce(shot: *Snapshot, reports_count: u32, timeout_ms: i32) isize {
+    fn waitOnce(shot: *Snapshot, reports_count: u32, timeout_ns: ?u64) isize {
+        if (timeout_ns) |ns| {
+            if (shot.waitFinely(reports_count, ns)) |result| return result;
+        }
+        const timeout_ms: i32 = if (timeout_ns) |ns| @intCast(@min(
+            std.math.divCeil(u64, ns, std.time.ns_per_ms) catch unreachable,
+            std.math.maxInt(i32),
+        )) else -1;
         return @bitCast(linux.epoll_wait(shot.fd, &shot.reports, reports_count, timeout_ms));
+    }
+
+    /// By epoll_pwait2, where milliseconds are not fine enough. Null if they are, or where that call can't be made.
+    fn waitFinely(shot: *Snapshot, reports_count: u32, timeout_ns: u64) ?isize {
+        if (timeout_ns % std.time.ns_per_ms == 0 or timeout_ns > std.time.ns_per_s) return null;
+        if (!is_fine_to_be_had.load(.monotonic)) return null;
+        const timeout: linux.kernel_timespec = .{ .sec = 0, .nsec = @intCast(timeout_ns) };
+        const result: isize = @bitCast(linux.syscall6(
+            .epoll_pwait2,
+            @bitCast(@as(isize, shot.fd)),
+            @intFromPtr(&shot.reports),
+            reports_count,
+            @intFromPtr(&timeout),
+            0,
+            0,
+        ));
+        // A sandbox that is older than the call may forbid it.
+        if (result != sys.resultOf(.NOSYS) and result != sys.resultOf(.PERM)) return result;
+        is_fine_to_be_had.store(false, .monotonic);
+        return null;
     }
 
     pub fn isEmpty(shot: *const Snapshot) bool {

@@ -3,6 +3,8 @@
 const std = @import("std");
 const handles = @import("../../core/handles.zig");
 const pollers = @import("../../core/poller.zig");
+const polling = @import("../../core/poll_sockets.zig");
+const spinning = @import("../../core/spinning.zig");
 const sys = @import("../../platform.zig").sys;
 
 /// The header, translated to Zig by the build.
@@ -49,6 +51,37 @@ pub fn awaitWaiting(poller: Handle, threads: usize) !void {
         }
     };
     try awaitCount(threads, poller, Look.count);
+}
+
+/// Waits may look for a second. Skips the test where none does.
+pub fn beginLooking() !void {
+    if (sys.usableProcessors() < 2) return error.SkipZigTest;
+    _ = try succeed(c.bbipc_set_spinning(std.time.ns_per_s));
+}
+
+pub fn endLooking() void {
+    std.debug.assert(c.bbipc_set_spinning(c.BBIPC_SPINNING_ADAPTIVE) == 0);
+}
+
+/// The next waits for this socket, or with this poller, look for this time before they sleep: as if that had proved
+/// to be better.
+pub fn makeLook(handle: Handle, look_ns: u32) void {
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    const slot = handles.table.find(handle).?;
+    const spinner = if (slot.isSocket()) &slot.spinner else &pollers.of(slot).spinner;
+    spinner.* = looking(look_ns);
+}
+
+/// The same for waits for more than one socket.
+pub fn makeSeveralLook(look_ns: u32) void {
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    polling.spinner_of_several = looking(look_ns);
+}
+
+fn looking(look_ns: u32) spinning.Spinner {
+    return .{ .state = .looking, .slept_ns = look_ns, .looked_ns = 1, .waits_left = 100 };
 }
 
 fn awaitCount(expected: usize, context: anytype, comptime count: fn (@TypeOf(context)) usize) !void {

@@ -116,6 +116,32 @@ fn inChild(comptime function: anytype, arguments: anytype) !u8 {
     return support.system.awaitChild(process_id);
 }
 
+test "a fork while a wait looks changes nothing of it, and the child's own waits are in order" {
+    try support.beginLooking();
+    defer support.endLooking();
+    try eachTransport(struct {
+        fn child(stage: *Stage, pair: Stage.Pair) !u8 {
+            try support.writeAll(pair.far, "x");
+            const own = try stage.pair();
+            support.makeLook(own.near, std.time.ns_per_ms);
+            try expectEvents(0, poll(own.near, data_available, 2 * std.time.ns_per_ms));
+            try support.writeAll(own.far, "y");
+            try support.awaitEvent(own.near, data_available);
+            return 42;
+        }
+
+        fn body(stage: *Stage) !void {
+            const pair = try stage.pair();
+            support.makeLook(pair.near, std.time.ns_per_s);
+            var waiting: support.Call(poll) = undefined;
+            try waiting.start(.{ pair.near, data_available, patience_ns });
+            try support.awaitPolling(1);
+            try testing.expectEqual(42, try inChild(child, .{ stage, pair }));
+            try expectEvents(data_available, waiting.join());
+        }
+    }.body);
+}
+
 test "a child uses the servers and streams that it inherits" {
     try eachTransport(struct {
         fn child(stage: *Stage, server: Stage.Server, pair: Stage.Pair) !u8 {

@@ -17,6 +17,10 @@ pub const poll = basics.poll;
 pub const awaitPolling = basics.awaitPolling;
 pub const awaitWaiting = basics.awaitWaiting;
 pub const Call = basics.Call;
+pub const beginLooking = basics.beginLooking;
+pub const endLooking = basics.endLooking;
+pub const makeLook = basics.makeLook;
+pub const makeSeveralLook = basics.makeSeveralLook;
 
 /// The tests' only switch on the operating system.
 pub const system = switch (builtin.os.tag) {

@@ -1,0 +1,248 @@
+"""Waits that look before they sleep: where it is better they do, where nothing comes they don't, and nothing is late.
+
+What a look must not miss (bytes, closing, waking, forks) is tested natively: native/tests/end_to_end/looks.zig.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+import bbipc
+from bbipc import Events, StreamSocket
+from bbipc._native import declarations
+from patience import PATIENCE, least_of_three
+from peer import run_program
+from systems import BACKENDS, WINDOWS
+from threads import Failing
+from transports import Transport, monitoring
+
+needs_processors = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="with one processor no wait looks")
+
+#: A wait for bytes, with all that it has learnt: a function of the timeout.
+Place = Callable[[Transport, StreamSocket], Callable[[float], object]]
+
+
+def poller_of(backend: str) -> Place:
+    def place(transport: Transport, stream: StreamSocket) -> Callable[[float], object]:
+        poller = monitoring(stream, events=Events.DATA_AVAILABLE, backend=backend)
+        transport.on_close(poller.close)
+        return poller.wait_for_events
+
+    return place
+
+
+PLACES: dict[str, Place] = {
+    "poll_socket": lambda _, stream: partial(bbipc.poll_socket, stream, Events.DATA_AVAILABLE),
+    "read_exactly": lambda _, stream: partial(stream.read_exactly, 1),
+    "poll_sockets": lambda _, stream: partial(bbipc.poll_sockets, [stream, stream], Events.DATA_AVAILABLE),
+    **{f"wait_for_events ({backend})": poller_of(backend) for backend in BACKENDS},
+}
+each_place = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+
+
+@pytest.fixture(autouse=True)
+def adaptive() -> Iterator[None]:
+    yield
+    bbipc.set_spinning("adaptive")
+
+
+# ---- Setting it ----
+
+
+@pytest.mark.parametrize("mode", ["adaptive", "off", 0, 0.0, 1, 1.0, 0.0001, 1e-12])
+def test_spinning_can_be_set(mode: Any) -> None:
+    bbipc.set_spinning(mode)
+
+
+@pytest.mark.parametrize("mode", ["", "on", "0.1", "ADAPTIVE", -1, -1e-9, 1.1, 1e300, float("nan"), float("inf")])
+def test_a_wrong_value_is_refused(mode: Any) -> None:
+    with pytest.raises(ValueError, match=r"spinning is 'adaptive', 'off' or a number|looks for 0 to 1 seconds"):
+        bbipc.set_spinning(mode)
+
+
+@pytest.mark.parametrize("mode", [None, True, b"off", [], object()])
+def test_a_wrong_type_is_refused(mode: Any) -> None:
+    with pytest.raises(TypeError, match="spinning is 'adaptive', 'off' or a number of seconds, not "):
+        bbipc.set_spinning(mode)
+
+
+def test_the_c_interface_has_the_same_limits() -> None:
+    for wrong in (-2, 1_000_000_001, 2**63 - 1, -(2**63)):
+        assert declarations.set_spinning(wrong) == declarations.ERROR_INVALID_ARGUMENT
+    for right in (declarations.SPINNING_ADAPTIVE, declarations.SPINNING_OFF, 1_000_000_000):
+        assert declarations.set_spinning(right) == 0
+
+
+@pytest.mark.parametrize("asked", ["", "off", "adaptive", "0", "0.0001", "1"])
+def test_the_environment_chooses(asked: str) -> None:
+    assert (
+        run_program("import os, sys; os.environ['BBIPC_SPINNING'] = sys.argv[1]; import bbipc; print(1)", asked)
+        == "1\n"
+    )
+
+
+@pytest.mark.parametrize("asked", ["on", "2", "-1", "nan", "0,1"])
+def test_a_wrong_value_in_the_environment_is_told(asked: str) -> None:
+    program = """
+import os, sys
+os.environ["BBIPC_SPINNING"] = sys.argv[1]
+try:
+    import bbipc
+except ImportError as error:
+    print(error)
+"""
+    told = run_program(program, asked)
+    assert told.startswith("the environment variable BBIPC_SPINNING must be 'adaptive', 'off', a number of seconds")
+    assert told.endswith(f"not {asked!r}\n")
+
+
+# ---- Looking ----
+
+#: Seconds after which bytes come. Less than the first piece of a wait, and more than what sleeping costs.
+SOON = 0.002
+
+
+def cost_of_waits(place: Place, transport: Transport, count: int) -> list[float]:
+    """Seconds of this thread's processor time that each wait of a new place takes."""
+    stream, remote = transport.pair()
+    wait = place(transport, stream)
+    asked = threading.Semaphore(0)
+
+    def write() -> None:
+        for _ in range(count):
+            asked.acquire()
+            time.sleep(SOON)
+            remote.write(b"x")
+
+    writer = Failing(write)
+    costs = []
+    for _ in range(count):
+        asked.release()
+        began = time.thread_time()
+        assert wait(PATIENCE)
+        costs.append(time.thread_time() - began)
+        while stream.read():
+            pass
+    writer.join()
+    return costs
+
+
+def looks_of(costs: list[float]) -> int:
+    """How many of these waits looked: for a good part of the time in which nothing came."""
+    return sum(cost > SOON / 8 for cost in costs)
+
+
+@needs_processors
+# What waits for several sockets have learnt in other tests can't be forgotten.
+@pytest.mark.parametrize("place", [PLACES[name] for name in PLACES if name != "poll_sockets"])
+def test_four_waits_try_to_look(transport: Transport, place: Place) -> None:
+    def missing() -> float:
+        return float(abs(looks_of(cost_of_waits(place, transport, 24)) - 4))
+
+    bbipc.set_spinning(0.1)
+    # Of 24 waits the fifth to the eighth look, of which a busy machine may disturb one.
+    assert least_of_three(missing, 2) < 2
+
+
+@each_place
+@pytest.mark.parametrize("mode", ["off", SOON / 10])
+def test_no_wait_looks_that_may_not(transport: Transport, place: Place, mode: Any) -> None:
+    """Because none does, or because sleeping takes longer than a look may."""
+    bbipc.set_spinning(mode)
+    assert least_of_three(lambda: float(looks_of(cost_of_waits(place, transport, 20))), 1) < 1
+
+
+@each_place
+def test_a_program_that_waits_for_nothing_takes_no_processor_time(transport: Transport, place: Place) -> None:
+    """Also after round trips in which every wait looked."""
+    lasts = 0.5
+    stream, remote = transport.pair()
+    wait = place(transport, stream)
+
+    def answer() -> None:
+        for _ in range(300):
+            remote.read_exactly(1, PATIENCE)
+            remote.write(b"x")
+
+    answering = Failing(answer)
+    for _ in range(300):
+        stream.write(b"x")
+        assert wait(PATIENCE)
+        stream.read()
+    answering.join()
+
+    def cost() -> float:
+        began = time.thread_time()
+        with contextlib.suppress(bbipc.TimeoutError):
+            wait(lasts)
+        return time.thread_time() - began
+
+    assert least_of_three(cost, lasts / 10) < lasts / 10
+
+
+# ---- Signals ----
+
+ROUND_TRIPS = """
+import os, signal, sys
+import bbipc
+
+signals_count = 0
+
+def count(number, frame):
+    global signals_count
+    signals_count += 1
+    os.write(1, b"%d\\n" % signals_count)
+
+server = bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0)
+near = bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, server.port)
+bbipc.poll_socket(server, bbipc.Events.CONNECTION_AVAILABLE)
+far = server.accept_connection()
+if os.fork() == 0:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        while True:
+            far.write_all(far.read_exactly(64))
+    except (bbipc.EndOfStreamError, bbipc.SocketError):
+        os._exit(0)
+far.close()
+signal.signal(signal.SIGINT, count)
+poller = bbipc.make_poller()
+poller.monitor_socket(near, bbipc.Events.DATA_AVAILABLE)
+message = bytes(64)
+os.write(1, b"0\\n")
+while signals_count < int(sys.argv[1]):
+    near.write_all(message)
+    if signals_count % 2:
+        poller.wait_for_events()
+    near.read_exactly(64)
+"""
+
+
+@pytest.mark.skipif(WINDOWS, reason="Windows has no fork(), and Ctrl-C there is no signal")
+def test_ctrl_c_in_round_trips_is_heard_at_once() -> None:
+    count = 10_000 if os.environ.get("BBIPC_TESTS_FULL") == "1" else 500
+    process = subprocess.Popen([sys.executable, "-c", ROUND_TRIPS, str(count)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "0\n"
+    taken = []
+    for number in range(1, count + 1):
+        began = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == f"{number}\n"
+        taken.append(time.perf_counter() - began)
+    process.stdout.close()
+    assert process.wait(PATIENCE) == 0
+    # A busy machine is late now and then.
+    assert statistics.quantiles(taken, n=20)[-1] < 0.05
