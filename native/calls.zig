@@ -304,11 +304,13 @@ pub fn pollSockets(
     try checkTimeout(timeout_ns);
     if (sockets.len > std.math.maxInt(i32)) return error.InvalidArgument;
     var own_place: u32 = places.none;
+    const its_place = place orelse &own_place;
     return polling.pollSockets(.{
         .sockets = sockets,
         .asked = asked,
         .happened = happened,
-        .place = place orelse &own_place,
+        .place = its_place,
+        .goes_on = its_place.* != places.none,
     }, .after(timeout_ns), failure);
 }
 

@@ -30,6 +30,7 @@ test {
     _ = @import("tests/deadline_test.zig");
     _ = @import("base/places.zig");
     _ = @import("base/arrivals.zig");
+    _ = @import("base/spinner.zig");
     _ = platform.sys;
     _ = platform.sys.allocator;
     _ = @import("net/address.zig");

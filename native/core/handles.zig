@@ -18,7 +18,7 @@ const platform = @import("../platform.zig");
 const status = @import("../base/status.zig");
 const waiters = @import("waiters.zig");
 const Server = @import("server.zig").Server;
-const Spinner = @import("spinning.zig").Spinner;
+const Spinner = @import("../base/spinner.zig").Spinner;
 const Stream = @import("stream.zig").Stream;
 const sys = platform.sys;
 
@@ -281,6 +281,19 @@ pub const Table = struct {
             slot.object.stream.prepareAbort();
         }
         _ = try self.close(handle);
+    }
+
+    /// Who has descriptors for a moment that are no object's begins and ends it by these: a fork waits meanwhile.
+    pub fn beginUnsettled(self: *Table) void {
+        self.lockToUnsettle();
+        defer lock.unlock();
+        self.unsettled_count += 1;
+    }
+
+    pub fn endUnsettled(self: *Table) void {
+        lock.lock();
+        defer lock.unlock();
+        self.unsettled_count -= 1;
     }
 
     /// The last pin of a closed slot has gone.

@@ -6,6 +6,7 @@ const events = @import("../base/events.zig");
 const handles = @import("handles.zig");
 const socket_events = @import("socket_events.zig");
 const places = @import("../base/places.zig");
+const Spinner = @import("../base/spinner.zig").Spinner;
 const status = @import("../base/status.zig");
 const spinning = @import("spinning.zig");
 const waiters = @import("waiters.zig");
@@ -17,12 +18,14 @@ pub const Request = struct {
     happened: []u32,
     /// Keeps the wait's place between its pieces: see `finishedCount`.
     place: *u32,
+    /// Whether this is not the wait's first piece.
+    goes_on: bool = false,
 };
 
 /// The most sockets that are waited for without allocating.
 const few = 16;
 /// What the waits for more than one socket have learnt.
-pub var spinner_of_several: spinning.Spinner = .{};
+pub var spinner_of_several: Spinner = .{};
 /// Behind the sockets' entries, what the system's wait needs for itself.
 const spare = platform.poll.spare_entries;
 
@@ -105,7 +108,7 @@ const Wait = struct {
                 waiter = .{ .waker = sleeper.?.waker };
                 for (self.slots) |slot| slot.waiting += 1;
                 handles.table.pollWaiters().add(&waiter);
-                if (self.spin == null) self.spin = self.spinner().begin();
+                if (self.spin == null) self.spin = .begin(self.spinner(), self.request.goes_on);
             }
         }
         const waited = self.wait(sleeper, &waiter, deadline);
@@ -159,12 +162,12 @@ const Wait = struct {
     }
 
     /// What has been learnt of waits for the same.
-    fn spinner(self: *const Wait) *spinning.Spinner {
+    fn spinner(self: *const Wait) *Spinner {
         return if (self.slots.len == 1) &self.slots[0].spinner else &spinner_of_several;
     }
 
     fn over(self: *Wait, found: usize) usize {
-        if (self.spin) |spin| self.spinner().end(spin, if (found > 0) .event else .time_is_up);
+        if (self.spin) |spin| spin.end(self.spinner(), if (found > 0) .event else .time_is_up);
         return found;
     }
 

@@ -17,6 +17,7 @@ const waiters = @import("waiters.zig");
 const spinning = @import("spinning.zig");
 const Backoff = @import("../base/backoff.zig").Backoff;
 const places = @import("../base/places.zig");
+const Spinner = @import("../base/spinner.zig").Spinner;
 const unfilled = @import("../base/unfilled.zig");
 const sys = platform.sys;
 
@@ -146,7 +147,7 @@ pub const Poller = struct {
     unasked_count: usize = 0,
     wake_requested: bool = false,
     closing: bool = false,
-    spinner: spinning.Spinner = .{},
+    spinner: Spinner = .{},
 
     pub fn from(poller: *handles.Poller) *Poller {
         return @ptrCast(@alignCast(poller));
@@ -422,6 +423,7 @@ pub const Poller = struct {
             .place = place,
             .failure = failure,
             .deadline = .after(timeout_ns),
+            .goes_on = place.* != places.none,
         };
         while (!try one.turn()) {}
     }
@@ -435,6 +437,8 @@ pub const Poller = struct {
         place: *u32,
         failure: *status.Failure,
         deadline: sys.Deadline,
+        /// Whether this is not the wait's first piece.
+        goes_on: bool,
         backoff: Backoff = .{},
         first_turn: bool = true,
         /// Whether what stands is collected before what the selector reports. Null before the first turn.
@@ -498,18 +502,20 @@ pub const Poller = struct {
             try poller.selector.snapshot(one.shot);
             if (blocks) {
                 poller.waiters.add(waiter);
-                if (one.spin == null) one.spin = poller.spinner.begin();
+                if (one.spin == null and one.deadline != .now) one.spin = .begin(&poller.spinner, one.goes_on);
             }
             return .{ .woken = woken, .rechecks = rechecks, .blocks = blocks, .asked = asked };
         }
 
         inline fn wait(one: *Wait, room: usize, begun: Begun) status.Error!void {
-            if (begun.blocks and one.spin.?.looksFirst()) {
-                while (true) {
-                    try one.shot.wait(room, 0, one.failure);
-                    if (!one.shot.isEmpty()) return;
-                    if (!one.spin.?.looksAgain(one.deadline)) break;
-                }
+            if (begun.blocks) {
+                if (one.spin) |*spin| if (spin.looksFirst()) {
+                    while (true) {
+                        try one.shot.wait(room, 0, one.failure);
+                        if (!one.shot.isEmpty()) return;
+                        if (!spin.looksAgain(one.deadline)) break;
+                    }
+                };
             }
             return one.shot.wait(room, one.sleepNs(begun), one.failure);
         }
@@ -552,7 +558,7 @@ pub const Poller = struct {
 
         fn learn(one: *Wait) void {
             const spin = one.spin orelse return;
-            one.poller.spinner.end(spin, if (one.results.count > 0) .event else .time_is_up);
+            spin.end(&one.poller.spinner, if (one.results.count > 0) .event else .time_is_up);
         }
 
         fn collectStanding(one: *Wait) status.Error!void {

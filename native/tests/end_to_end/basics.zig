@@ -4,7 +4,7 @@ const std = @import("std");
 const handles = @import("../../core/handles.zig");
 const pollers = @import("../../core/poller.zig");
 const polling = @import("../../core/poll_sockets.zig");
-const spinning = @import("../../core/spinning.zig");
+const Spinner = @import("../../base/spinner.zig").Spinner;
 const sys = @import("../../platform.zig").sys;
 
 /// The header, translated to Zig by the build.
@@ -80,7 +80,7 @@ pub fn makeSeveralLook(look_ns: u32) void {
     polling.spinner_of_several = looking(look_ns);
 }
 
-fn looking(look_ns: u32) spinning.Spinner {
+fn looking(look_ns: u32) Spinner {
     return .{ .state = .looking, .slept_ns = look_ns, .looked_ns = 1, .waits_left = 100 };
 }
 

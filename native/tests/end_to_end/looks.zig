@@ -1,5 +1,5 @@
-//! Waits that look before they sleep. Each look here lasts longer than the test, so what comes, comes in the middle of it:
-//! nothing is lost, and nothing is late.
+//! Waits that look before they sleep. Each look here lasts longer than the test, so what comes, comes in the middle of
+//! it: nothing is lost, and nothing is late.
 
 const std = @import("std");
 const support = @import("support.zig");

@@ -1,0 +1,194 @@
+//! What a place that waits has learnt: whether a wait looks before it sleeps, and for how long. core/spinning.zig tells
+//! what that is for.
+//!
+//! - Two means say what a wait takes from its start to its event: of the waits that slept at once, and of those that
+//!   looked first. To the latter, half of the time that was spent looking is added: it is a cost too.
+//! - A look lasts at most as long as sleeping takes on average. To have slept would have been as good then, so a wrong
+//!   look costs no more than twice the wait.
+//! - Tries find out: four waits in a row look. If they were clearly better, all do until they are no better. If not,
+//!   the next try comes after twice as many waits.
+
+const std = @import("std");
+
+const first_try_after = 4;
+const tries_count = 4;
+/// Waits between two tries.
+const interval_min = 16;
+const interval_max = 1024;
+/// While waits look, one of this number sleeps at once, so that it is still known what that takes.
+const looks_between_sleeps = 4096;
+/// To have looked in fewer waits in a row was a mistake: where events come at random, four can come soon by chance. The
+/// next try then comes after as many waits as if these had not been better.
+const looks_worthwhile = 256;
+
+/// What a place has learnt. Used with the library's lock held.
+pub const Spinner = struct {
+    /// Means in nanoseconds; 0 before the first.
+    slept_ns: u32 = 0,
+    looked_ns: u32 = 0,
+    state: enum(u8) { sleeping, trying, looking } = .sleeping,
+    /// Whether the last wait found nothing in its time.
+    is_idle: bool = false,
+    /// Until the next try; or, of this try, to come; or until one sleeps.
+    waits_left: u16 = first_try_after,
+    /// How many waits are between this try and the next.
+    interval: u16 = interval_min,
+
+    /// How long the wait that begins now looks before it sleeps, of this time at the most. 0 is not at all.
+    pub fn lookNs(spinner: *const Spinner, longest_ns: u32) u32 {
+        if (spinner.slept_ns > longest_ns) return 0;
+        return switch (spinner.state) {
+            .sleeping => 0,
+            .trying => spinner.slept_ns,
+            .looking => if (spinner.waits_left > 0) spinner.slept_ns else 0,
+        };
+    }
+
+    /// A wait that slept at once took so long.
+    pub fn learnSlept(spinner: *Spinner, took_ns: u64) void {
+        spinner.slept_ns = mean(spinner.slept_ns, took_ns, 8);
+        switch (spinner.state) {
+            .sleeping => {
+                spinner.waits_left -|= 1;
+                if (spinner.waits_left == 0) spinner.enter(.trying);
+            },
+            .trying => {},
+            .looking => spinner.waits_left = looks_between_sleeps,
+        }
+    }
+
+    /// A wait that looked first, for a part of the time that it took.
+    pub fn learnLooked(spinner: *Spinner, took_ns: u64, looked_ns: u64) void {
+        const cost_ns = took_ns +| looked_ns / 2;
+        spinner.waits_left -|= 1;
+        switch (spinner.state) {
+            // Another thread's wait has ended what this one was a part of.
+            .sleeping => {},
+            .trying => {
+                spinner.looked_ns = mean(spinner.looked_ns, cost_ns, 2);
+                if (spinner.waits_left > 0) return;
+                if (spinner.pays()) spinner.enter(.looking) else spinner.tryLater();
+            },
+            .looking => {
+                spinner.looked_ns = mean(spinner.looked_ns, cost_ns, 8);
+                if (spinner.pays()) return;
+                if (looks_between_sleeps - spinner.waits_left < looks_worthwhile) return spinner.tryLater();
+                spinner.interval = interval_min;
+                spinner.enter(.sleeping);
+            },
+        }
+    }
+
+    /// Whether looking is better: clearly, to begin with it.
+    fn pays(spinner: *const Spinner) bool {
+        const enough_ns = if (spinner.state == .trying) spinner.slept_ns / 4 * 3 else spinner.slept_ns;
+        return spinner.looked_ns < enough_ns;
+    }
+
+    fn tryLater(spinner: *Spinner) void {
+        spinner.enter(.sleeping);
+        spinner.interval = @min(spinner.interval * 2, interval_max);
+    }
+
+    fn enter(spinner: *Spinner, state: @FieldType(Spinner, "state")) void {
+        spinner.state = state;
+        spinner.waits_left = switch (state) {
+            .sleeping => spinner.interval,
+            .trying => tries_count,
+            .looking => looks_between_sleeps,
+        };
+        if (state == .trying) spinner.looked_ns = 0;
+    }
+};
+
+fn mean(before_ns: u32, new_ns: u64, weight: u32) u32 {
+    const new: u32 = @intCast(std.math.clamp(new_ns, 1, std.math.maxInt(u32)));
+    if (before_ns == 0) return new;
+    return before_ns - before_ns / weight + new / weight;
+}
+
+const testing = std.testing;
+
+/// A world in which to sleep takes so long, and in which an event comes to one who looks after so long; or never, while
+/// it looks.
+const World = struct {
+    sleeping_ns: u32,
+    comes_after_ns: ?u32,
+
+    /// How many of the waits looked.
+    fn run(world: World, spinner: *Spinner, waits_count: usize) usize {
+        var looks_count: usize = 0;
+        for (0..waits_count) |_| {
+            const look_ns = spinner.lookNs(longest_ns);
+            looks_count += @intFromBool(look_ns > 0);
+            if (look_ns == 0) {
+                spinner.learnSlept(world.sleeping_ns);
+            } else if (world.comes_after_ns != null and world.comes_after_ns.? <= look_ns) {
+                spinner.learnLooked(world.comes_after_ns.?, world.comes_after_ns.?);
+            } else {
+                spinner.learnLooked(look_ns + world.sleeping_ns, look_ns);
+            }
+        }
+        return looks_count;
+    }
+
+    const longest_ns = 200_000;
+
+    const near: World = .{ .sleeping_ns = 60_000, .comes_after_ns = 4_000 };
+    const shared: World = .{ .sleeping_ns = 5_000, .comes_after_ns = null };
+    const far: World = .{ .sleeping_ns = 300_000, .comes_after_ns = 280_000 };
+};
+
+test "where looking is better, all but the first waits look, and one of thousands sleeps" {
+    var spinner: Spinner = .{};
+    try testing.expectEqual(0, World.near.run(&spinner, first_try_after));
+    try testing.expectEqual(tries_count, World.near.run(&spinner, tries_count));
+    try testing.expectEqual(.looking, spinner.state);
+    try testing.expectEqual(looks_between_sleeps, World.near.run(&spinner, looks_between_sleeps + 1));
+    try testing.expectEqual(looks_between_sleeps, World.near.run(&spinner, looks_between_sleeps + 1));
+    // No longer than sleeping takes.
+    try testing.expectEqual(60_000, spinner.lookNs(World.longest_ns));
+    try testing.expectEqual(0, spinner.lookNs(59_999));
+}
+
+test "where looking is worse, tries become rare" {
+    var spinner: Spinner = .{};
+    _ = World.shared.run(&spinner, 4096);
+    const looks_count = World.shared.run(&spinner, 100_000);
+    try testing.expect(looks_count > 0);
+    try testing.expect(looks_count < 500);
+}
+
+test "where sleeping takes long, no wait looks" {
+    var spinner: Spinner = .{};
+    try testing.expectEqual(0, World.far.run(&spinner, 10_000));
+    // And it is noticed when that changes.
+    _ = World.near.run(&spinner, 100);
+    try testing.expectEqual(.looking, spinner.state);
+}
+
+test "it is noticed within a few waits that looking is no longer better" {
+    for ([_]World{ .shared, .far }) |world| {
+        var spinner: Spinner = .{};
+        _ = World.near.run(&spinner, 10_000);
+        try testing.expectEqual(.looking, spinner.state);
+        try testing.expect(world.run(&spinner, 100) < 50);
+        try testing.expect(spinner.state != .looking);
+        // What was once right is tried again soon.
+        _ = World.near.run(&spinner, 200);
+        try testing.expectEqual(.looking, spinner.state);
+    }
+}
+
+test "chance does not bring tries sooner" {
+    // By chance, tries are better; in the long run, looking is not.
+    var spinner: Spinner = .{};
+    const lucky: World = .{ .sleeping_ns = 60_000, .comes_after_ns = 20_000 };
+    const usual: World = .{ .sleeping_ns = 60_000, .comes_after_ns = 50_000 };
+    for (0..20) |_| {
+        while (spinner.state != .trying) _ = usual.run(&spinner, 1);
+        while (spinner.state == .trying) _ = lucky.run(&spinner, 1);
+        while (spinner.state == .looking) _ = usual.run(&spinner, 1);
+    }
+    try testing.expectEqual(interval_max, spinner.interval);
+}
