@@ -109,6 +109,19 @@ pub fn tupleOf(items: []const *Object) ?*Object {
     return tuple;
 }
 
+/// A tuple of two numbers.
+pub fn pairOf(first: i64, second: i64) ?*Object {
+    const pair = api.PyTuple_New(2) orelse return null;
+    for ([_]i64{ first, second }, 0..) |number, index| {
+        const object = numberObject(number) orelse {
+            api.Py_DecRef(pair);
+            return null;
+        };
+        _ = api.PyTuple_SetItem(pair, @intCast(index), object);
+    }
+    return pair;
+}
+
 /// What a dictionary, or what stands for one, has for a number.
 pub fn itemOf(dictionary: *Object, number: i64) ?*Object {
     const key = numberObject(number) orelse return null;

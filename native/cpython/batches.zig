@@ -3,6 +3,7 @@
 const arguments = @import("arguments.zig");
 const calling = @import("calling.zig");
 const calls = @import("../calls.zig");
+const names = @import("names.zig");
 const python = @import("api.zig");
 
 const Handle = calls.Handle;
@@ -26,7 +27,7 @@ pub fn writeMany(given: *const [2]*Object) Returned {
     const items = @as([*]Item, @ptrCast(@alignCast(memory)))[0..size];
     var known: usize = 0;
     defer for (items[0..known]) |*item| item.data.release();
-    const handle_name = api.PyUnicode_InternFromString("_handle") orelse return null;
+    const handle_name = names.of(._handle) orelse return null;
     defer api.Py_DecRef(handle_name);
     const reader: ItemReader = .{ .kind = given[1], .handle_name = handle_name };
     // All of them before the first byte is written, so that a wrong one spoils nothing.
@@ -94,10 +95,8 @@ const Unfinished = struct {
 
     /// False with an exception set.
     fn add(unfinished: *Unfinished, place: usize, handle: Handle, outcome: i64) bool {
-        const pair = api.PyTuple_New(2) orelse return false;
+        const pair = arguments.pairOf(@intCast(place), outcome) orelse return false;
         defer api.Py_DecRef(pair);
-        _ = api.PyTuple_SetItem(pair, 0, arguments.numberObject(@intCast(place)) orelse return false);
-        _ = api.PyTuple_SetItem(pair, 1, arguments.numberObject(outcome) orelse return false);
         if (api.PyList_Append(unfinished.list, pair) != 0) return false;
         if (unfinished.later == null) unfinished.later = api.PyDict_New() orelse return false;
         const key = arguments.numberObject(handle) orelse return false;

@@ -6,6 +6,7 @@ const batches = @import("batches.zig");
 const calls = @import("../calls.zig");
 const functions = @import("functions.zig");
 const methods = @import("methods.zig");
+const names = @import("names.zig");
 const python = @import("api.zig");
 const status = @import("../base/status.zig");
 const streams = @import("streams.zig");
@@ -68,9 +69,9 @@ pub export fn bbipc_cpython_methods() callconv(.c) [*:0]const u8 {
 }
 
 fn namesOf(comptime all: []const Method) [:0]const u8 {
-    var names: [:0]const u8 = "";
-    for (all) |one| names = names ++ (if (names.len > 0) " " else "") ++ std.mem.span(one.name);
-    return names;
+    var joined: [:0]const u8 = "";
+    for (all) |one| joined = joined ++ (if (joined.len > 0) " " else "") ++ std.mem.span(one.name);
+    return joined;
 }
 
 pub export fn bbipc_cpython_bind(addresses: ?[*]const u64, count: u64) callconv(.c) i64 {
@@ -83,6 +84,7 @@ pub export fn bbipc_cpython_function(name: ?[*:0]const u8, reference: ?*anyopaqu
     const its_name = name orelse return null;
     const its_reference = reference orelse return null;
     if (!python.isBound()) return null;
+    if (names.isMainInterpreter() and !names.keep()) return null;
     const found = find(&all_functions, its_name) orelse return python.none();
     return api.PyCFunction_NewEx(found, @ptrCast(its_reference), null);
 }
@@ -96,8 +98,8 @@ pub export fn bbipc_cpython_method(
     const its_name = name orelse return null;
     const its_documentation = documentation orelse return null;
     if (!python.isBound()) return null;
-    if (api.PyInterpreterState_GetID(api.PyInterpreterState_Get()) != 0) return python.none();
-    if (!methods.internNames()) return null;
+    if (!names.isMainInterpreter()) return python.none();
+    if (!names.keep()) return null;
     const found = find(&documented_methods, its_name) orelse return python.none();
     if (found.documentation == null) found.documentation = copyOf(its_documentation) orelse return python.none();
     return api.PyDescr_NewMethod(@ptrCast(its_class), found);

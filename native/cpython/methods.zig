@@ -3,39 +3,21 @@
 //!
 //! Their references are the methods in Python, which the classes keep by the same names with "_python_" in front.
 //!
-//! Nothing is kept between two calls but names of attributes and parameters, which are the main interpreter's, as are
-//! the only classes that have such methods.
+//! Nothing is kept between two calls but names, which are the main interpreter's: its classes alone have such methods.
 
 const std = @import("std");
 const arguments = @import("arguments.zig");
 const bounds = @import("bounds.zig");
 const calls = @import("../calls.zig");
+const names = @import("names.zig");
 const python = @import("api.zig");
 
 const Handle = calls.Handle;
 const Method = python.Method;
+const Name = names.Name;
 const Object = python.Object;
 const Returned = arguments.Returned;
 const api = &python.api;
-
-/// Names of attributes, and of parameters.
-pub const Name = enum { _handle, _sets, _sockets, buffer, data, end, max_bytes, peek, size, start, timeout };
-
-/// The same names as Python's compiler has them, so that they are compared by their addresses. The main interpreter's,
-/// for whose classes alone the methods are, and which ends last.
-var interned: std.EnumArray(Name, *Object) = undefined;
-var names_are_interned: std.atomic.Value(bool) = .init(false);
-
-/// False with an exception set.
-pub fn internNames() bool {
-    if (names_are_interned.load(.acquire)) return true;
-    // If two threads come at once, both write the same.
-    for (std.enums.values(Name)) |name| {
-        interned.set(name, api.PyUnicode_InternFromString(@tagName(name)) orelse return false);
-    }
-    names_are_interned.store(true, .release);
-    return true;
-}
 
 // ---- Making them ----
 
@@ -63,7 +45,7 @@ fn Arguments(comptime parameters: []const Name, comptime positional_max: usize) 
 
         values: [parameters.len]?*Object = @splat(null),
 
-        /// Null for too many, for one that is given twice, and for a name that is no parameter's, or not interned.
+        /// Null for too many, for one that is given twice, and for a name that is no parameter's, or another object.
         fn of(all: [*]const *Object, count: isize, keywords: ?*Object) ?Self {
             const positional: usize = @intCast(count);
             if (positional > positional_max) return null;
@@ -80,7 +62,7 @@ fn Arguments(comptime parameters: []const Name, comptime positional_max: usize) 
 
         fn placeOf(keyword: *Object) ?usize {
             inline for (parameters, 0..) |name, place| {
-                if (keyword == interned.get(name)) return place;
+                if (keyword == names.keptOf(name)) return place;
             }
             return null;
         }
@@ -134,7 +116,7 @@ fn forgetsUsual() bool {
 
 /// Null with an exception set.
 pub fn attributeOf(object: *Object, comptime name: Name) ?*Object {
-    return api.PyObject_GetAttr(object, interned.get(name));
+    return api.PyObject_GetAttr(object, names.keptOf(name));
 }
 
 /// Null for an object that is not finished yet, with an exception set.
