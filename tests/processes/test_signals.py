@@ -704,23 +704,26 @@ def test_a_handle_is_not_lost_to_a_handler_that_raises() -> None:
     run_program(
         WINDOWS_ALARM if WINDOWS else POSIX_ALARM,
         textwrap.dedent("""
-        import time
+        import itertools, time
         import bbipc
         from bbipc._native.declarations import open_handles
 
         server = bbipc.make_ipv4_tcp_server("127.0.0.1", 0)
+        port = server.port
+        # From soon after the call begins to soon after it ends.
+        delays = itertools.cycle(range(1, 26))
         alarms = 0
         begun = time.monotonic()
         # Where threads hardly take turns, as under Wine on a busy machine, a second holds few alarms.
         while time.monotonic() < begun + (1.0 if alarms > 10 else 15.0):
             stream = None
+            # Two, for one may be left when its alarm comes.
             try:
-                set_alarm(25e-6)
-                stream = bbipc.connect_to_ipv4_tcp_server("127.0.0.1", server.port)
-            except Alarm:
-                alarms += 1
-            try:
-                set_alarm(0)
+                try:
+                    set_alarm(next(delays) * 1e-6)
+                    stream = bbipc.connect_to_ipv4_tcp_server("127.0.0.1", port)
+                finally:
+                    set_alarm(0)
             except Alarm:
                 alarms += 1
             if stream is not None:
