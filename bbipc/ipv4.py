@@ -8,11 +8,7 @@ from operator import index
 
 from ._native import calls, declarations
 from .errors import SocketError, failure_error
-from .sockets import StreamServer, StreamSocket
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ._native.handles import NewHandle
+from .sockets import Socket, StreamServer, StreamSocket
 
 #: The address of this machine for itself. (The original's ``+ipv4-loopback+``.)
 IPV4_LOOPBACK = "127.0.0.1"
@@ -68,6 +64,14 @@ def check_backlog(backlog: int) -> int:
     return number
 
 
+def _address_of(socket: Socket, *, remote: bool) -> tuple[str, int]:
+    result, host, port = calls.ipv4_address(socket._handle, remote)
+    if result < 0:
+        # Not by _error, whose message would describe the socket by its address.
+        raise failure_error(result, "tell the address", socket)
+    return _format_host_address(host), port
+
+
 class Ipv4TcpServer(StreamServer):
     """A server for TCP connections. (The original's ``ipv4-tcp-server``.) :func:`make_ipv4_tcp_server` makes it."""
 
@@ -75,32 +79,20 @@ class Ipv4TcpServer(StreamServer):
 
     def accept_connection(self) -> Ipv4TcpStream:
         """The stream to the client that has waited longest: :meth:`StreamServer.accept_connection`."""
-        stream = super().accept_connection()
-        assert isinstance(stream, Ipv4TcpStream)
-        return stream
-
-    def _accepted(self, made: NewHandle) -> Ipv4TcpStream:
-        return Ipv4TcpStream._adopt(made)
+        return self._accept(Ipv4TcpStream)
 
     @property
     def host_address(self) -> str:
         """The address that it listens on, as a dotted quad. (``host-address``.)"""
-        return self._local_address()[0]
+        return _address_of(self, remote=False)[0]
 
     @property
     def port(self) -> int:
         """The port that it listens on, also if the system chose it. (``port``.)"""
-        return self._local_address()[1]
-
-    def _local_address(self) -> tuple[str, int]:
-        result, host, port = calls.ipv4_address(self._handle, remote=False)
-        if result < 0:
-            # Not by _error, whose message would describe the socket by its address.
-            raise failure_error(result, "tell the address", self)
-        return _format_host_address(host), port
+        return _address_of(self, remote=False)[1]
 
     def _describe(self) -> str:
-        return "{}:{}".format(*self._local_address())
+        return "{}:{}".format(*_address_of(self, remote=False))
 
 
 class Ipv4TcpStream(StreamSocket):
@@ -115,31 +107,25 @@ class Ipv4TcpStream(StreamSocket):
     @property
     def local_host_address(self) -> str:
         """This end's address, as a dotted quad. (``local-host-address``.)"""
-        return self._address(remote=False)[0]
+        return _address_of(self, remote=False)[0]
 
     @property
     def local_port(self) -> int:
         """This end's port. (``local-port``.)"""
-        return self._address(remote=False)[1]
+        return _address_of(self, remote=False)[1]
 
     @property
     def remote_host_address(self) -> str:
         """The remote end's address, as a dotted quad, also after it has gone. (``remote-host-address``.)"""
-        return self._address(remote=True)[0]
+        return _address_of(self, remote=True)[0]
 
     @property
     def remote_port(self) -> int:
         """The remote end's port, also after it has gone. (``remote-port``.)"""
-        return self._address(remote=True)[1]
-
-    def _address(self, *, remote: bool) -> tuple[str, int]:
-        result, host, port = calls.ipv4_address(self._handle, remote)
-        if result < 0:
-            raise failure_error(result, "tell the address", self)
-        return _format_host_address(host), port
+        return _address_of(self, remote=True)[1]
 
     def _describe(self) -> str:
-        return "{}:{} -> {}:{}".format(*self._address(remote=False), *self._address(remote=True))
+        return "{}:{} -> {}:{}".format(*_address_of(self, remote=False), *_address_of(self, remote=True))
 
 
 _EACCES = "this user may not; a port below 1024 needs permission, and a firewall or a sandbox can forbid any"
@@ -178,17 +164,18 @@ def make_ipv4_tcp_server(
     :raises SocketError: if the system refuses: ``EADDRINUSE`` for a port in use, ``EADDRNOTAVAIL`` for an address that
         is not this machine's, ``EACCES`` for a port that needs permission.
     """
-    result, made = calls.make_ipv4_tcp_server(
+    server = calls.make_ipv4_tcp_server(
         _parse_host_address(host_address, "host_address"),
         _check_port(port, "port"),
         check_backlog(backlog),
         declarations.REUSE_ADDRESS if reuse_address else 0,
+        Ipv4TcpServer,
     )
-    if result < 0:
+    if isinstance(server, int):
         in_use = _IN_USE if reuse_address else _IN_USE_OR_LINGERING
         advice = {errno.EADDRINUSE: in_use, errno.EACCES: _EACCES}
-        raise failure_error(result, f"listen on {host_address}:{port}", advice=advice)
-    return Ipv4TcpServer._adopt(made)
+        raise failure_error(server, f"listen on {host_address}:{port}", advice=advice)
+    return server
 
 
 def connect_to_ipv4_tcp_server(
@@ -212,13 +199,13 @@ def connect_to_ipv4_tcp_server(
     """
     local_host = 0 if local_host_address is None else _parse_host_address(local_host_address, "local_host_address")
     local = 0 if local_port is None else _check_port(local_port, "local_port")
-    result, made = calls.connect_to_ipv4_tcp_server(
-        _parse_host_address(host_address, "host_address"), _check_port(port, "port"), local_host, local
+    stream = calls.connect_to_ipv4_tcp_server(
+        _parse_host_address(host_address, "host_address"), _check_port(port, "port"), local_host, local, Ipv4TcpStream
     )
-    if result < 0:
+    if isinstance(stream, int):
         by_way_of = f" from {local_host_address or IPV4_ANY}:{local}" if local_host or local else ""
-        raise failure_error(result, f"connect to {host_address}:{port}{by_way_of}")
-    return Ipv4TcpStream._adopt(made)
+        raise failure_error(stream, f"connect to {host_address}:{port}{by_way_of}")
+    return stream
 
 
 #: What Windows says of a name that exists and has no IPv4 address; Python's socket module has no name for it.

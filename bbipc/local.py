@@ -20,8 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union
 
-    from ._native.handles import NewHandle
-
     Pathname = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
 
@@ -120,8 +118,8 @@ class LocalServer(_LocalSocket, StreamServer):
 
     def accept_connection(self) -> LocalStream:
         """The stream to the client that has waited longest: :meth:`StreamServer.accept_connection`."""
-        stream = super().accept_connection()
-        assert isinstance(stream, LocalStream)
+        stream = self._accept(LocalStream)
+        stream._local_pathname = self._local_pathname
         return stream
 
     def _tell_left_file(self) -> None:
@@ -131,11 +129,6 @@ class LocalServer(_LocalSocket, StreamServer):
             RuntimeWarning,
             stacklevel=3,
         )
-
-    def _accepted(self, made: NewHandle) -> LocalStream:
-        stream = LocalStream._adopt(made)
-        stream._local_pathname = self._local_pathname
-        return stream
 
 
 class LocalStream(_LocalSocket, StreamSocket):
@@ -249,12 +242,11 @@ def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close
         a regular file, a directory.
     """
     plain, encoded = _check_pathname(pathname)
-    result, made = calls.make_local_server(
-        encoded, check_backlog(backlog), declarations.DELETE_ON_CLOSE if delete_on_close else 0
+    server = calls.make_local_server(
+        encoded, check_backlog(backlog), declarations.DELETE_ON_CLOSE if delete_on_close else 0, LocalServer
     )
-    if result < 0:
-        raise failure_error(result, f"listen at {plain!r}", advice=_advice_to_listen(plain))
-    server = LocalServer._adopt(made)
+    if isinstance(server, int):
+        raise failure_error(server, f"listen at {plain!r}", advice=_advice_to_listen(plain))
     server._local_pathname = plain
     return server
 
@@ -286,9 +278,8 @@ def connect_to_local_server(pathname: Pathname) -> LocalStream:
         it accepted live.
     """
     plain, encoded = _check_pathname(pathname)
-    result, made = calls.connect_to_local_server(encoded)
-    if result < 0:
-        raise _connecting_error(result, plain)
-    stream = LocalStream._adopt(made)
+    stream = calls.connect_to_local_server(encoded, LocalStream)
+    if isinstance(stream, int):
+        raise _connecting_error(stream, plain)
     stream._local_pathname = plain
     return stream

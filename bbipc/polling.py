@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import TypeVar
 
-    from ._native.handles import NewHandle
+    from typing_extensions import Self
 
     Report = TypeVar("Report")
 
@@ -120,20 +120,18 @@ class Poller(HandleOwner):
     def __init__(self, *_arguments: object, **_keywords: object) -> None:
         raise TypeError("a Poller is made by make_poller(), not by its class")
 
-    @classmethod
-    def _adopt(cls, made: NewHandle, backend: str) -> Poller:
-        poller = object.__new__(cls)
-        poller._backend = backend
-        poller._sockets = {}
-        poller._own(made)
-        handle = poller._handle
+    def _begin(self, backend: str) -> Self:
+        """What is to be done with a new one."""
+        self._backend = backend
+        self._sockets = {}
+        handle = self._handle
 
         def forget(_reference: object) -> None:
             # Also of a poller whose close() was interrupted.
             open_pollers.pop(handle, None)
 
-        open_pollers[handle] = weakref.ref(poller, forget)
-        return poller
+        open_pollers[handle] = weakref.ref(self, forget)
+        return self
 
     def close(self) -> None:
         """Closes the poller, not its sockets. Again, it does nothing. (``close-poller``.)
@@ -144,7 +142,9 @@ class Poller(HandleOwner):
         # Also if it was closed before: that may have been interrupted. The library knows, and refuses.
         calls.close(self._handle)
         open_pollers.pop(self._handle, None)
-        self._sockets.clear()
+        # Interrupted while it was made, it has none.
+        if hasattr(self, "_sockets"):
+            self._sockets.clear()
 
     @property
     def closed(self) -> bool:
@@ -349,8 +349,8 @@ def make_poller(backend: str | None = None) -> Poller:
         raise ValueError(
             f"there is no backend {backend!r}: use None, or one of {', '.join(sorted(declarations.BACKENDS))}"
         )
-    result, made = calls.make_poller(number)
-    if result < 0:
-        raise failure_error(result, f"make a poller with backend {backend!r}")
-    used = calls.poller_backend(result)
-    return Poller._adopt(made, next(name for name, value in declarations.BACKENDS.items() if value == used))
+    poller = calls.make_poller(number, Poller)
+    if isinstance(poller, int):
+        raise failure_error(poller, f"make a poller with backend {backend!r}")
+    used = calls.poller_backend(poller._handle)
+    return poller._begin(next(name for name, value in declarations.BACKENDS.items() if value == used))

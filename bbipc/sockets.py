@@ -24,11 +24,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import weakref
     from collections.abc import Iterable
-    from typing import Any, ClassVar, NoReturn, Protocol
+    from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
     from typing_extensions import Buffer, Self
 
-    from ._native.handles import NewHandle
+    StreamT = TypeVar("StreamT", bound="StreamSocket")
 
     class MonitoringPoller(Protocol):
         """What a socket that closes needs of the pollers."""
@@ -77,13 +77,6 @@ class Socket(HandleOwner):
             f"{type(self).__name__} objects are made by functions, not by their class: use make_ipv4_tcp_server(),"
             " make_local_server(), connect_to_ipv4_tcp_server(), connect_to_local_server() or accept_connection()"
         )
-
-    @classmethod
-    def _adopt(cls, made: NewHandle) -> Self:
-        """The socket for a new native handle, which it owns from here on."""
-        socket = object.__new__(cls)
-        socket._own(made)
-        return socket
 
     def close(self) -> None:
         """Closes the socket, which also leaves every poller. Again, it does nothing. (``close-socket``.)
@@ -189,15 +182,15 @@ class StreamServer(Socket):
         :raises SocketError: if the system refuses, ``EMFILE`` for example; the client goes on waiting then. But macOS
             gives up a client for which the process has no descriptor left.
         """
-        result, made = calls.accept_connection(self._handle)
-        if result < 0:
-            if results.status_of(result) == declarations.ERROR_NO_CONNECTION:
-                raise no_connection_error(self)
-            raise self._error(result, "accept a connection")
-        return self._accepted(made)
-
-    def _accepted(self, made: NewHandle) -> StreamSocket:
         raise NotImplementedError
+
+    def _accept(self, kind: type[StreamT]) -> StreamT:
+        stream = calls.accept_connection(self._handle, kind)
+        if isinstance(stream, int):
+            if results.status_of(stream) == declarations.ERROR_NO_CONNECTION:
+                raise no_connection_error(self)
+            raise self._error(stream, "accept a connection")
+        return stream
 
     def connection_available(self) -> bool:
         """Whether :meth:`accept_connection` would return a stream. (``connection-available-p``.)"""

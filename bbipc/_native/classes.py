@@ -28,7 +28,14 @@ class NativeSocket(Protocol):
     _handle: int
 
 
+class NativeOwner(NativeSocket, Protocol):
+    """What is made together with a handle. It has both attributes from then on, and none of them before."""
+
+    _closed: bool
+
+
 EventsT = TypeVar("EventsT", bound=NativeEvents)
+OwnerT = TypeVar("OwnerT", bound=NativeOwner)
 SocketT = TypeVar("SocketT", bound=NativeSocket)
 
 

@@ -6,29 +6,23 @@ import sys
 from warnings import warn
 
 from . import calls
-from .handles import SettledHandle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from .handles import NewHandle
-
 
 class HandleOwner:
-    """Has a native handle until it is closed, which happens at the latest when it is dropped."""
+    """Has a native handle until it is closed, which happens at the latest when it is dropped.
+
+    The calls that make a handle make its owner too, by no method of the class.
+    """
 
     __slots__ = ("__weakref__", "_closed", "_handle")
 
     if TYPE_CHECKING:
         _handle: int
         _closed: bool
-
-    def _own(self, made: NewHandle) -> None:
-        """Takes a new handle over: the last step of making the object."""
-        self._handle = made.value
-        self._closed = False
-        made.__class__ = SettledHandle  # type: ignore[assignment]
 
     def close(self) -> None:
         raise NotImplementedError

@@ -8,12 +8,14 @@ from __future__ import annotations
 from ctypes import byref, c_int32
 
 from . import declarations
-from .handles import NewHandle
-from .results import no_handle, pack
+from .results import owner_of, pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .classes import OwnerT
+    from .handles import NewHandle
 
 __all__ = [
     "abort",
@@ -43,38 +45,38 @@ monitored_events: Callable[[int, int], int] = declarations.monitored_events
 wake: Callable[[int], int] = declarations.wake
 
 
-def make_ipv4_tcp_server(host_address: int, port: int, backlog: int, flags: int) -> tuple[int, NewHandle]:
+def make_ipv4_tcp_server(host_address: int, port: int, backlog: int, flags: int, kind: type[OwnerT]) -> OwnerT | int:
     code = c_int32()
     made: NewHandle = declarations.make_ipv4_tcp_server(host_address, port, backlog, flags, byref(code))
-    return (made.value, made) if made.value >= 0 else no_handle(made, code)
+    return owner_of(made, code, kind)
 
 
 def connect_to_ipv4_tcp_server(
-    host_address: int, port: int, local_host_address: int, local_port: int
-) -> tuple[int, NewHandle]:
+    host_address: int, port: int, local_host_address: int, local_port: int, kind: type[OwnerT]
+) -> OwnerT | int:
     code = c_int32()
     made: NewHandle = declarations.connect_to_ipv4_tcp_server(
         host_address, port, local_host_address, local_port, byref(code)
     )
-    return (made.value, made) if made.value >= 0 else no_handle(made, code)
+    return owner_of(made, code, kind)
 
 
-def make_local_server(pathname: bytes, backlog: int, flags: int) -> tuple[int, NewHandle]:
+def make_local_server(pathname: bytes, backlog: int, flags: int, kind: type[OwnerT]) -> OwnerT | int:
     code = c_int32()
     made: NewHandle = declarations.make_local_server(pathname, len(pathname), backlog, flags, byref(code))
-    return (made.value, made) if made.value >= 0 else no_handle(made, code)
+    return owner_of(made, code, kind)
 
 
-def connect_to_local_server(pathname: bytes) -> tuple[int, NewHandle]:
+def connect_to_local_server(pathname: bytes, kind: type[OwnerT]) -> OwnerT | int:
     code = c_int32()
     made: NewHandle = declarations.connect_to_local_server(pathname, len(pathname), byref(code))
-    return (made.value, made) if made.value >= 0 else no_handle(made, code)
+    return owner_of(made, code, kind)
 
 
-def accept_connection(server: int) -> tuple[int, NewHandle]:
+def accept_connection(server: int, kind: type[OwnerT]) -> OwnerT | int:
     code = c_int32()
     made: NewHandle = declarations.accept_connection(server, byref(code))
-    return (made.value, made) if made.value >= 0 else no_handle(made, code)
+    return owner_of(made, code, kind)
 
 
 def finish_writing(stream: int) -> int:
@@ -83,10 +85,10 @@ def finish_writing(stream: int) -> int:
     return result if result >= 0 else pack(result, code.value)
 
 
-def make_poller(backend: int) -> tuple[int, NewHandle]:
+def make_poller(backend: int, kind: type[OwnerT]) -> OwnerT | int:
     code = c_int32()
     made: NewHandle = declarations.make_poller(backend, byref(code))
-    return (made.value, made) if made.value >= 0 else no_handle(made, code)
+    return owner_of(made, code, kind)
 
 
 def monitor_socket(poller: int, socket: int, events: int) -> int:

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ctypes import c_int32
 
+    from .classes import OwnerT
     from .handles import NewHandle
 
 #: No error: a piece of a wait is over, and the code is the wait's place.
@@ -31,11 +32,17 @@ def pack(result: int, code: int) -> int:
     return -((code << _STATUS_BITS) | -result)
 
 
-def no_handle(made: NewHandle, code: c_int32) -> tuple[int, NewHandle]:
-    """The failure of a call that has made no handle."""
+def owner_of(made: NewHandle, code: c_int32, kind: type[OwnerT]) -> OwnerT | int:
+    """A new object of this kind, which owns the handle from here on; or the failure of a call that has made none."""
     result = made.value
+    if result < 0:
+        made.__class__ = SettledHandle  # type: ignore[assignment]
+        return pack(result, code.value)
+    owner = object.__new__(kind)
+    owner._handle = result
+    owner._closed = False
     made.__class__ = SettledHandle  # type: ignore[assignment]
-    return pack(result, code.value), made
+    return owner
 
 
 def status_of(failure: int) -> int:

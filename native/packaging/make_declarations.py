@@ -8,7 +8,8 @@ and fails if they are not what it would write; a test does the same.
 
 What the header doesn't say outright, a function's name and parameters do:
 
-- One that makes a handle is called make_..., connect_... or accept_....
+- One that makes a handle is called make_..., connect_... or accept_.... Its call takes besides the class of what is to
+  own the handle, and returns such an object.
 - One that takes a `place` waits for as long as its timeout says, and one that takes a `start` and no timeout copies
   memory. Of these there are two declarations: the plain name keeps the GIL, for a timeout of 0 and for what is small;
   the one with _waiting or _much behind releases it.
@@ -222,12 +223,14 @@ def plain_calls_of(sections: Sequence[Section]) -> Iterator[str]:
     yield "from ctypes import byref, c_int32"
     yield ""
     yield "from . import declarations"
-    yield "from .handles import NewHandle"
-    yield "from .results import no_handle, pack"
+    yield "from .results import owner_of, pack"
     yield ""
     yield "TYPE_CHECKING = False"
     yield "if TYPE_CHECKING:"
     yield "    from collections.abc import Callable"
+    yield ""
+    yield "    from .classes import OwnerT"
+    yield "    from .handles import NewHandle"
     yield ""
     yield "__all__ = ["
     yield from (f'    "{name}",' for name in sorted(function.name for function in functions))
@@ -248,7 +251,9 @@ def definition_of(function: Function) -> Iterator[str]:
     taken = [one.name for one in function.parameters if one.name not in sizes and one.name != "system_code"]
     given = [sizes.get(one.name, one.name) for one in function.parameters if one.name != "system_code"]
     parameters = [f"{name}: {'bytes' if name in names else 'int'}" for name in taken]
-    returned = "tuple[int, NewHandle]" if function.makes_handle else "int"
+    if function.makes_handle:
+        parameters.append("kind: type[OwnerT]")
+    returned = "OwnerT | int" if function.makes_handle else "int"
     yield ""
     yield ""
     yield from call_of(f"def {function.name}", parameters, f" -> {returned}:")
@@ -256,7 +261,7 @@ def definition_of(function: Function) -> Iterator[str]:
     call = f"declarations.{function.name}"
     if function.makes_handle:
         yield from call_of(f"    made: NewHandle = {call}", [*given, "byref(code)"])
-        yield "    return (made.value, made) if made.value >= 0 else no_handle(made, code)"
+        yield "    return owner_of(made, code, kind)"
     else:
         yield from call_of(f"    result: int = {call}", [*given, "byref(code)"])
         yield "    return result if result >= 0 else pack(result, code.value)"

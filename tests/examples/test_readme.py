@@ -63,14 +63,14 @@ FIRST_HAS_GONE = """
 import bbipc
 from bbipc.sockets import StreamServer
 
-def accept(server, accept=StreamServer.accept_connection, gone=[]):
-    stream = accept(server)
+def accept(server, kind, accept=StreamServer._accept, gone=[]):
+    stream = accept(server, kind)
     if not gone:
         gone.append(stream.close())
         raise bbipc.NoConnectionAvailableError("gone")
     return stream
 
-StreamServer.accept_connection = accept
+StreamServer._accept = accept
 """
 
 

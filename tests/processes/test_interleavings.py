@@ -370,3 +370,44 @@ def test_a_call_that_is_interrupted_can_be_made_again(
         finally:
             scene.close()
         assert open_handles() == handles_before, f"interrupted before line number {at}"
+
+
+MAKING: dict[str, Callable[[Path, Scene], object]] = {
+    "ipv4 server": lambda _path, _scene: bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0),
+    "local server": lambda path, _scene: bbipc.make_local_server(path / "another"),
+    "ipv4 stream": lambda _path, _scene: bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 1),
+    "local stream": lambda path, _scene: bbipc.connect_to_local_server(path / "s"),
+    "accepted stream": lambda _path, scene: scene.server.accept_connection(),
+    "poller": lambda _path, _scene: bbipc.make_poller(),
+}
+
+
+@pytest.mark.parametrize("make", MAKING.values(), ids=MAKING)
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_what_is_interrupted_while_it_is_made_loses_no_handle(
+    directory: Path, make: Callable[[Path, Scene], object]
+) -> None:
+    """Ctrl-C before any line of bbipc: what was there by then is closed."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with contextlib.closing(Scene(directory)) as scene:
+        made: list[object] = []
+        for at in range(1, 100):
+            handles_before = open_handles()
+            stopping = Stopping(lambda: made.append(make(directory, scene)), at, interrupt, "line")
+            if not stopping.stopped:
+                assert at > 3, "nothing was interrupted"
+                made.pop().close()  # type: ignore[attr-defined]
+                return
+            assert type(stopping.error) is KeyboardInterrupt
+            # Its traceback has what was being made.
+            stopping.error = None
+            assert made == []
+            assert open_handles() == handles_before, f"interrupted before line number {at}"
+            # The backlog has little room.
+            while scene.server.connection_available():
+                scene.server.accept_connection().close()
+            scene.client.close()
+            scene.client = bbipc.connect_to_local_server(scene.server.local_pathname)

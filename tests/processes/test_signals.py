@@ -755,5 +755,5 @@ def test_no_code_runs_when_a_handle_is_dropped_that_has_an_owner_or_is_a_failure
             pass
         finally:
             sys.setprofile(None)
-    assert {bbipc.make_poller.__code__, bbipc.StreamServer.accept_connection.__code__} <= called
+    assert {bbipc.make_poller.__code__, bbipc.StreamServer._accept.__code__} <= called
     assert NewHandle.__del__.__code__ not in called
