@@ -65,10 +65,11 @@ def check_backlog(backlog: int) -> int:
 
 
 def _address_of(socket: Socket, *, remote: bool) -> tuple[str, int]:
-    result, host, port = calls.ipv4_address(socket._handle, remote)
-    if result < 0:
+    found = calls.ipv4_address(socket._handle, remote)
+    if isinstance(found, int):
         # Not by _error, whose message would describe the socket by its address.
-        raise failure_error(result, "tell the address", socket)
+        raise failure_error(found, "tell the address", socket)
+    host, port = found
     return _format_host_address(host), port
 
 

@@ -193,14 +193,14 @@ def connection_error(handle: int) -> tuple[int, int]:
     return (result if result >= 0 else pack(result, code.value)), code.value
 
 
-def ipv4_address(handle: int, remote: bool) -> tuple[int, int, int]:
-    """The result, the host address and the port."""
+def ipv4_address(handle: int, remote: bool) -> tuple[int, int] | int:
+    """The host address and the port, or a failure."""
     host, port, code = c_uint32(), c_uint16(), c_int32()
     if remote:
         result: int = declarations.ipv4_remote_address(handle, byref(host), byref(port))
     else:
         result = declarations.ipv4_local_address(handle, byref(host), byref(port), byref(code))
-    return (result if result >= 0 else pack(result, code.value)), host.value, port.value
+    return (host.value, port.value) if result >= 0 else pack(result, code.value)
 
 
 # ---- Waiting ----

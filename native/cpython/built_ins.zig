@@ -4,6 +4,7 @@
 const std = @import("std");
 const batches = @import("batches.zig");
 const calls = @import("../calls.zig");
+const connections = @import("connections.zig");
 const functions = @import("functions.zig");
 const methods = @import("methods.zig");
 const names = @import("names.zig");
@@ -16,8 +17,12 @@ const Method = python.Method;
 const api = &python.api;
 
 const all_functions = [_]Method{
+    functions.builtIn("accept_connection", 2, connections.acceptConnection),
     functions.builtInOver("close", calls.close),
+    functions.builtIn("connect_to_ipv4_tcp_server", 5, connections.connectToIpv4TcpServer),
+    functions.builtIn("connect_to_local_server", 2, connections.connectToLocalServer),
     functions.builtInOver("fileno", calls.fileno),
+    functions.builtIn("ipv4_address", 2, connections.ipv4Address),
     functions.builtInOver("monitor_socket", calls.monitorSocket),
     functions.builtInOver("monitored_events", calls.monitoredEvents),
     functions.builtIn("poll_socket", 4, waits.pollSocket),

@@ -2,7 +2,7 @@
 //!
 //! Arguments of the usual types are dealt with by the built-in function. With all others the reference is called, which
 //! takes more kinds of them, or says what is wrong. So both layers take the same arguments and raise the same errors,
-//! and none is raised here but for want of memory.
+//! and none is raised here but for want of memory, and for a class whose objects can't own a handle.
 
 const std = @import("std");
 const arguments = @import("arguments.zig");

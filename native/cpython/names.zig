@@ -10,6 +10,8 @@ const Object = python.Object;
 const api = &python.api;
 
 pub const Name = enum {
+    __new__,
+    _closed,
     _handle,
     _sets,
     _sockets,

@@ -136,7 +136,7 @@ def test_there_is_a_built_in_function_for_every_name_and_no_other() -> None:
         assert function.__name__ == name
         assert function.__self__ is reference
     # It was a null pointer, which ctypes follows.
-    for name in ("", "accept_connection", "rea", "read_"):
+    for name in ("", "make_poller", "rea", "read_"):
         assert make(name.encode(), int) is None
         assert declarations.cpython_method(StreamSocket, name.encode(), b"") is None
 
@@ -218,7 +218,9 @@ def test_a_call_ends_in_the_same_way_as_the_reference(scene: Scene, name: str) -
         ends = []
         for one in (function, reference):
             case.begin(scene)
+            handles = declarations.open_handles()
             end = call_cases.outcome(one, case)
+            assert declarations.open_handles() == handles, f"{one.__name__} of {case} lost a handle"
             arguments = (*case.arguments, *case.keywords.values())
             buffers = [bytes(argument) for argument in arguments if isinstance(argument, bytearray)]
             ends.append((end, scene.unread(), scene.written(), buffers))

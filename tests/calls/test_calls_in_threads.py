@@ -257,7 +257,9 @@ def short_calls(scene: Scene) -> dict[str, Callable[[], object]]:
     stream = scene.stream
     calls: dict[str, Callable[[], object]] = {}
     for name in by_cpython.function_names():
-        calls[name] = lambda name=name: getattr(native_calls, name)(*arguments[name])  # type: ignore[misc]
+        calls[name] = lambda name=name: call_cases.let_go(  # type: ignore[misc]
+            getattr(native_calls, name)(*arguments[name])
+        )
     # These release the GIL if they wait for more than is there.
     del calls["read_exactly"], calls["write_all"]
     buffer = bytearray(8)

@@ -166,11 +166,11 @@ def test_the_declarations_are_what_the_header_makes() -> None:
 def test_what_built_in_methods_take_of_objects_is_declared_for_the_classes() -> None:
     """In one place, with which mypy compares the classes."""
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "native" / "cpython").glob("*.zig"))
-    taken = set(re.findall(r'"(_[a-z_]+)"', sources)) | set(re.findall(r"\(\w+, \.(_[a-z]+)\)", sources))
+    taken = set(re.findall(r'"(_[a-z_]+)"', sources)) | set(re.findall(r"\(\w+, \.(_[a-z]+)[,)]", sources))
     declared = (ROOT / "bbipc" / "_native" / "classes.py").read_text(encoding="utf-8")
     names = set(re.findall(r"(?:def |^    )(\w+)[(:]", declared, flags=re.MULTILINE))
     assert taken - {by_cpython.IN_PYTHON} <= names
-    assert {"_handle", "_raise", "_read_on", "_receive_on", "_sets", "_sockets"} <= taken
+    assert {"_closed", "_handle", "_raise", "_read_on", "_receive_on", "_sets", "_sockets"} <= taken
     for kind in (bbipc.StreamSocket, bbipc.Poller):
         assert by_cpython.method_names(kind)
     assert set(declarations.cpython_methods().decode("ascii").split()) <= names

@@ -5,6 +5,7 @@ Needs no pytest, so that any Python can run it.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import inspect
 import math
@@ -16,7 +17,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import bbipc
-from bbipc import Events, Ipv4TcpServer, LocalServer, Poller, StreamSocket
+from bbipc import Events, Poller, StreamSocket, local
 from bbipc._native import by_cpython, by_ctypes
 from bbipc.events import SETS
 from systems import LOCAL_ROOM, make_directory
@@ -73,6 +74,10 @@ class LikeStr(str):
     __slots__ = ()
 
 
+class LikeBytes(bytes):
+    __slots__ = ()
+
+
 class Number:
     """What is a number only for those who ask."""
 
@@ -84,6 +89,40 @@ class Number:
 
     def __float__(self) -> float:
         return self._value  # type: ignore[no-any-return]
+
+
+class Owner:
+    """What a handle can be made for."""
+
+    __slots__ = ("_closed", "_handle")
+
+
+class OwnerWithDict:
+    """The same, and no call of it is ever made."""
+
+    def __new__(cls) -> OwnerWithDict:
+        raise Refusal("not made so")
+
+    def __init__(self) -> None:
+        raise Refusal("not made so")
+
+
+class FailingOwner:
+    def __setattr__(self, name: str, _value: object) -> None:
+        raise Refusal(f"no {name}")
+
+
+class ClosedOwner:
+    """Takes the first attribute, and not the second."""
+
+    __slots__ = ("_handle",)
+
+
+class Abstract(abc.ABC):
+    """Of another metaclass."""
+
+    @abc.abstractmethod
+    def do(self) -> None: ...
 
 
 def released_view() -> memoryview:
@@ -114,7 +153,14 @@ class Scene:
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
-        self.server = self._stack.enter_context(self._listen())
+        self.ipv4_server = self._stack.enter_context(bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0))
+        path = make_directory()
+        self._stack.callback(path.rmdir)
+        self.local_server = self._stack.enter_context(bbipc.make_local_server(str(path / "s")))
+        # A pipe takes no more than 65536 bytes at once.
+        self.server: bbipc.StreamServer = self.ipv4_server if sys.platform == "win32" else self.local_server
+        self._client: StreamSocket | None = None
+        self._stack.callback(self._drop_clients)
         self.stream, self.remote = self.pair()
         self.other, self.other_remote = self.pair()
         self.full, self._full_remote = self.pair()
@@ -122,6 +168,7 @@ class Scene:
             pass
         self.ended, ended_remote = self.pair()
         ended_remote.close()
+        self.ipv4_stream = self._stack.enter_context(self._connect_by_tcp())
         self.closed, closed_remote = self.pair()
         self.closed.close()
         closed_remote.close()
@@ -135,18 +182,13 @@ class Scene:
         self._space = bytearray(1 << 20)
         self.begin()
 
-    def _listen(self) -> Ipv4TcpServer | LocalServer:
-        # A pipe takes no more than 65536 bytes at once.
-        if sys.platform == "win32":
-            return bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0)
-        path = make_directory()
-        self._stack.callback(path.rmdir)
-        return bbipc.make_local_server(str(path / "s"))
-
     def _connect(self) -> StreamSocket:
-        if isinstance(self.server, Ipv4TcpServer):
-            return bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, self.server.port)
-        return bbipc.connect_to_local_server(self.server.local_pathname)
+        if self.server is self.ipv4_server:
+            return self._connect_by_tcp()
+        return bbipc.connect_to_local_server(self.local_server.local_pathname)
+
+    def _connect_by_tcp(self) -> StreamSocket:
+        return bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, self.ipv4_server.port)
 
     def pair(self) -> tuple[StreamSocket, StreamSocket]:
         one = self._stack.enter_context(self._connect())
@@ -155,8 +197,13 @@ class Scene:
         assert bbipc.poll_socket(one, Events.CONNECTION_SUCCEEDED, 20)
         return one, accepted
 
-    def begin(self, unread: bytes = UNREAD, *, woken: bool = False) -> None:
+    def begin(self, unread: bytes = UNREAD, *, woken: bool = False, waiting: bool = False) -> None:
         """By the reference, so that nothing that is tested is counted with it."""
+        self._drop_clients()
+        if waiting:
+            self._client = self._connect()
+            available = int(Events.CONNECTION_AVAILABLE)
+            assert by_ctypes.poll_socket(self.server._handle, available, 20_000_000_000, 0) == available
         for one in (self.stream, self.remote, self.other, self.other_remote):
             while by_ctypes.read_into(one._handle, self._space, 0, None, False) > 0:
                 pass
@@ -172,6 +219,15 @@ class Scene:
             by_ctypes.wake(self.idle_poller._handle)
         else:
             by_ctypes.wait_for_events(self.idle_poller._handle, {}, SETS, 0, 0)
+
+    def _drop_clients(self) -> None:
+        """Those who wait to be accepted. As `begin`."""
+        if self._client is not None:
+            self._client.abort()
+            self._client = None
+        for server in (self.ipv4_server, self.local_server):
+            while not isinstance(accepted := by_ctypes.accept_connection(server._handle, Owner), int):
+                let_go(accepted)
 
     def unread(self) -> bytes:
         """What the calls have left to be read. By the reference, as `begin`."""
@@ -214,9 +270,11 @@ class Case(NamedTuple):
     compared: bool = True
     #: Whether somebody has woken the idle poller.
     woken: bool = False
+    #: Whether a client waits to be accepted.
+    waiting: bool = False
 
     def begin(self, scene: Scene) -> None:
-        scene.begin(self.unread, woken=self.woken)
+        scene.begin(self.unread, woken=self.woken, waiting=self.waiting)
 
     def __str__(self) -> str:
         texts = [repr(one)[:60] for one in self.arguments]
@@ -243,6 +301,14 @@ def method_in_python(name: str) -> Any:
 
 
 WRONG_HANDLES = ("1", None, b"1", 2**64 + 1, -(2**63) - 1, FailingIndex(), object(), [], 0, -1, 2**63 - 1)
+#: What objects are not made of, and what owns nothing; and what others than the package's classes do.
+KINDS = (
+    *(None, 5, "Owner", object(), int, dict, type, object, StreamSocket, bbipc.SocketError),
+    *(Owner, OwnerWithDict, FailingOwner, ClosedOwner, Abstract, Owner()),
+)
+LOOPBACK = 0x7F000001
+#: The address of another machine.
+ANOTHERS = 0x08080808
 WRONG_EVENTS = ("16", None, -1, 2**32, 2**70, 1 << 31, FailingIndex())
 WRONG_TIMEOUTS = ("0", None, 2**70, FailingIndex())
 #: No wait has come to them, and some of them to none.
@@ -275,6 +341,7 @@ def cases_of(scene: Scene) -> list[Case]:
     return [
         *_wrong_counts(scene),
         *_with_handles(scene),
+        *_connecting(scene),
         *_of_pollers(scene),
         *_reading(scene),
         *_writing(scene),
@@ -287,8 +354,12 @@ def good(scene: Scene) -> dict[str, tuple[Any, ...]]:
     """One usual call of each function."""
     stream, poller = scene.stream._handle, scene.poller._handle
     return {
+        "accept_connection": (scene.server._handle, type(scene.stream)),
         "close": (scene.closed._handle,),
+        "connect_to_ipv4_tcp_server": (LOOPBACK, scene.ipv4_server.port, 0, 0, bbipc.Ipv4TcpStream),
+        "connect_to_local_server": (local._check_pathname(scene.local_server.local_pathname)[1], bbipc.LocalStream),
         "fileno": (stream,),
+        "ipv4_address": (scene.ipv4_server._handle, False),
         "monitor_socket": (poller, scene.other._handle, int(DATA)),
         "monitored_events": (poller, stream),
         "poll_socket": (stream, int(DATA | ROOM), 0, 0),
@@ -324,12 +395,38 @@ def _each(name: str, arguments: tuple[Any, ...], position: int, values: Any) -> 
 def _with_handles(scene: Scene) -> Iterator[Case]:
     other_kinds = [scene.closed._handle, scene.closed_poller._handle, scene.server._handle, scene.poller._handle]
     for name, arguments in good(scene).items():
-        if name in ("write_many", "close"):
+        if name in ("write_many", "close", "connect_to_ipv4_tcp_server", "connect_to_local_server"):
             continue
         yield from _each(name, arguments, 0, (*WRONG_HANDLES, *other_kinds, LikeInt(arguments[0])))
     yield from _each("close", good(scene)["close"], 0, (*WRONG_HANDLES[:-3], scene.closed_poller._handle))
     for one in (scene.ended, scene.full):
         yield Case("fileno", (one._handle,))
+
+
+def _connecting(scene: Scene) -> Iterator[Case]:
+    accept, tcp, local_ = "accept_connection", "connect_to_ipv4_tcp_server", "connect_to_local_server"
+    all_good = good(scene)
+    pathname = all_good[local_][0]
+    port = scene.ipv4_server.port
+    failing = {accept: (scene.server._handle,), tcp: (LOOPBACK, port, ANOTHERS, 0), local_: (pathname + b"x",)}
+    for name in failing:
+        *usual, kind = all_good[name]
+        for one in (kind, *KINDS):
+            yield Case(name, (*usual, one), waiting=True)
+            yield Case(name, (*failing[name], one))
+    numbers = (LikeInt(port), port + 2**16, -1, -(2**16), 2**32, 2**70, str(port), None, float(port), FailingIndex())
+    yield from _each(tcp, all_good[tcp], 1, numbers)
+    # Not 65535, which would linger.
+    yield from _each(tcp, all_good[tcp], 3, (*numbers[3:], LikeInt(0)))
+    for position, address in ((0, LOOPBACK), (2, LOOPBACK), (2, ANOTHERS)):
+        yield from _each(tcp, all_good[tcp], position, (address, LikeInt(address), address + 2**32, str(address), None))
+    pathnames = (b"", b"/nowhere\0", b"x" * 10_000, pathname + b"x", pathname.decode(), bytearray(pathname))
+    yield from _each(
+        local_, all_good[local_], 0, (*pathnames, LikeBytes(pathname), memoryview(pathname), None, 5, [b"x"])
+    )
+    for one in (scene.stream, scene.ipv4_server, scene.ipv4_stream, scene.closed):
+        for remote in (False, True, 0, 1, "yes", None, FailingBool()):
+            yield Case("ipv4_address", (one._handle, remote))
 
 
 def _of_pollers(scene: Scene) -> Iterator[Case]:
@@ -675,4 +772,16 @@ def outcome(function: Callable[..., Any], case: Case) -> tuple[Any, ...]:
     except Exception as error:
         told = ("socket", "errno", "partial", "bytes_written")
         return (type(error), str(error), type(error.__cause__), *(getattr(error, name, None) for name in told))
-    return type(result), result
+    if not hasattr(result, "_handle"):
+        return type(result), result
+    address = by_ctypes.ipv4_address(result._handle, case.name.startswith("connect"))
+    return type(result), result._closed, address, let_go(result)
+
+
+def let_go(result: Any) -> int:
+    """Closes what a call has made, if that owns a handle."""
+    if not hasattr(result, "_handle"):
+        return 0
+    result._closed = True
+    # Nothing lingers.
+    return by_ctypes.abort(result._handle)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import bbipc
 from bbipc import Events, Poller, StreamSocket
-from bbipc._native import by_ctypes, calls
+from bbipc._native import by_ctypes, calls, declarations
 from bbipc.events import SETS
 from call_cases import (
     BRIEF_SECONDS,
@@ -32,6 +32,7 @@ from call_cases import (
     cases_of,
     good,
     good_methods,
+    let_go,
     parameters_of,
 )
 
@@ -66,7 +67,7 @@ def watched_objects(case: Case) -> list[Any]:
         [StreamSocket, bbipc.LocalStream, Poller, Events, bytes, int, float, list, tuple, dict],
         [TypeError, ValueError, MemoryError, bbipc.TimeoutError, bbipc.EndOfStreamError],
         [SETS, SETS[int(DATA)], SETS[int(ROOM)], SETS[int(DATA | ROOM)], SETS[int(Events.END_OF_DATA)]],
-        [calls.__dict__, by_ctypes.__dict__, "_handle", "_sockets", "_sets"],
+        [calls.__dict__, by_ctypes.__dict__, "_handle", "_closed", "_sockets", "_sets"],
         ["timeout", "size", "max_bytes", "buffer", "data", "start", "end", "peek"],
     ):
         for item in one if type(one) is not dict else [*one, *one.values()]:
@@ -121,7 +122,7 @@ def calling(scene: Scene, function: Callable[..., Any], case: Case) -> Callable[
     def call() -> None:
         case.begin(scene)
         with contextlib.suppress(Exception):
-            function(*case.arguments, **case.keywords)
+            let_go(function(*case.arguments, **case.keywords))
 
     return call
 
@@ -146,6 +147,7 @@ def memory_cases(scene: Scene) -> list[Case]:
     full, last = (scene.full, b"nothing of it"), (scene.other, b"last")
     cases = [Case(name, arguments) for name, arguments in all_good.items()]
     cases += [
+        Case("accept_connection", all_good["accept_connection"], waiting=True),
         Case("read", (stream._handle, 600, False), unread=bytes(600)),
         Case("read_exactly", (stream._handle, 600, -1), unread=bytes(600)),
         Case("receive", (*all_good["receive"][:3], 65536, 0, 0), unread=bytes(4000)),
@@ -233,13 +235,18 @@ def without_memory(
 
 
 def fail_allocations(scene: Scene, functions: dict[str, Callable[..., Any]]) -> list[str]:
-    """Those calls that lose bytes when one allocation fails."""
+    """Those calls that lose bytes when one allocation fails, or a handle."""
     found = []
     failures = 0
     for case in memory_cases(scene):
         call = functools.partial(functions[case.name], *case.arguments, **case.keywords)
+        case.begin(scene)
+        handles = declarations.open_handles()
         for attempt in without_memory(functools.partial(case.begin, scene), call):
             failures += attempt.failed
+            let_go(attempt.result)
+            if declarations.open_handles() != handles:
+                found.append(f"{case} {attempt}: {declarations.open_handles() - handles} handles are lost")
             if attempt.alone:
                 try:
                     check_bytes(scene, case, attempt.result, attempt.failed)
