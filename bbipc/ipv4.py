@@ -15,6 +15,9 @@ IPV4_LOOPBACK = "127.0.0.1"
 #: Every address of this machine, for a server. (The original's ``+ipv4-any+``.)
 IPV4_ANY = "0.0.0.0"
 
+#: The numbers that a dotted quad is made of, by how they are written there.
+_NUMBERS = {str(number): number for number in range(256)}
+
 _PORT_MAX = 65535
 _BACKLOG_MAX = 2**31 - 1
 
@@ -23,23 +26,18 @@ def _parse_host_address(text: str, name: str) -> int:
     """A dotted quad's number. As strict as inet_pton(3), which takes no octal and no short forms."""
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a str such as '127.0.0.1', not {type(text).__name__}")
-    number = 0
-    parts = text.split(".")
-    for part in parts:
-        if not (part.isascii() and part.isdigit()) or len(part) > 3 or int(part) > 255 or str(int(part)) != part:
-            break
-        number = number << 8 | int(part)
-    else:
-        if len(parts) == 4:
-            return number
-    raise ValueError(
-        f"{name} must be an IPv4 address in dotted-quad form such as '127.0.0.1', not {text!r};"
-        " resolve_ipv4_address() finds the address of a name"
-    )
+    try:
+        first, second, third, fourth = text.split(".")
+        return _NUMBERS[first] << 24 | _NUMBERS[second] << 16 | _NUMBERS[third] << 8 | _NUMBERS[fourth]
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"{name} must be an IPv4 address in dotted-quad form such as '127.0.0.1', not {text!r};"
+            " resolve_ipv4_address() finds the address of a name"
+        ) from None
 
 
 def _format_host_address(number: int) -> str:
-    return ".".join(str(number >> shift & 0xFF) for shift in (24, 16, 8, 0))
+    return f"{number >> 24}.{number >> 16 & 0xFF}.{number >> 8 & 0xFF}.{number & 0xFF}"
 
 
 def _integer(value: int, name: str) -> int:

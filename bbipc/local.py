@@ -69,15 +69,16 @@ if sys.platform == "win32":
         return units.decode("utf-16-le", "surrogatepass").encode("utf-8", "surrogatepass")
 
 else:
+    #: Bytes.
+    _PATHNAME_LIMIT = declarations.local_pathname_limit()
 
     def _encode(plain: str | bytes) -> bytes:
         """The pathname as the system takes it."""
         encoded = os.fsencode(plain)
-        limit = declarations.local_pathname_limit()
-        if len(encoded) > limit:
+        if len(encoded) > _PATHNAME_LIMIT:
             raise SocketError(
                 errno.ENAMETOOLONG,
-                f"the pathname {plain!r} has {len(encoded)} bytes; this system allows local sockets {limit}."
+                f"the pathname {plain!r} has {len(encoded)} bytes; this system allows local sockets {_PATHNAME_LIMIT}."
                 " Use a shorter directory, or change to it and use a relative pathname",
             )
         return encoded
