@@ -179,6 +179,10 @@ class Candidate:
     needs: tuple[str, ...] = ()
     #: bbipc's calling layer.
     calls: str = "cpython"
+    #: How bbipc's waits begin: BBIPC_SPINNING. The default is as it comes.
+    spinning: str = "adaptive"
+    #: The module of the server, where that is not the candidate's own.
+    peer: str = ""
     #: The event loop that coroutines run on.
     loop: str = "asyncio"
 
@@ -215,33 +219,41 @@ class Session:
         """Where a server may listen."""
         return "tcp" if transport == "tcp" else f"local:{self._directory / f'{next(self._pathnames)}.sock'}"
 
-    def command(self, candidate: Candidate, function: str, *arguments: Any, processor: int = 0) -> Program:
-        """Starts a program of the candidate, on one of the two processors: 0 or 1.
+    def command(self, candidate: Candidate, function: str, *arguments: Any, processor: int | None = 0) -> Program:
+        """Starts a program of the candidate, on one of the two processors: 0 or 1; None for either.
 
-        Every process is bound to one. The scheduler's own choice changes within a run, and with it what a round trip
-        costs, tenfold: two processes that take turns may share a processor, or wake each other's from its idle state.
+        Nearly every process is bound to one. The scheduler's own choice changes within a run, and with it what a round
+        trip costs, tenfold: two processes that take turns may share a processor, or wake each other's from its idle
+        state.
         """
         if candidate.native:
             words: list[str | Path] = [self.native(candidate.module), function]
         else:
             words = [sys.executable, PROGRAMS, candidate.loop, candidate.module, candidate.variant + function]
+        environment = {"BBIPC_CALLS": candidate.calls, "BBIPC_SPINNING": candidate.spinning}
         mine = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {self.processors[processor]})
+        os.sched_setaffinity(0, mine if processor is None else {self.processors[processor]})
         try:
-            return Program([*words, *map(str, arguments)], {"BBIPC_CALLS": candidate.calls})
+            return Program([*words, *map(str, arguments)], environment)
         finally:
             os.sched_setaffinity(0, mine)
 
     def other(self, placement: str) -> int:
         """The processor of the second of two processes."""
-        return 1 if placement == "apart" and "apart" in self.placements else 0
+        return self.processors_of(placement)[1] or 0
+
+    def processors_of(self, placement: str) -> tuple[int | None, int | None]:
+        """The processors of two processes."""
+        if placement == "busy":
+            return None, None
+        return 0, 1 if placement == "apart" and "apart" in self.placements else 0
 
     @contextlib.contextmanager
     def programs(self) -> Iterator[Callable[..., Program]]:
         """Starts programs, as `command` does, and ends them."""
         with contextlib.ExitStack() as stack:
 
-            def start(candidate: Candidate, function: str, *arguments: Any, processor: int = 0) -> Program:
+            def start(candidate: Candidate, function: str, *arguments: Any, processor: int | None = 0) -> Program:
                 program = self.command(candidate, function, *arguments, processor=processor)
                 stack.callback(program.close)
                 return program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import itertools
 import subprocess
@@ -148,15 +149,15 @@ class BetweenTwo:
     def add(self, name: str, programs: Sequence[Program], turn: Callable[[int], int], *, least: int = 16) -> None:
         """A candidate. The turn takes a count and returns nanoseconds."""
         count = fitting_count(turn, self._effort.turn_ns, least=least)
-        work = self.work.values.setdefault(name, [])
+        self.work.values.setdefault(name, [])
+        self._turns[name] = partial(self._measure, name, programs, turn, count)
 
-        def measure() -> float:
-            before_ns = sum(program.processor_ns() for program in programs)
-            elapsed_ns = turn(count)
-            work.append((sum(program.processor_ns() for program in programs) - before_ns) / count)
-            return elapsed_ns / count
-
-        self._turns[name] = measure
+    def _measure(self, name: str, programs: Sequence[Program], turn: Callable[[int], int], count: int) -> float:
+        before_ns = sum(program.processor_ns() for program in programs)
+        elapsed_ns = turn(count)
+        work_ns = sum(program.processor_ns() for program in programs) - before_ns
+        self.work.values[name].append(work_ns / count)
+        return elapsed_ns / count
 
     def take_turns(self) -> None:
         self._session.take_turns(self.time, self._turns, self._effort.rounds)
@@ -176,6 +177,26 @@ BETWEEN_TWO = (
     Candidate("bbipc", "with_bbipc"),
     Candidate("bbipc, ctypes", "with_bbipc", calls="ctypes"),
 )
+SPINNING_OFF = Candidate("bbipc, spinning off", "with_bbipc", spinning="off")
+ROUND_TRIP = (
+    *BETWEEN_TWO,
+    SPINNING_OFF,
+    Candidate("bbipc, server with socket", "with_bbipc", peer="with_socket"),
+)
+
+
+def start_pair(
+    session: Session, start: Callable[..., Program], candidate: Candidate, parameters: dict[str, Any], client: str
+) -> tuple[Program, Program]:
+    """A server that sends back what it gets, and a client of it."""
+    serving, asking = session.processors_of(parameters["placement"])
+    size = parameters["size"]
+    server_candidate = dataclasses.replace(candidate, module=candidate.peer or candidate.module)
+    address = session.address(parameters["transport"])
+    server = start(server_candidate, "round_trip_server", address, size, processor=serving)
+    connected = start(candidate, client, server.line(), size, processor=asking)
+    connected.line()
+    return server, connected
 
 
 def round_trip(session: Session, effort: Effort) -> Iterator[Comparison]:
@@ -184,12 +205,9 @@ def round_trip(session: Session, effort: Effort) -> Iterator[Comparison]:
         pairs = BetweenTwo(session, effort, "round-trip", parameters)
         for _ in range(effort.starts):
             with session.programs() as start:
-                for candidate in installed(BETWEEN_TWO):
-                    server = start(candidate, "round_trip_server", session.address(transport), 64)
-                    other = session.other(placement)
-                    client = start(candidate, "round_trip_client", server.line(), 64, processor=other)
-                    client.line()
-                    pairs.add(candidate.name, (server, client), elapsed(client))
+                for candidate in installed(ROUND_TRIP):
+                    programs = start_pair(session, start, candidate, parameters, "round_trip_client")
+                    pairs.add(candidate.name, programs, elapsed(programs[1]))
                 pairs.take_turns()
         yield pairs.time
         yield pairs.work
