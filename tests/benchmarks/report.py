@@ -15,7 +15,11 @@ from .targets import Outcome, outcomes
 PAGE = Path(__file__).resolve().parent / "page.md"
 
 TRANSPORT_NAMES = {"tcp": "TCP", "local": "local"}
-PLACEMENT_NAMES = {"apart": "on one processor each", "together": "both on one processor"}
+PLACEMENT_NAMES = {
+    "apart": "on one processor each",
+    "together": "both on one processor",
+    "busy": "beside two busy programs",
+}
 
 
 def size_text(size: int) -> str:
@@ -108,6 +112,10 @@ SECTIONS = (
     Section("pair", "transport"),
     Section("round-trip", "transport"),
     Section("round-trip-work", "transport"),
+    Section("starts", "transport"),
+    Section("starts-work", "transport"),
+    Section("busy", "transport"),
+    Section("busy-work", "transport"),
     Section("echo", "connections"),
     Section("echo-rate", "connections", {"size": 1024}),
     Section("stream", "size"),
@@ -152,6 +160,8 @@ def cell(comparison: Comparison, name: str) -> str:
     if comparison.workload == "stream":
         # Bytes in a nanosecond are gigabytes in a second.
         value += f", {number_text(comparison.parameters['size'] / median)} GB/s"
+    if comparison.workload in {"starts", "busy"}:
+        value += f", at worst {value_text(max(values), comparison.unit)}"
     if name == comparison.baseline:
         return f"**1**, {value}"
     return f"**{spread_text(Spread.of(comparison.ratios(name, comparison.baseline)))}**, {value}"

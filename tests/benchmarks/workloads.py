@@ -31,6 +31,9 @@ class Effort:
     #: Of the echo servers.
     connections: tuple[int, ...]
     sizes: tuple[int, ...]
+    #: How often processes are started for a few round trips, and how many these are.
+    fresh_starts: int
+    fresh_trips: int
     #: How many connections are idle while one has data.
     idle: tuple[int, ...]
     #: How many idle connections memory is measured with.
@@ -45,6 +48,8 @@ FULL = Effort(
     warmup_ns=20_000_000,
     connections=(1, 10, 100, 1000),
     sizes=(64, 1024, 65536),
+    fresh_starts=20,
+    fresh_trips=20_000,
     idle=(10, 100, 1000, 10000),
     held=5000,
 )
@@ -56,6 +61,8 @@ QUICK = Effort(
     warmup_ns=5_000_000,
     connections=(1, 100),
     sizes=(64, 1024),
+    fresh_starts=4,
+    fresh_trips=5_000,
     idle=(10, 10000),
     held=1000,
 )
@@ -139,11 +146,13 @@ def gil(session: Session, effort: Effort) -> Iterator[Comparison]:
 class BetweenTwo:
     """Measures pairs of processes: by the clock, and the processor time of both."""
 
-    def __init__(self, session: Session, effort: Effort, workload: str, parameters: dict[str, Any]) -> None:
+    def __init__(
+        self, session: Session, effort: Effort, workload: str, parameters: dict[str, Any], baseline: str = "socket"
+    ) -> None:
         self._session = session
         self._effort = effort
-        self.time = Comparison(workload, parameters, "ns", "socket")
-        self.work = Comparison(f"{workload}-work", parameters, "ns", "socket")
+        self.time = Comparison(workload, parameters, "ns", baseline)
+        self.work = Comparison(f"{workload}-work", parameters, "ns", baseline)
         self._turns: dict[str, Callable[[], float]] = {}
 
     def add(self, name: str, programs: Sequence[Program], turn: Callable[[int], int], *, least: int = 16) -> None:
@@ -152,6 +161,17 @@ class BetweenTwo:
         self.work.values.setdefault(name, [])
         self._turns[name] = partial(self._measure, name, programs, turn, count)
 
+    def add_fresh(self, candidate: Candidate, count: int) -> None:
+        """A candidate whose processes are new in every turn: all that they have to learn is measured."""
+        self.work.values.setdefault(candidate.name, [])
+
+        def turn() -> float:
+            with self._session.programs() as start:
+                programs = start_pair(self._session, start, candidate, self.time.parameters, "round_trip_client")
+                return self._measure(candidate.name, programs, elapsed(programs[1]), count)
+
+        self._turns[candidate.name] = turn
+
     def _measure(self, name: str, programs: Sequence[Program], turn: Callable[[int], int], count: int) -> float:
         before_ns = sum(program.processor_ns() for program in programs)
         elapsed_ns = turn(count)
@@ -159,8 +179,8 @@ class BetweenTwo:
         self.work.values[name].append(work_ns / count)
         return elapsed_ns / count
 
-    def take_turns(self) -> None:
-        self._session.take_turns(self.time, self._turns, self._effort.rounds)
+    def take_turns(self, rounds: int | None = None) -> None:
+        self._session.take_turns(self.time, self._turns, rounds or self._effort.rounds)
 
 
 BETWEEN_TWO = (
@@ -209,6 +229,42 @@ def round_trip(session: Session, effort: Effort) -> Iterator[Comparison]:
                     programs = start_pair(session, start, candidate, parameters, "round_trip_client")
                     pairs.add(candidate.name, programs, elapsed(programs[1]))
                 pairs.take_turns()
+        yield pairs.time
+        yield pairs.work
+
+
+# ---- Two processes: what a start has to learn, neighbours, and pauses ----
+
+SOCKET = Candidate("socket", "with_socket")
+SPINNING_ON = Candidate("bbipc", "with_bbipc")
+
+
+def starts(session: Session, effort: Effort) -> Iterator[Comparison]:
+    """Round trips of new processes. The worst start counts, for a program has but one."""
+    for transport in TRANSPORTS:
+        parameters = {"transport": transport, "placement": session.placements[0], "size": 64}
+        pairs = BetweenTwo(session, effort, "starts", parameters, SPINNING_OFF.name)
+        for candidate in (SPINNING_OFF, SPINNING_ON):
+            pairs.add_fresh(candidate, effort.fresh_trips)
+        pairs.take_turns(effort.fresh_starts)
+        yield pairs.time
+        yield pairs.work
+
+
+NEIGHBOUR = Candidate("neighbour", "compute")
+
+
+def busy(session: Session, effort: Effort) -> Iterator[Comparison]:
+    """The same beside two programs that only compute, all of them wherever the scheduler likes."""
+    for transport in TRANSPORTS:
+        parameters = {"transport": transport, "placement": "busy", "size": 64}
+        pairs = BetweenTwo(session, effort, "busy", parameters)
+        for candidate in (SOCKET, SPINNING_OFF, SPINNING_ON):
+            pairs.add_fresh(candidate, effort.fresh_trips)
+        with session.programs() as start:
+            for _ in range(2):
+                start(NEIGHBOUR, "endlessly", "none", processor=None).line()
+            pairs.take_turns(effort.fresh_starts // 2)
         yield pairs.time
         yield pairs.work
 
@@ -525,6 +581,8 @@ Workload = Callable[[Session, Effort], Iterator[Comparison]]
 WORKLOADS: dict[str, Workload] = {
     "pair": pair,
     "round-trip": round_trip,
+    "starts": starts,
+    "busy": busy,
     "echo": echo,
     "stream": stream,
     "messages": messages,
