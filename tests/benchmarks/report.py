@@ -34,6 +34,8 @@ def parameter_text(name: str, value: Any) -> str:
         return TRANSPORT_NAMES[value]
     if name == "placement":
         return PLACEMENT_NAMES[value]
+    if name == "interval":
+        return f"every {value / 1e6:g} ms" if value >= 1e6 else f"every {value / 1e3:g} µs"
     if name == "size":
         return size_text(value)
     if name == "connections":
@@ -116,6 +118,8 @@ SECTIONS = (
     Section("starts-work", "transport"),
     Section("busy", "transport"),
     Section("busy-work", "transport"),
+    Section("paced", "interval"),
+    Section("paced-work", "interval"),
     Section("echo", "connections"),
     Section("echo-rate", "connections", {"size": 1024}),
     Section("stream", "size"),

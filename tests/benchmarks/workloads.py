@@ -34,6 +34,9 @@ class Effort:
     #: How often processes are started for a few round trips, and how many these are.
     fresh_starts: int
     fresh_trips: int
+    #: Nanoseconds between requests that come at set times, and how long these are made in one round.
+    intervals_ns: tuple[int, ...]
+    paced_ns: int
     #: How many connections are idle while one has data.
     idle: tuple[int, ...]
     #: How many idle connections memory is measured with.
@@ -50,6 +53,8 @@ FULL = Effort(
     sizes=(64, 1024, 65536),
     fresh_starts=20,
     fresh_trips=20_000,
+    intervals_ns=(100_000, 1_000_000, 10_000_000, 100_000_000),
+    paced_ns=300_000_000,
     idle=(10, 100, 1000, 10000),
     held=5000,
 )
@@ -63,6 +68,8 @@ QUICK = Effort(
     sizes=(64, 1024),
     fresh_starts=4,
     fresh_trips=5_000,
+    intervals_ns=(100_000, 1_000_000, 10_000_000),
+    paced_ns=50_000_000,
     idle=(10, 10000),
     held=1000,
 )
@@ -143,6 +150,10 @@ def gil(session: Session, effort: Effort) -> Iterator[Comparison]:
 # ---- Two processes: round trips, and one way ----
 
 
+#: Of requests at set times.
+REQUESTS_LEAST = 10
+
+
 class BetweenTwo:
     """Measures pairs of processes: by the clock, and the processor time of both."""
 
@@ -160,6 +171,17 @@ class BetweenTwo:
         count = fitting_count(turn, self._effort.turn_ns, least=least)
         self.work.values.setdefault(name, [])
         self._turns[name] = partial(self._measure, name, programs, turn, count)
+
+    def add_paced(self, name: str, server: Program, client: Program) -> None:
+        """A candidate that is asked at set times. What is measured by the clock is the median."""
+        interval_ns = self.time.parameters["interval"]
+        count = max(REQUESTS_LEAST, self._effort.paced_ns // interval_ns)
+        self.work.values.setdefault(name, [])
+
+        def turn(count: int) -> int:
+            return count * client.ask(count, interval_ns)[0]
+
+        self._turns[name] = partial(self._measure, name, (server, client), turn, count)
 
     def add_fresh(self, candidate: Candidate, count: int) -> None:
         """A candidate whose processes are new in every turn: all that they have to learn is measured."""
@@ -267,6 +289,29 @@ def busy(session: Session, effort: Effort) -> Iterator[Comparison]:
             pairs.take_turns(effort.fresh_starts // 2)
         yield pairs.time
         yield pairs.work
+
+
+def paced(session: Session, effort: Effort) -> Iterator[Comparison]:
+    """Requests at set times. The client sleeps in between, and so may the server."""
+    for transport in TRANSPORTS:
+        parameters = {"transport": transport, "placement": session.placements[0], "size": 64}
+        all_pairs = [
+            BetweenTwo(session, effort, "paced", {**parameters, "interval": interval_ns})
+            for interval_ns in effort.intervals_ns
+        ]
+        for _ in range(effort.starts):
+            with session.programs() as start:
+                programs = {
+                    candidate.name: start_pair(session, start, candidate, parameters, "paced_client")
+                    for candidate in (SOCKET, SPINNING_OFF, SPINNING_ON)
+                }
+                for pairs in all_pairs:
+                    for name, (server, client) in programs.items():
+                        pairs.add_paced(name, server, client)
+                    pairs.take_turns()
+        for pairs in all_pairs:
+            yield pairs.time
+            yield pairs.work
 
 
 #: Bytes. What is checked byte by byte, before anything is measured.
@@ -583,6 +628,7 @@ WORKLOADS: dict[str, Workload] = {
     "round-trip": round_trip,
     "starts": starts,
     "busy": busy,
+    "paced": paced,
     "echo": echo,
     "stream": stream,
     "messages": messages,

@@ -13,6 +13,7 @@ import gc
 import resource
 import signal
 import socket
+import statistics
 import sys
 import time
 import timeit
@@ -67,6 +68,25 @@ def send_messages(send: Callable[[bytes], object], size: int) -> None:
         for _ in range(count):
             send(message)
         answer(start_ns)
+
+
+def ask_in_time(ask: Callable[[bytes], bytes], size: int) -> None:
+    """For each COUNT INTERVAL_NS, asks so often, once in every interval, and tells the median time of an answer."""
+    message = message_of(size)
+    announce()
+    for count, interval_ns in commands():
+        times_ns = []
+        due_ns = time.monotonic_ns()
+        for _ in range(count):
+            due_ns += interval_ns
+            early_ns = due_ns - time.monotonic_ns()
+            if early_ns > 0:
+                time.sleep(early_ns / 1e9)
+            start_ns = time.perf_counter_ns()
+            if ask(message) != message:
+                fail("other bytes came back than were sent")
+            times_ns.append(time.perf_counter_ns() - start_ns)
+        answer(int(statistics.median(times_ns)))
 
 
 class Receipt:

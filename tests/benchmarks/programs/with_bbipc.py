@@ -16,6 +16,7 @@ from control import (
     Splitter,
     announce,
     answer,
+    ask_in_time,
     commands,
     fail,
     message_of,
@@ -187,6 +188,16 @@ def round_trip_client(address: str, size: int) -> None:
             if stream.read_exactly(size) != message:
                 fail("other bytes came back than were sent")
         answer(time.perf_counter_ns() - start_ns)
+
+
+def paced_client(address: str, size: int) -> None:
+    stream = connect(address)
+
+    def ask(message: bytes) -> bytes:
+        stream.write_all(message)
+        return stream.read_exactly(size)
+
+    ask_in_time(ask, size)
 
 
 def connected_pair(address: str) -> tuple[StreamSocket, StreamSocket]:

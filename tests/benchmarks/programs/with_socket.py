@@ -13,6 +13,7 @@ from control import (
     address_of,
     announce,
     answer,
+    ask_in_time,
     commands,
     connect,
     fail,
@@ -61,6 +62,16 @@ def round_trip_client(address: str, size: int) -> None:
             if receive_exactly(connection, size) != message:
                 fail("other bytes came back than were sent")
         answer(time.perf_counter_ns() - start_ns)
+
+
+def paced_client(address: str, size: int) -> None:
+    connection = connect(address)
+
+    def ask(message: bytes) -> bytes:
+        connection.sendall(message)
+        return receive_exactly(connection, size)
+
+    ask_in_time(ask, size)
 
 
 def pair(address: str, size: int) -> None:
