@@ -78,6 +78,13 @@ def three_places(value: float) -> str:
     return f"{value:.3f}"
 
 
+def measured_text(outcome: Outcome, number: Any, unit: str) -> str:
+    if outcome.measured is None:
+        return ""
+    # The worst of many is one value.
+    return number(outcome.measured.median) if outcome.target.worst else spread_text(outcome.measured, number) + unit
+
+
 def targets_table(results: Results) -> str:
     def row(outcome: Outcome) -> list[str]:
         target = outcome.target
@@ -87,7 +94,7 @@ def targets_table(results: Results) -> str:
             target.work,
             conditions_text(outcome.conditions),
             target.against or "",
-            "" if outcome.measured is None else spread_text(outcome.measured, number) + unit,
+            measured_text(outcome, number, unit),
             "" if target.bound is None else f"{target.bound:g}{unit}",
             outcome.verdict,
         ]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .harness import Spread
+from .harness import Comparison, Spread
 from .results import Results
+
+#: Of bounds on values: how many of the comparison's own unit each is.
+UNITS = {"": 1.0, "ns": 1.0, "µs": 1e3, "ms": 1e6, "B": 1.0}
 
 
 @dataclass(frozen=True)
@@ -22,24 +25,44 @@ class Target:
     bound: float | None
     unit: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
+    #: The bound is on the greatest of the candidate's values, as a ratio to the median of the other's.
+    worst: bool = False
 
 
 ECHO = {"connections": 100, "size": 1024}
+TOGETHER = {"placement": "together"}
+APART = {"placement": "apart"}
+TCP = {"transport": "tcp", **APART}
+LOCAL = {"transport": "local", **APART}
+OFF = "bbipc, spinning off"
+MIXED = "bbipc, server with socket"
+
+ROUND_TRIP, NEW = "64 B round trip", "20,000 round trips of new processes"
+BOTH = "the same, processor time of both processes"
+PACED = "requests at set times, processor time of both processes"
 TARGETS = (
     Target("`write` + `read_into` of 64 B, one process", "pair", "bbipc", "socket", 1.0),
     Target("the same, ctypes against the CPython layer", "pair", "bbipc, ctypes", "bbipc", None),
-    Target("64 B round trip", "round-trip", "bbipc", "socket", 1.05),
-    Target("64 B round trip", "round-trip", "bbipc", "multiprocessing", 0.75),
-    Target("64 B round trip", "round-trip", "bbipc", "pyzmq", 0.4),
-    Target("the same, processor time of both processes", "round-trip-work", "bbipc", "socket", None),
+    Target(ROUND_TRIP, "round-trip", "bbipc", "socket", 0.2, parameters=TCP),
+    Target(ROUND_TRIP, "round-trip", "bbipc", "socket", 0.1, parameters=LOCAL),
+    Target(ROUND_TRIP, "round-trip", "bbipc", "socket", 1.05, parameters=TOGETHER),
+    Target(ROUND_TRIP, "round-trip", "bbipc", "multiprocessing", 0.75),
+    Target(ROUND_TRIP, "round-trip", "bbipc", "pyzmq", 0.4),
+    Target(BOTH, "round-trip-work", "bbipc", "socket", 0.35, parameters=APART),
+    Target(BOTH, "round-trip-work", "bbipc", "socket", None, parameters=TOGETHER),
+    Target(f"{ROUND_TRIP}, the server with `socket`", "round-trip", MIXED, "socket", 0.75, parameters=LOCAL),
+    Target(f"{NEW}, the worst of 20 by the median", "starts", "bbipc", "bbipc", 1.5, worst=True),
+    Target(NEW, "busy", "bbipc", OFF, 1.1),
+    Target(f"{NEW}, the worst of 10 by the median", "busy", "bbipc", OFF, 2.0, worst=True),
+    Target(PACED, "paced-work", "bbipc", OFF, 1.05, parameters={"interval": 100_000}),
+    Target(PACED, "paced-work", "bbipc", OFF, 1.05, parameters={"interval": 1_000_000}),
+    Target(PACED, "paced-work", "bbipc", OFF, 1.05, parameters={"interval": 10_000_000}),
     Target("echo server, 100 connections, 1 KiB", "echo", "bbipc", "select.epoll", 1.0, parameters=ECHO),
     Target("echo server, 100 connections, 1 KiB", "echo", "bbipc", "uvloop Protocol", 0.95, parameters=ECHO),
     Target("the same, batched", "echo", "bbipc, batched", "select.epoll", 0.9, parameters=ECHO),
     Target("the same, batched", "echo", "bbipc, batched", "C, epoll", 1.25, parameters=ECHO),
     Target("one-way stream, 64 KiB", "stream", "bbipc", "socket", 1.0, parameters={"size": 65536}),
-    Target(
-        "the same, processor time of both processes", "stream-work", "bbipc", "socket", None, parameters={"size": 65536}
-    ),
+    Target(BOTH, "stream-work", "bbipc", "socket", None, parameters={"size": 65536}),
     Target("a wait with 10,000 idle sockets", "wait", "bbipc, 10000 idle", "bbipc, 10 idle", 1.1),
     Target("one event tested", "events", "bbipc events.data_available", None, 50, "ns"),
     Target("Python memory per idle monitored stream", "python-memory", "bbipc", None, 600, "B"),
@@ -65,22 +88,32 @@ class Outcome:
         return "met" if self.measured.median <= self.target.bound else "missed"
 
 
+def measured(target: Target, comparison: Comparison) -> Spread | None:
+    """None if one of the candidates was not there."""
+    ours = comparison.values.get(target.candidate)
+    theirs = comparison.values.get(target.against) if target.against else None
+    if not ours or (target.against and not theirs):
+        return None
+    if target.worst and theirs:
+        return Spread.of([max(ours) / Spread.of(theirs).median])
+    if target.against:
+        return Spread.of(comparison.ratios(target.candidate, target.against))
+    return Spread.of([value / UNITS[target.unit] for value in ours])
+
+
+#: Of a comparison's parameters, those that are told with an outcome. Of the others, the target has them in its name.
+CONDITIONS = frozenset({"transport", "placement", "interval", "rate"})
+
+
+def conditions_of(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if name in CONDITIONS}
+
+
 def outcomes(results: Results) -> list[Outcome]:
     found = []
     for target in TARGETS:
-        comparisons = results.find(target.workload, **target.parameters)
-        for comparison in comparisons:
-            values = comparison.values
-            if target.candidate not in values or (target.against and target.against not in values):
-                measured = None
-            elif target.against:
-                measured = Spread.of(comparison.ratios(target.candidate, target.against))
-            else:
-                measured = Spread.of(values[target.candidate])
-            conditions = {
-                name: value for name, value in comparison.parameters.items() if name in {"transport", "placement"}
-            }
-            found.append(Outcome(target, conditions, measured))
-        if not comparisons:
-            found.append(Outcome(target, {}, None))
+        found += [
+            Outcome(target, conditions_of(comparison.parameters), measured(target, comparison))
+            for comparison in results.find(target.workload, **target.parameters)
+        ] or [Outcome(target, conditions_of(target.parameters), None)]
     return found
