@@ -206,7 +206,8 @@ class Session:
         """A C program, compiled."""
         if name not in self._compiled:
             program = self._directory / name
-            command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-o", str(program), str(NATIVE / f"{name}.c")]
+            source = str(NATIVE / f"{name}.c")
+            command = [sys.executable, "-m", "ziglang", "cc", "-O2", "-o", str(program), source, "-lm"]
             # Not in the tree, where the compiler would put it.
             environment = {"ZIG_LOCAL_CACHE_DIR": str(self._directory / "zig"), **os.environ}
             built = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

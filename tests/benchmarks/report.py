@@ -36,6 +36,8 @@ def parameter_text(name: str, value: Any) -> str:
         return PLACEMENT_NAMES[value]
     if name == "interval":
         return f"every {value / 1e6:g} ms" if value >= 1e6 else f"every {value / 1e3:g} µs"
+    if name == "rate":
+        return f"{value:,}/s"
     if name == "size":
         return size_text(value)
     if name == "connections":
@@ -128,7 +130,10 @@ SECTIONS = (
     Section("paced", "interval"),
     Section("paced-work", "interval"),
     Section("echo", "connections"),
+    Section("echo-latency", "connections", {"size": 1024}),
     Section("echo-rate", "connections", {"size": 1024}),
+    Section("arrivals", "rate"),
+    Section("arrivals-latency", "rate"),
     Section("stream", "size"),
     Section("stream-work", "size"),
     Section("messages", "transport"),

@@ -37,6 +37,9 @@ class Effort:
     #: Nanoseconds between requests that come at set times, and how long these are made in one round.
     intervals_ns: tuple[int, ...]
     paced_ns: int
+    #: Requests a second that come at random, and how many have to come in one round.
+    rates: tuple[int, ...]
+    random_least: int
     #: How many connections are idle while one has data.
     idle: tuple[int, ...]
     #: How many idle connections memory is measured with.
@@ -55,6 +58,8 @@ FULL = Effort(
     fresh_trips=20_000,
     intervals_ns=(100_000, 1_000_000, 10_000_000, 100_000_000),
     paced_ns=300_000_000,
+    rates=(300, 2000, 8000, 15000, 20000, 30000),
+    random_least=200,
     idle=(10, 100, 1000, 10000),
     held=5000,
 )
@@ -64,12 +69,14 @@ QUICK = Effort(
     rounds=3,
     turn_ns=20_000_000,
     warmup_ns=5_000_000,
-    connections=(1, 100),
+    connections=(1, 10, 100),
     sizes=(64, 1024),
     fresh_starts=4,
     fresh_trips=5_000,
     intervals_ns=(100_000, 1_000_000, 10_000_000),
     paced_ns=50_000_000,
+    rates=(300, 2000, 8000, 15000, 20000, 30000),
+    random_least=50,
     idle=(10, 10000),
     held=1000,
 )
@@ -376,10 +383,12 @@ LOAD = Candidate("load", "load", native=True)
 Servers = dict[str, tuple[Program, str]]
 
 
-def start_servers(session: Session, start: Callable[..., Program], transport: str) -> Servers:
+def start_servers(
+    session: Session, start: Callable[..., Program], transport: str, candidates: Sequence[Candidate]
+) -> Servers:
     """The echo servers and their addresses, by their candidates' names."""
     servers = {}
-    for candidate in installed(ECHO):
+    for candidate in installed(candidates):
         server = start(candidate, "echo_server", session.address(transport))
         servers[candidate.name] = server, server.line()
     return servers
@@ -388,33 +397,46 @@ def start_servers(session: Session, start: Callable[..., Program], transport: st
 class Load:
     """Measures echo servers under a load, one after the other: their processor time, and how fast they were."""
 
-    def __init__(self, session: Session, effort: Effort, mode: str, parameters: dict[str, Any]) -> None:
+    def __init__(self, session: Session, effort: Effort, workload: str, mode: str, parameters: dict[str, Any]) -> None:
         self._session = session
         self._effort = effort
         self._mode = mode
         #: Processor nanoseconds of the server for each request.
-        self.work = Comparison(mode, parameters, "ns", "select.epoll")
-        self.speed = Comparison(f"{mode}-rate", parameters, "1/s", "select.epoll")
+        self.work = Comparison(workload, parameters, "ns", "select.epoll")
+        self.speed = Comparison(f"{workload}-rate", parameters, "1/s", "select.epoll")
+        #: The median of how long answers took.
+        self.latency = Comparison(f"{workload}-latency", parameters, "ns", "select.epoll")
 
     def take_turns(self, servers: Servers) -> None:
         for name in servers:
             self.speed.values.setdefault(name, [])
+            self.latency.values.setdefault(name, [])
         turns = {name: partial(self._turn, name, *server) for name, server in servers.items()}
         parameters = self.work.parameters
         compared_most = (parameters["connections"], parameters["size"]) == (100, 1024)
         self._session.take_turns(self.work, turns, self._effort.rounds * (2 if compared_most else 1))
 
+    def _durations(self) -> tuple[int, ...]:
+        """Nanoseconds of the warm-up and of what is measured; and the rate, where that is set."""
+        rate = self.work.parameters.get("rate")
+        if rate is None:
+            return self._effort.warmup_ns, self._effort.turn_ns
+        measured_ns = max(2 * self._effort.turn_ns, self._effort.random_least * 10**9 // rate)
+        return measured_ns // 4, measured_ns, rate
+
     def _turn(self, name: str, server: Program, address: str) -> float:
         parameters = self.work.parameters
+        warmup_ns, measured_ns, *rate = self._durations()
         program = self._session.command(
             LOAD,
             self._mode,
             address,
             parameters["connections"],
             parameters["size"],
-            self._effort.warmup_ns,
-            self._effort.turn_ns,
+            warmup_ns,
+            measured_ns,
             server.pid,
+            *rate,
             processor=self._session.other(parameters["placement"]),
         )
         try:
@@ -423,20 +445,20 @@ class Load:
             raise BenchmarkError(f"{error}\nThe server, {server}, said:\n{server.errors()}") from None
         finally:
             program.close()
-        requests, elapsed_ns, server_ns = map(int, line.split())
+        requests, elapsed_ns, server_ns, latency_ns = map(int, line.split())
         self.speed.values[name].append(requests * 1e9 / elapsed_ns)
+        self.latency.values[name].append(latency_ns)
         return server_ns / requests
 
 
-def under_load(session: Session, transport: str, loads: Sequence[Load], starts: int) -> Iterator[Comparison]:
+def under_load(
+    session: Session, transport: str, loads: Sequence[Load], starts: int, candidates: Sequence[Candidate]
+) -> None:
     for _ in range(starts):
         with session.programs() as start:
-            servers = start_servers(session, start, transport)
+            servers = start_servers(session, start, transport, candidates)
             for load in loads:
                 load.take_turns(servers)
-    for load in loads:
-        yield load.work
-        yield load.speed
 
 
 #: Connections and size of what is measured with server and load together on one processor too.
@@ -444,11 +466,17 @@ TOGETHER = frozenset({(1, 64), (100, 64), (100, 1024)})
 
 
 def echo(session: Session, effort: Effort) -> Iterator[Comparison]:
+    candidates = (
+        *ECHO,
+        SPINNING_OFF,
+        Candidate("bbipc, batched, spinning off", "with_bbipc", "batched_", spinning="off"),
+    )
     for transport in TRANSPORTS:
         loads = [
             Load(
                 session,
                 effort,
+                "echo",
                 "echo",
                 {"transport": transport, "placement": placement, "connections": connections, "size": size},
             )
@@ -457,13 +485,31 @@ def echo(session: Session, effort: Effort) -> Iterator[Comparison]:
             for connections in effort.connections
             if placement == session.placements[0] or (connections, size) in TOGETHER
         ]
-        yield from under_load(session, transport, loads, effort.starts)
+        under_load(session, transport, loads, effort.starts, candidates)
+        for load in loads:
+            yield load.work
+            yield load.latency
+            yield load.speed
+
+
+def arrivals(session: Session, effort: Effort) -> Iterator[Comparison]:
+    """Requests that come at random: most waits are for the next one, and to look for that is in vain."""
+    parameters = {"transport": "tcp", "placement": session.placements[0], "connections": 20, "size": 64}
+    loads = [Load(session, effort, "arrivals", "random", {**parameters, "rate": rate}) for rate in effort.rates]
+    candidates = (Candidate("select.epoll", "with_epoll"), SPINNING_OFF, SPINNING_ON)
+    under_load(session, "tcp", loads, effort.starts, candidates)
+    for load in loads:
+        yield load.work
+        yield load.latency
 
 
 def connect(session: Session, effort: Effort) -> Iterator[Comparison]:
     for transport in TRANSPORTS:
         parameters = {"transport": transport, "placement": session.placements[0], "connections": 10, "size": 64}
-        yield from under_load(session, transport, [Load(session, effort, "connect", parameters)], effort.starts)
+        load = Load(session, effort, "connect", "connect", parameters)
+        under_load(session, transport, [load], effort.starts, ECHO)
+        yield load.work
+        yield load.speed
 
 
 # ---- Idle connections ----
@@ -630,6 +676,7 @@ WORKLOADS: dict[str, Workload] = {
     "busy": busy,
     "paced": paced,
     "echo": echo,
+    "arrivals": arrivals,
     "stream": stream,
     "messages": messages,
     "connect": connect,

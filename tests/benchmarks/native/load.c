@@ -3,18 +3,26 @@
 
        load echo ADDRESS CONNECTIONS SIZE WARMUP_NS MEASURED_NS SERVER_PID    keeps its connections
        load connect ADDRESS CONNECTIONS SIZE WARMUP_NS MEASURED_NS SERVER_PID a new connection for each request
+       load random ADDRESS CONNECTIONS SIZE WARMUP_NS MEASURED_NS SERVER_PID RATE
+                                                                              at random, so many a second in all
        load idle ADDRESS CONNECTIONS SIZE                                     one request on each, then waits
 
-   It prints how many requests were answered in the measured part, how long that took, and how much processor time the
-   server had for it, user and system. "idle" prints a line when all connections are made, and closes them at the end of
-   its input; with SIZE 0 it only makes them.
+   It prints how many requests were answered in the measured part, how long that took, how much processor time the
+   server had for it, user and system, and the median time of an answer. "idle" prints a line when all connections are
+   made, and closes them at the end of its input; with SIZE 0 it only makes them.
+
+   "random" leaves exponential gaps between requests, and sends each over any connection that has none under way. It
+   sleeps in between, by a timer that is exact to what the kernel needs to wake a process. An answer takes from when the
+   request was due and the generator awake: how late that wakes is no fault of the server.
 
    The processor time is that of the server's own clock (clock_getcpuclockid). Linux brings it up to date when the
    process goes to sleep, and else only at its ticks, milliseconds apart. So the measured part begins and ends with a
    server that sleeps and has answered everything. */
 #include "common.h"
+#include <math.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/timerfd.h>
 
 enum { EVENTS_MAX = 256, SHIFTS = 4096, SOURCES = 16384, SILENCE_MAX_MS = 10000 };
 
@@ -24,7 +32,12 @@ struct connection {
     /* What of the request under way is sent, and what of its answer has come. */
     size_t sent, received;
     int waits_for_space;
+    int64_t began_ns;
 };
+
+/* How long each answer of the measured part took. */
+static int64_t *times_ns;
+static size_t times_count, times_max;
 
 static const char *address_text;
 static size_t size;
@@ -87,7 +100,8 @@ static void send_more(struct connection *connection) {
     }
 }
 
-static void start_request(struct connection *connection) {
+static void start_request(struct connection *connection, int64_t now_ns) {
+    connection->began_ns = now_ns;
     connection->requests++;
     connection->sent = connection->received = 0;
     send_more(connection);
@@ -108,6 +122,40 @@ static int receive_more(struct connection *connection) {
     return connection->received == size;
 }
 
+static void keep_time(int64_t time_ns) {
+    if (times_count == times_max) {
+        times_max = times_max ? 2 * times_max : 4096;
+        times_ns = realloc(times_ns, times_max * sizeof *times_ns);
+        if (!times_ns) FAIL("no memory: %zu times", times_max);
+    }
+    times_ns[times_count++] = time_ns;
+}
+
+static int compare_times(const void *left, const void *right) {
+    int64_t first = *(const int64_t *)left, second = *(const int64_t *)right;
+    return (first > second) - (first < second);
+}
+
+static int64_t median_time_ns(void) {
+    if (!times_count) FAIL("nothing was asked in the measured part");
+    qsort(times_ns, times_count, sizeof *times_ns, compare_times);
+    return times_ns[times_count / 2];
+}
+
+static int await_events(struct epoll_event *events) {
+    int ready = epoll_wait(selector, events, EVENTS_MAX, SILENCE_MAX_MS);
+    if (ready < 0 && errno == EINTR) return 0;
+    if (ready < 0) FAIL("epoll_wait: %s", strerror(errno));
+    if (!ready) FAIL("nothing has come back for %d ms", SILENCE_MAX_MS);
+    return ready;
+}
+
+/* Whether that completes an answer. */
+static int advance(struct connection *connection, uint32_t happened) {
+    if (happened & EPOLLOUT) send_more(connection);
+    return happened & ~EPOLLOUT && receive_more(connection);
+}
+
 /* Requests on all connections, one after the other on each, until the time is up and all are answered. */
 static uint64_t make_requests(struct connection *connections, uint32_t connections_count, int64_t duration_ns,
                               int reconnects) {
@@ -115,17 +163,15 @@ static uint64_t make_requests(struct connection *connections, uint32_t connectio
     int time_is_up = !duration_ns;
     uint64_t answered = 0;
     uint32_t under_way = connections_count;
-    for (uint32_t at = 0; at < connections_count; at++) start_request(&connections[at]);
+    for (uint32_t at = 0; at < connections_count; at++) start_request(&connections[at], start_ns);
     while (under_way) {
         struct epoll_event events[EVENTS_MAX];
-        int ready = epoll_wait(selector, events, EVENTS_MAX, SILENCE_MAX_MS);
-        if (ready < 0 && errno == EINTR) continue;
-        if (ready < 0) FAIL("epoll_wait: %s", strerror(errno));
-        if (!ready) FAIL("nothing has come back for %d ms", SILENCE_MAX_MS);
+        int ready = await_events(events);
         for (int at = 0; at < ready; at++) {
             struct connection *connection = events[at].data.ptr;
-            if (events[at].events & EPOLLOUT) send_more(connection);
-            if (!(events[at].events & ~EPOLLOUT) || !receive_more(connection)) continue;
+            if (!advance(connection, events[at].events)) continue;
+            int64_t now_ns = clock_ns(CLOCK_MONOTONIC);
+            keep_time(now_ns - connection->began_ns);
             answered++;
             if (reconnects) {
                 CHECK(close(connection->descriptor));
@@ -134,11 +180,68 @@ static uint64_t make_requests(struct connection *connections, uint32_t connectio
             if (time_is_up) {
                 under_way--;
             } else {
-                start_request(connection);
+                start_request(connection, now_ns);
             }
         }
         if (!time_is_up) time_is_up = clock_ns(CLOCK_MONOTONIC) - start_ns >= duration_ns;
     }
+    return answered;
+}
+
+/* Nanoseconds until the next request. The same ones in every turn. */
+static int64_t random_gap_ns(double rate) {
+    static uint64_t state = 88172645463325252;
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    /* Over 0, at most 1. */
+    double uniform = ((double)(state >> 11) + 1) / (double)(UINT64_C(1) << 53);
+    return (int64_t)(-log(uniform) * 1e9 / rate);
+}
+
+static void set_timer(int timer, int64_t at_ns) {
+    struct itimerspec when = {.it_value = {.tv_sec = at_ns / 1000000000, .tv_nsec = at_ns % 1000000000}};
+    CHECK(timerfd_settime(timer, TFD_TIMER_ABSTIME, &when, NULL));
+}
+
+/* Requests at random over connections that have none under way, until the time is up and all are answered. */
+static uint64_t make_random_requests(struct connection *connections, uint32_t connections_count, int64_t duration_ns,
+                                     double rate) {
+    static int timer = -1;
+    if (timer < 0) {
+        /* Edge-triggered: an old end of the timer, which nobody reads, is reported once. */
+        struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
+        timer = CHECK(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
+        CHECK(epoll_ctl(selector, EPOLL_CTL_ADD, timer, &event));
+    }
+    struct connection **resting = allocate(connections_count * sizeof *resting);
+    uint32_t resting_count = connections_count;
+    for (uint32_t at = 0; at < connections_count; at++) resting[at] = &connections[at];
+    uint64_t answered = 0;
+    int64_t now_ns = clock_ns(CLOCK_MONOTONIC), end_ns = now_ns + duration_ns;
+    int64_t due_ns = now_ns + random_gap_ns(rate), set_ns = 0, freed_ns = 0;
+    while (due_ns < end_ns || resting_count < connections_count) {
+        for (; due_ns < end_ns && resting_count; due_ns += random_gap_ns(rate)) {
+            now_ns = clock_ns(CLOCK_MONOTONIC);
+            if (due_ns > now_ns) break;
+            uint32_t chosen = (uint32_t)(due_ns % resting_count);
+            struct connection *connection = resting[chosen];
+            resting[chosen] = resting[--resting_count];
+            /* What no connection was free for has waited since it was due. */
+            start_request(connection, due_ns < freed_ns ? due_ns : now_ns);
+        }
+        if (due_ns < end_ns && resting_count && set_ns != due_ns) set_timer(timer, set_ns = due_ns);
+        struct epoll_event events[EVENTS_MAX];
+        int ready = await_events(events);
+        for (int at = 0; at < ready; at++) {
+            struct connection *connection = events[at].data.ptr;
+            if (!connection || !advance(connection, events[at].events)) continue;
+            now_ns = clock_ns(CLOCK_MONOTONIC);
+            keep_time(now_ns - connection->began_ns);
+            answered++;
+            if (!resting_count) freed_ns = now_ns;
+            resting[resting_count++] = connection;
+        }
+    }
+    free(resting);
     return answered;
 }
 
@@ -172,11 +275,11 @@ int main(int count, char **arguments) {
     end_with_parent();
     if (count < 5) FAIL("see the head of load.c for the arguments");
     int idle = !strcmp(arguments[1], "idle");
-    int reconnects = !strcmp(arguments[1], "connect");
+    int at_random = !strcmp(arguments[1], "random"), reconnects = !strcmp(arguments[1], "connect");
     address_text = arguments[2];
     uint32_t connections_count = (uint32_t)atoi(arguments[3]);
     size = (size_t)atol(arguments[4]);
-    if (!idle && count != 8) FAIL("see the head of load.c for the arguments");
+    if (!idle && count != 8 + at_random) FAIL("see the head of load.c for the arguments");
 
     struct rlimit limit;
     CHECK(getrlimit(RLIMIT_NOFILE, &limit));
@@ -198,11 +301,19 @@ int main(int count, char **arguments) {
         return 0;
     }
     int pid = atoi(arguments[7]);
-    make_requests(connections, connections_count, atoll(arguments[5]), reconnects);
-    int64_t began_server_ns = server_time_ns(pid), began_ns = clock_ns(CLOCK_MONOTONIC);
-    uint64_t answered = make_requests(connections, connections_count, atoll(arguments[6]), reconnects);
+    double rate = at_random ? atof(arguments[8]) : 0;
+    uint64_t answered = 0;
+    int64_t began_server_ns = 0, began_ns = 0;
+    /* The warm-up, then what is measured. */
+    for (int part = 0; part < 2; part++) {
+        times_count = 0;
+        began_server_ns = server_time_ns(pid), began_ns = clock_ns(CLOCK_MONOTONIC);
+        int64_t duration_ns = atoll(arguments[5 + part]);
+        answered = at_random ? make_random_requests(connections, connections_count, duration_ns, rate)
+                             : make_requests(connections, connections_count, duration_ns, reconnects);
+    }
     int64_t elapsed_ns = clock_ns(CLOCK_MONOTONIC) - began_ns, server_ns = server_time_ns(pid) - began_server_ns;
     for (uint32_t at = 0; at < connections_count; at++) close_connection(&connections[at]);
-    printf("%lu %ld %ld\n", answered, elapsed_ns, server_ns);
+    printf("%lu %ld %ld %ld\n", answered, elapsed_ns, server_ns, median_time_ns());
     return 0;
 }
