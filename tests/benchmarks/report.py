@@ -36,6 +36,8 @@ def parameter_text(name: str, value: Any) -> str:
         return PLACEMENT_NAMES[value]
     if name == "interval":
         return f"every {value / 1e6:g} ms" if value >= 1e6 else f"every {value / 1e3:g} µs"
+    if name == "duration":
+        return f"{value / 1e9:g} s"
     if name == "rate":
         return f"{value:,}/s"
     if name == "size":
@@ -138,9 +140,12 @@ SECTIONS = (
     Section("stream-work", "size"),
     Section("messages", "transport"),
     Section("messages-work", "transport"),
+    Section("connecting", "transport"),
     Section("connect", "transport"),
     Section("connect-rate", "transport"),
     Section("wait", "transport"),
+    Section("idle", "transport"),
+    Section("time-out", ""),
     Section("memory", "transport"),
     Section("python-memory", "transport"),
     Section("gil", "size"),

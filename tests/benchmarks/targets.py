@@ -9,7 +9,7 @@ from .harness import Comparison, Spread
 from .results import Results
 
 #: Of bounds on values: how many of the comparison's own unit each is.
-UNITS = {"": 1.0, "ns": 1.0, "µs": 1e3, "ms": 1e6, "B": 1.0}
+UNITS = {"": 1.0, "ns": 1.0, "µs": 1e3, "B": 1.0}
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,9 @@ class Target:
     worst: bool = False
 
 
-ECHO = {"connections": 100, "size": 1024}
+ONE = {"connections": 1, "size": 1024}
+TEN = {"connections": 10, "size": 1024}
+HUNDRED = {"connections": 100, "size": 1024}
 TOGETHER = {"placement": "together"}
 APART = {"placement": "apart"}
 TCP = {"transport": "tcp", **APART}
@@ -39,6 +41,7 @@ MIXED = "bbipc, server with socket"
 
 ROUND_TRIP, NEW = "64 B round trip", "20,000 round trips of new processes"
 BOTH = "the same, processor time of both processes"
+ARRIVALS = "requests at random, 20 connections, processor time of the server"
 PACED = "requests at set times, processor time of both processes"
 TARGETS = (
     Target("`write` + `read_into` of 64 B, one process", "pair", "bbipc", "socket", 1.0),
@@ -57,13 +60,24 @@ TARGETS = (
     Target(PACED, "paced-work", "bbipc", OFF, 1.05, parameters={"interval": 100_000}),
     Target(PACED, "paced-work", "bbipc", OFF, 1.05, parameters={"interval": 1_000_000}),
     Target(PACED, "paced-work", "bbipc", OFF, 1.05, parameters={"interval": 10_000_000}),
-    Target("echo server, 100 connections, 1 KiB", "echo", "bbipc", "select.epoll", 1.0, parameters=ECHO),
-    Target("echo server, 100 connections, 1 KiB", "echo", "bbipc", "uvloop Protocol", 0.95, parameters=ECHO),
-    Target("the same, batched", "echo", "bbipc, batched", "select.epoll", 0.9, parameters=ECHO),
-    Target("the same, batched", "echo", "bbipc, batched", "C, epoll", 1.25, parameters=ECHO),
+    Target(ARRIVALS, "arrivals", "bbipc", OFF, 1.1),
+    Target("the same, median of the answers", "arrivals-latency", "bbipc", OFF, 1.0),
+    Target("echo server, 1 connection, 1 KiB, answer", "echo-latency", "bbipc", "select.epoll", 0.4, parameters=ONE),
+    Target("the same, processor time", "echo", "bbipc", "select.epoll", 1.0, parameters=ONE),
+    Target("echo server, 10 connections, 1 KiB", "echo", "bbipc", "select.epoll", 0.97, parameters=TEN),
+    Target("the same, batched", "echo", "bbipc, batched", "select.epoll", 0.88, parameters=TEN),
+    Target("the same, batched", "echo", "bbipc, batched", "C, epoll", 1.2, parameters=TEN),
+    Target("echo server, 100 connections, 1 KiB", "echo", "bbipc", "select.epoll", 0.97, parameters=HUNDRED),
+    Target("echo server, 100 connections, 1 KiB", "echo", "bbipc", "uvloop Protocol", 0.95, parameters=HUNDRED),
+    Target("the same, batched", "echo", "bbipc, batched", "select.epoll", 0.88, parameters=HUNDRED),
+    Target("the same, batched", "echo", "bbipc, batched", "C, epoll", 1.2, parameters=HUNDRED),
+    Target("connect, accept, close of both", "connecting", "bbipc", "socket", 1.0),
+    Target("the same, both ends awaited", "connecting", "bbipc, both awaited", "socket", None),
     Target("one-way stream, 64 KiB", "stream", "bbipc", "socket", 1.0, parameters={"size": 65536}),
     Target(BOTH, "stream-work", "bbipc", "socket", None, parameters={"size": 65536}),
     Target("a wait with 10,000 idle sockets", "wait", "bbipc, 10000 idle", "bbipc, 10 idle", 1.1),
+    Target("waiting beside 1,000 idle connections, processor time", "idle", "bbipc", OFF, 1.2),
+    Target("a wait that times out after 100 µs", "time-out", "bbipc", None, 250, "µs"),
     Target("one event tested", "events", "bbipc events.data_available", None, 50, "ns"),
     Target("Python memory per idle monitored stream", "python-memory", "bbipc", None, 600, "B"),
 )
@@ -102,7 +116,7 @@ def measured(target: Target, comparison: Comparison) -> Spread | None:
 
 
 #: Of a comparison's parameters, those that are told with an outcome. Of the others, the target has them in its name.
-CONDITIONS = frozenset({"transport", "placement", "interval", "rate"})
+CONDITIONS = frozenset({"transport", "placement", "interval", "rate", "duration"})
 
 
 def conditions_of(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +45,8 @@ class Effort:
     idle: tuple[int, ...]
     #: How many idle connections memory is measured with.
     held: int
+    #: How long nothing happens to a program that waits.
+    rest_ns: int
 
 
 FULL = Effort(
@@ -62,6 +65,7 @@ FULL = Effort(
     random_least=200,
     idle=(10, 100, 1000, 10000),
     held=5000,
+    rest_ns=60_000_000_000,
 )
 QUICK = Effort(
     "quick",
@@ -79,6 +83,7 @@ QUICK = Effort(
     random_least=50,
     idle=(10, 10000),
     held=1000,
+    rest_ns=5_000_000_000,
 )
 
 
@@ -118,19 +123,31 @@ PAIR = (
 )
 
 
-def pair(session: Session, effort: Effort) -> Iterator[Comparison]:
+def one_process(
+    session: Session, effort: Effort, function: str, candidates: Sequence[Candidate], parameters: dict[str, Any]
+) -> Iterator[Comparison]:
     for transport in TRANSPORTS:
-        comparison = Comparison("pair", {"transport": transport, "size": 64}, "ns", "socket")
+        comparison = Comparison(function, {"transport": transport, **parameters}, "ns", "socket")
         for _ in range(effort.starts):
             with session.programs() as start:
                 turns = {}
-                for candidate in PAIR:
-                    program = start(candidate, "pair", session.address(transport), 64)
+                for candidate in candidates:
+                    program = start(candidate, function, session.address(transport), 64)
                     program.line()
                     # Short ones, and many: this is where the least differences count.
                     turns[candidate.name] = turn_of(elapsed(program), effort.turn_ns // 5)
                 session.take_turns(comparison, turns, 3 * effort.rounds)
         yield comparison
+
+
+def pair(session: Session, effort: Effort) -> Iterator[Comparison]:
+    return one_process(session, effort, "pair", PAIR, {"size": 64})
+
+
+def connecting(session: Session, effort: Effort) -> Iterator[Comparison]:
+    """Connect, accept, and close of both ends."""
+    candidates = (*PAIR, Candidate("bbipc, both awaited", "with_bbipc", "awaited_"))
+    return one_process(session, effort, "connecting", candidates, {})
 
 
 COPIES = Candidate("bbipc", "with_bbipc")
@@ -608,6 +625,53 @@ def traced_memory(session: Session, candidate: Candidate, transport: str, count:
         return Watcher.start(session, start, candidate, transport, count, ACCEPT_TRACED).accepted / count
 
 
+def idle(session: Session, effort: Effort) -> Iterator[Comparison]:
+    """The processor time of a program that waits for what never comes, all candidates at once."""
+    count = min(effort.held, 1000)
+    parameters = {"transport": "tcp", "connections": count, "duration": effort.rest_ns}
+    comparison = Comparison("idle", parameters, "ns", SPINNING_OFF.name)
+    with session.programs() as start:
+        programs = {}
+        for candidate in (Candidate("select.epoll", "with_epoll"), SPINNING_OFF, SPINNING_ON):
+            program = programs[candidate.name] = start(candidate, "resting", session.address("tcp"), count)
+            start(LOAD, "idle", program.line(), count, 0, processor=session.other("apart")).line()
+            program.line()
+        # So that all have begun to wait.
+        time.sleep(0.2)
+        began_ns = {name: program.processor_ns() for name, program in programs.items()}
+        time.sleep(effort.rest_ns / 1e9)
+        for name, program in programs.items():
+            # One that slept throughout has had none, which has no ratio to anything.
+            comparison.values[name] = [max(1, program.processor_ns() - began_ns[name])]
+    yield comparison
+
+
+TIME_OUTS = (
+    Candidate("select.epoll", "with_epoll"),
+    Candidate("select.select", "with_poll", "select_"),
+    SPINNING_OFF,
+    SPINNING_ON,
+)
+
+
+def time_out(session: Session, effort: Effort) -> Iterator[Comparison]:
+    """What a wait takes that ends after 100 us without an event."""
+    comparison = Comparison("time-out", {}, "ns", "select.epoll")
+    with session.programs() as start:
+        turns = {}
+        for candidate in TIME_OUTS:
+            program = start(candidate, "time_out", session.address("local"))
+            program.line()
+            # As many of each, for the median of them is told.
+            turns[candidate.name] = partial(median_wait, program, effort.turn_ns // 2_000_000)
+        session.take_turns(comparison, turns, 2 * effort.rounds)
+    yield comparison
+
+
+def median_wait(program: Program, count: int) -> float:
+    return program.ask(count)[0]
+
+
 # ---- Events, and import ----
 
 EVENT_TESTS = (
@@ -679,8 +743,11 @@ WORKLOADS: dict[str, Workload] = {
     "arrivals": arrivals,
     "stream": stream,
     "messages": messages,
+    "connecting": connecting,
     "connect": connect,
     "wait": wait,
+    "idle": idle,
+    "time-out": time_out,
     "memory": memory,
     "python-memory": python_memory,
     "gil": gil,

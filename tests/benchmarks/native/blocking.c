@@ -1,10 +1,11 @@
 /* The references for two processes and for one: blocking sockets in C.
 
        blocking round_trip_server ADDRESS SIZE    answers, one connection at a time
-       blocking round_trip_client ADDRESS SIZE    for each COUNT on its input, makes COUNT round trips
-       blocking pair ADDRESS SIZE                 for each COUNT, makes COUNT times a send and a recv in one process
-       blocking stream_receiver ADDRESS SIZE      for each COUNT CHECKED, receives COUNT times SIZE bytes
-       blocking sender ADDRESS SIZE               for each COUNT, sends COUNT times SIZE bytes
+       blocking round_trip_client ADDRESS SIZE    for each COUNT on its input, so many round trips
+       blocking pair ADDRESS SIZE                 for each COUNT, so many times a send and a recv in one process
+       blocking connecting ADDRESS SIZE           for each COUNT, so many times connect, accept and close of both
+       blocking stream_receiver ADDRESS SIZE      for each COUNT CHECKED, receives so many times SIZE bytes
+       blocking sender ADDRESS SIZE               for each COUNT, sends so many times SIZE bytes
 
    The first line that one prints is its address, or "ready". Then each line of numbers is answered by how many
    nanoseconds it took; for the last two, by when the receiver had all, and when the sender began. */
@@ -81,6 +82,26 @@ static void pair(const char *text) {
     }
 }
 
+static void make_connections(const char *text) {
+    int listener = listen_at(text);
+    struct sockaddr_storage address;
+    socklen_t address_size = sizeof address;
+    CHECK(getsockname(listener, (struct sockaddr *)&address, &address_size));
+    long count, unused;
+    while (next_line(&count, &unused)) {
+        int64_t start_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+        for (long at = 0; at < count; at++) {
+            int connecting = CHECK(socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+            CHECK(connect(connecting, (struct sockaddr *)&address, address_size));
+            if (address.ss_family == AF_INET) no_delay(connecting);
+            int accepted = accept_from(listener);
+            CHECK(close(connecting));
+            CHECK(close(accepted));
+        }
+        tell(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - start_ns);
+    }
+}
+
 static void receive(const char *address) {
     int descriptor = accept_from(listen_at(address));
     size_t buffer_size = size < BUFFER_MIN ? BUFFER_MIN : size;
@@ -121,6 +142,7 @@ int main(int count, char **arguments) {
     if (!strcmp(arguments[1], "round_trip_server")) serve(arguments[2]);
     if (!strcmp(arguments[1], "round_trip_client")) round_trips(arguments[2]);
     if (!strcmp(arguments[1], "pair")) pair(arguments[2]);
+    if (!strcmp(arguments[1], "connecting")) make_connections(arguments[2]);
     /* What comes is counted alike, as a stream or as messages. */
     if (!strcmp(arguments[1], "stream_receiver") || !strcmp(arguments[1], "message_receiver")) receive(arguments[2]);
     if (!strcmp(arguments[1], "sender")) transmit(arguments[2]);

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 BACKLOG = 4096
+#: What the waits that are to time out are given.
+TIME_OUT_S = 0.0001
 #: How much is read at once. Every program reads as much.
 READ_SIZE = 65536
 
@@ -144,6 +146,30 @@ def watch(accept_many: Callable[[int], None], wait: Callable[[int], None]) -> No
             answer(count)
 
 
+def time_waits(wait: Callable[[], object]) -> None:
+    """For each COUNT, waits so often for what does not come, and tells the median of how long that took."""
+    announce()
+    for (count,) in commands():
+        times_ns = []
+        for _ in range(count):
+            start_ns = time.perf_counter_ns()
+            if wait():
+                fail("a wait that was to time out has reported something")
+            times_ns.append(time.perf_counter_ns() - start_ns)
+        answer(int(statistics.median(times_ns)))
+
+
+def time_calls(call: Callable[[], object]) -> None:
+    """For each COUNT, the processor nanoseconds of so many calls."""
+    announce()
+    for (count,) in commands():
+        gc.collect()
+        start_ns = time.process_time_ns()
+        for _ in range(count):
+            call()
+        answer(time.process_time_ns() - start_ns)
+
+
 def time_statement(statement: str, names: dict[str, Any]) -> None:
     """For each COUNT, the processor nanoseconds of COUNT runs of the statement, without those of the loop."""
     timer = timeit.Timer(statement, timer=time.process_time, globals=names)
@@ -193,7 +219,8 @@ def connect(address: str) -> socket.socket:
         connecting = socket.socket(socket.AF_UNIX)
         connecting.connect(pathname)
     else:
-        connecting = socket.create_connection(("127.0.0.1", port_of(address)))
+        connecting = socket.socket()
+        connecting.connect(("127.0.0.1", port_of(address)))
     no_delay(connecting)
     return connecting
 

@@ -12,6 +12,7 @@ import time
 from control import (
     BACKLOG,
     READ_SIZE,
+    TIME_OUT_S,
     Receipt,
     Splitter,
     announce,
@@ -24,7 +25,9 @@ from control import (
     pathname_of,
     port_of,
     send_messages,
+    time_calls,
     time_statement,
+    time_waits,
     watch,
 )
 
@@ -60,13 +63,15 @@ def address_of(server: StreamServer) -> str:
     return f"local:{server.local_pathname!s}"
 
 
-def connect(address: str) -> StreamSocket:
+def start_connecting(address: str) -> StreamSocket:
     pathname = pathname_of(address)
-    stream: StreamSocket
     if pathname is not None:
-        stream = bbipc.connect_to_local_server(pathname)
-    else:
-        stream = bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, port_of(address))
+        return bbipc.connect_to_local_server(pathname)
+    return bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, port_of(address))
+
+
+def connect(address: str) -> StreamSocket:
+    stream = start_connecting(address)
     bbipc.poll_socket(stream, Events.DETERMINED)
     if error := stream.connection_error():
         raise error
@@ -223,6 +228,34 @@ def pair(address: str, size: int) -> None:
         answer(elapsed_ns)
 
 
+def connecting(address: str, _size: int) -> None:
+    """Nothing is waited for: on one machine, both ends are there when the connect returns."""
+    server = listen(address)
+    address = address_of(server)
+
+    def make_connection() -> None:
+        connected = start_connecting(address)
+        accepted = server.accept_connection()
+        connected.close()
+        accepted.close()
+
+    time_calls(make_connection)
+
+
+def awaited_connecting(address: str, _size: int) -> None:
+    """As programs do whose peer may be elsewhere."""
+    server = listen(address)
+    address = address_of(server)
+
+    def make_connection() -> None:
+        connected = connect(address)
+        accepted = accept(server)
+        connected.close()
+        accepted.close()
+
+    time_calls(make_connection)
+
+
 def copies(address: str, size: int, releases: int, neighbour: int) -> None:
     """Writes and reads that release the GIL, or keep it; beside a thread that wants it, if that has a processor."""
     connecting, accepted = connected_pair(address)
@@ -332,6 +365,24 @@ def watcher(address: str) -> None:
 
     watch(accept_many, wait)
     poller.close()
+
+
+def resting(address: str, count: int) -> None:
+    server = listen(address)
+    announce(address_of(server))
+    with bbipc.make_poller() as poller:
+        for _ in range(count):
+            poller.monitor_socket(accept(server), READ)
+        announce()
+        poller.wait_for_events(None)
+    fail("something has come")
+
+
+def time_out(address: str) -> None:
+    _connecting, accepted = connected_pair(address)
+    with bbipc.make_poller() as poller:
+        poller.monitor_socket(accepted, READ)
+        time_waits(lambda: poller.wait_for_events(TIME_OUT_S))
 
 
 def event_test(_address: str) -> None:

@@ -6,7 +6,19 @@ import select
 import socket
 from select import EPOLLIN, EPOLLOUT
 
-from control import READ_SIZE, address_of, announce, connect, listen, no_delay, other_address, watch
+from control import (
+    READ_SIZE,
+    TIME_OUT_S,
+    address_of,
+    announce,
+    connect,
+    fail,
+    listen,
+    no_delay,
+    other_address,
+    time_waits,
+    watch,
+)
 
 
 def echo_server(address: str) -> None:
@@ -69,25 +81,26 @@ def accept_all(listener: socket.socket, epoll: select.epoll, connections: dict[i
         epoll.register(connection, EPOLLIN)
 
 
+def accept_one(listener: socket.socket, epoll: select.epoll, connections: dict[int, socket.socket]) -> None:
+    connection, _ = listener.accept()
+    connection.setblocking(False)
+    connections[connection.fileno()] = connection
+    epoll.register(connection, EPOLLIN)
+
+
 def watcher(address: str) -> None:
     listener = listen(address)
     epoll = select.epoll()
     connections: dict[int, socket.socket] = {}
 
-    def accept_one(listener: socket.socket) -> None:
-        connection, _ = listener.accept()
-        connection.setblocking(False)
-        connections[connection.fileno()] = connection
-        epoll.register(connection, EPOLLIN)
-
     def accept_many(count: int) -> None:
         for _ in range(count):
-            accept_one(listener)
+            accept_one(listener, epoll, connections)
 
     announce(address_of(listener))
     with listen(other_address(address)) as active:
         connecting = connect(address_of(active))
-        accept_one(active)
+        accept_one(active, epoll, connections)
     connecting.sendall(b"!")
 
     def wait(count: int) -> None:
@@ -96,3 +109,22 @@ def watcher(address: str) -> None:
             poll()
 
     watch(accept_many, wait)
+
+
+def resting(address: str, count: int) -> None:
+    listener = listen(address)
+    epoll = select.epoll()
+    connections: dict[int, socket.socket] = {}
+    announce(address_of(listener))
+    for _ in range(count):
+        accept_one(listener, epoll, connections)
+    announce()
+    epoll.poll()
+    fail("something has come")
+
+
+def time_out(_address: str) -> None:
+    epoll = select.epoll()
+    idle, _other_end = socket.socketpair()
+    epoll.register(idle, EPOLLIN)
+    time_waits(lambda: epoll.poll(TIME_OUT_S))

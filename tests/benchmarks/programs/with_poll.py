@@ -1,11 +1,11 @@
-"""select.poll, whose cost grows with the sockets: what watching costs without a kernel that remembers them."""
+"""select.poll and select.select, whose cost grows with the sockets: watching without a kernel that remembers them."""
 
 from __future__ import annotations
 
 import select
 import socket
 
-from control import address_of, announce, connect, listen, other_address, watch
+from control import TIME_OUT_S, address_of, announce, connect, listen, other_address, time_waits, watch
 
 
 def watcher(address: str) -> None:
@@ -34,3 +34,8 @@ def watcher(address: str) -> None:
             poll.poll()
 
     watch(accept_many, wait)
+
+
+def select_time_out(_address: str) -> None:
+    idle, _other_end = socket.socketpair()
+    time_waits(lambda: any(select.select([idle], [], [], TIME_OUT_S)))

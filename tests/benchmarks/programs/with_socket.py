@@ -21,6 +21,7 @@ from control import (
     message_of,
     no_delay,
     send_messages,
+    time_calls,
 )
 
 
@@ -95,6 +96,19 @@ def pair(address: str, size: int) -> None:
         if buffer != message:
             fail("other bytes came than were sent")
         answer(elapsed_ns)
+
+
+def connecting(address: str, _size: int) -> None:
+    listener = listen(address)
+    address = address_of(listener)
+
+    def make_connection() -> None:
+        connected = connect(address)
+        accepted = accept(listener)
+        connected.close()
+        accepted.close()
+
+    time_calls(make_connection)
 
 
 # ---- One way ----
