@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Measures bbipc against what a program would use instead, and prints the targets, then all tables.",
         epilog="Candidates that are not installed are left out: python -m pip install -e '.[test,benchmarks]'",
     )
-    parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works: 2 minutes")
+    parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works: 3 minutes")
     parser.add_argument(
         "--only", metavar="WORKLOAD", action="append", choices=list(WORKLOADS), help=f"of {', '.join(WORKLOADS)}"
     )

@@ -94,6 +94,44 @@ def bars(path: Path, comparisons: Sequence[Comparison], title: str, axis: str) -
     save(figure, path, title)
 
 
+#: What the first picture shows, by the names that its readers know.
+ANSWERS = {
+    "socket": "socket",
+    "multiprocessing": "multiprocessing",
+    "asyncio streams": "asyncio",
+    "pyzmq": "ZeroMQ",
+    "bbipc, spinning off": "bbipc, spinning off",
+    "bbipc": "bbipc",
+}
+
+
+def answer_bars(path: Path, comparisons: Sequence[Comparison], title: str) -> None:
+    """What a round trip takes, for somebody who sees no other picture: times, not ratios, and bbipc in colour."""
+    figure, panels = plt.subplots(1, len(comparisons), figsize=(7.5, 2.6), sharex=True, sharey=True, squeeze=False)
+    names = [name for name in ANSWERS if any(name in one.values for one in comparisons)][::-1]
+    longest = 0.0
+    for axes, comparison in zip(panels[0], comparisons):
+        medians = [Spread.of(comparison.values.get(name) or [0]).median / 1000 for name in names]
+        colours = [COLOURS["local"] if name == "bbipc" else "#b8bfc6" for name in names]
+        axes.barh(range(len(names)), medians, 0.7, color=colours)
+        for place, (name, median) in enumerate(zip(names, medians)):
+            weight = "bold" if name == "bbipc" else "normal"
+            text = f"{median:.1f} µs" if median < 10 else f"{median:.0f} µs"
+            axes.annotate(text, (median, place), va="center", weight=weight, xytext=(4, 0), textcoords="offset points")
+        longest = max(longest, *medians)
+        axes.set_xlim(0, 1.25 * longest)
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.set_title(f"{TRANSPORT_NAMES[comparison.parameters['transport']]} sockets", fontsize=10)
+    panels[0][0].set_yticks(range(len(names)), [ANSWERS[name] for name in names])
+    for label in panels[0][0].get_yticklabels():
+        label.set_weight("bold" if label.get_text() == "bbipc" else "normal")
+    figure.suptitle(f"{title} (less is better)", x=0.02, ha="left")
+    figure.tight_layout()
+    save(figure, path, title)
+
+
 def lines(path: Path, title: str, x_axis: str, y_axis: str, points: Points, ticks: dict[float, str]) -> None:
     """One line for each candidate, over what the ticks name. Both axes are logarithmic."""
     figure, axes = plt.subplots(figsize=(7.5, 4.2))
@@ -121,15 +159,19 @@ def lines(path: Path, title: str, x_axis: str, y_axis: str, points: Points, tick
     save(figure, path, title)
 
 
+#: What the names of candidates have in them that are in the tables only.
+NOT_DRAWN = ("ctypes", "spinning off", "server with socket")
+
+
 def shown(comparison: Comparison) -> Comparison:
-    """Without the ctypes layer, which is in the tables."""
-    values = {name: each for name, each in comparison.values.items() if "ctypes" not in name}
+    """Without what would crowd the picture."""
+    values = {name: each for name, each in comparison.values.items() if not any(part in name for part in NOT_DRAWN)}
     return Comparison(comparison.workload, comparison.parameters, comparison.unit, comparison.baseline, values)
 
 
 def first_placement(results: Results) -> str:
-    """Server and load on one processor each, where there are two."""
-    return "apart" if results.find("echo", placement="apart") else "together"
+    """Two processes on one processor each, where there are two."""
+    return "apart" if any(results.find(name, placement="apart") for name in ("echo", "round-trip")) else "together"
 
 
 def draw(results: Results, directory: Path) -> dict[str, str]:
@@ -151,6 +193,11 @@ def draw(results: Results, directory: Path) -> dict[str, str]:
         return [shown(one) for one in results.find(workload, **parameters)]
 
     placement = first_placement(results)
+    answers = results.find("round-trip", placement=placement)
+    title = "A request of 64 bytes and its answer, between two Python programs"
+    if answers:
+        answer_bars(directory / "answer.svg", answers[::-1], title)
+    shows["answer"] = f"![{title}]({directory.name}/answer.svg)" if answers else ""
     draw_bars("pair", "Write and read of 64 bytes in one process", results.find("pair"), "processor time")
     draw_bars(
         "round-trip",

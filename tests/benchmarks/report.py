@@ -155,7 +155,18 @@ SECTIONS = (
 
 
 #: Those of the page.
-PICTURES = ("pair", "round-trip", "echo", "echo-connections", "stream", "messages", "wait", "memory", "import")
+PICTURES = (
+    "answer",
+    "pair",
+    "round-trip",
+    "echo",
+    "echo-connections",
+    "stream",
+    "messages",
+    "wait",
+    "memory",
+    "import",
+)
 
 
 def groups(results: Results, section: Section) -> Iterator[tuple[dict[str, Any], list[Comparison]]]:

@@ -76,7 +76,7 @@ TARGETS = (
     Target("one-way stream, 64 KiB", "stream", "bbipc", "socket", 1.0, parameters={"size": 65536}),
     Target(BOTH, "stream-work", "bbipc", "socket", None, parameters={"size": 65536}),
     Target("a wait with 10,000 idle sockets", "wait", "bbipc, 10000 idle", "bbipc, 10 idle", 1.1),
-    Target("waiting beside 1,000 idle connections, processor time", "idle", "bbipc", OFF, 1.2),
+    Target("waiting beside 1,000 idle connections, processor time", "idle", "bbipc", OFF, 1.5),
     Target("a wait that times out after 100 µs", "time-out", "bbipc", None, 250, "µs"),
     Target("one event tested", "events", "bbipc events.data_available", None, 50, "ns"),
     Target("Python memory per idle monitored stream", "python-memory", "bbipc", None, 600, "B"),
