@@ -30,10 +30,10 @@ pytestmark = [
 
 if LINUX:
     from benchmarks.__main__ import main, measure
-    from benchmarks.harness import ROOT, BenchmarkError, Session
+    from benchmarks.harness import ROOT, BenchmarkError, Comparison, Session, Spread
     from benchmarks.report import PICTURES, SECTIONS, page
     from benchmarks.results import Results
-    from benchmarks.targets import outcomes
+    from benchmarks.targets import OFF, outcomes
     from benchmarks.workloads import LOAD, QUICK, WORKLOADS
 
 #: What can be measured without any peer of the extra `benchmarks`.
@@ -50,8 +50,15 @@ def least() -> Results:
         warmup_ns=1_000_000,
         connections=(3, 100),
         sizes=(1024,),
+        fresh_starts=2,
+        fresh_trips=100,
+        intervals_ns=(1_000_000,),
+        paced_ns=1,
+        rates=(5000,),
+        random_least=100,
         idle=(3, 10),
         held=50,
+        rest_ns=100_000_000,
     )
     return measure(effort, list(WORKLOADS))
 
@@ -145,6 +152,21 @@ def test_the_documentation_takes_no_part_of_a_run(
     assert written[3:] == [ROOT / "docs"]
 
 
+def test_the_worst_of_many_is_compared_with_the_median() -> None:
+    """Nineteen good starts hid one that took ten times as long."""
+    values = {OFF: [60.0] * 20, "bbipc": [5.0] * 19 + [50.0]}
+    comparisons = [Comparison(name, {"transport": "tcp"}, "ns", OFF, values) for name in ("starts", "busy")]
+    found = {
+        (one.target.workload, one.target.worst): one
+        for one in outcomes(Results("full", {}, comparisons))
+        if one.measured
+    }
+    worst = found["starts", True]
+    assert worst.measured == Spread(10.0, 10.0, 10.0)
+    assert worst.verdict == "missed"
+    assert found["busy", False].verdict == found["busy", True].verdict == "met"
+
+
 class WrongEcho(threading.Thread):
     """A server that changes one byte of the second answer."""
 
@@ -163,11 +185,12 @@ class WrongEcho(threading.Thread):
             connection.recv(1)
 
 
-def test_wrong_byte_in_an_echo_ends_the_run(directory: Path) -> None:
+@pytest.mark.parametrize(("mode", "rate"), [("echo", ()), ("random", (100,))])
+def test_wrong_byte_in_an_echo_ends_the_run(directory: Path, mode: str, rate: tuple[int, ...]) -> None:
     session = Session(directory)
     server = WrongEcho()
     server.start()
-    program = session.command(LOAD, "echo", server.address, 1, 1000, 0, 1_000_000_000, os.getpid())
+    program = session.command(LOAD, mode, server.address, 1, 1000, 0, 1_000_000_000, os.getpid(), *rate)
     try:
         with pytest.raises(BenchmarkError, match="request 2: other bytes came back than were sent"):
             program.finish()
