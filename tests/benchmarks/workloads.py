@@ -175,7 +175,7 @@ def gil(session: Session, effort: Effort) -> Iterator[Comparison]:
 
 
 #: Of requests at set times.
-REQUESTS_LEAST = 10
+REQUESTS_LEAST = 5
 
 
 class BetweenTwo:
@@ -290,8 +290,9 @@ def starts(session: Session, effort: Effort) -> Iterator[Comparison]:
     for transport in TRANSPORTS:
         parameters = {"transport": transport, "placement": session.placements[0], "size": 64}
         pairs = BetweenTwo(session, effort, "starts", parameters, SPINNING_OFF.name)
-        for candidate in (SPINNING_OFF, SPINNING_ON):
-            pairs.add_fresh(candidate, effort.fresh_trips)
+        # What has nothing to learn takes as long for each of a few.
+        pairs.add_fresh(SPINNING_OFF, effort.fresh_trips // 4)
+        pairs.add_fresh(SPINNING_ON, effort.fresh_trips)
         pairs.take_turns(effort.fresh_starts)
         yield pairs.time
         yield pairs.work
@@ -397,6 +398,9 @@ ECHO = (
 
 LOAD = Candidate("load", "load", native=True)
 
+#: Of requests, where most is compared.
+COMPARED_SIZE = 1024
+
 Servers = dict[str, tuple[Program, str]]
 
 
@@ -424,13 +428,18 @@ class Load:
         #: The median of how long answers took.
         self.latency = Comparison(f"{workload}-latency", parameters, "ns", "select.epoll")
 
+    @property
+    def compares_spinning(self) -> bool:
+        """With other sizes of requests, time is saved."""
+        return self._mode == "random" or self.work.parameters["size"] == COMPARED_SIZE
+
     def take_turns(self, servers: Servers) -> None:
+        parameters = self.work.parameters
         for name in servers:
             self.speed.values.setdefault(name, [])
             self.latency.values.setdefault(name, [])
         turns = {name: partial(self._turn, name, *server) for name, server in servers.items()}
-        parameters = self.work.parameters
-        compared_most = (parameters["connections"], parameters["size"]) == (100, 1024)
+        compared_most = (parameters["connections"], parameters["size"]) == (100, COMPARED_SIZE)
         self._session.take_turns(self.work, turns, self._effort.rounds * (2 if compared_most else 1))
 
     def _durations(self) -> tuple[int, ...]:
@@ -474,20 +483,19 @@ def under_load(
     for _ in range(starts):
         with session.programs() as start:
             servers = start_servers(session, start, transport, candidates)
+            plain = {name: server for name, server in servers.items() if "spinning off" not in name}
             for load in loads:
-                load.take_turns(servers)
+                load.take_turns(servers if load.compares_spinning else plain)
 
 
 #: Connections and size of what is measured with server and load together on one processor too.
 TOGETHER = frozenset({(1, 64), (100, 64), (100, 1024)})
+#: What takes longest, and shows no more than with fewer connections.
+TOO_MUCH = (1000, 65536)
+BATCHED_OFF = Candidate("bbipc, batched, spinning off", "with_bbipc", "batched_", spinning="off")
 
 
 def echo(session: Session, effort: Effort) -> Iterator[Comparison]:
-    candidates = (
-        *ECHO,
-        SPINNING_OFF,
-        Candidate("bbipc, batched, spinning off", "with_bbipc", "batched_", spinning="off"),
-    )
     for transport in TRANSPORTS:
         loads = [
             Load(
@@ -500,9 +508,10 @@ def echo(session: Session, effort: Effort) -> Iterator[Comparison]:
             for placement in session.placements
             for size in effort.sizes
             for connections in effort.connections
-            if placement == session.placements[0] or (connections, size) in TOGETHER
+            if (connections, size) != TOO_MUCH
+            and (placement == session.placements[0] or (connections, size) in TOGETHER)
         ]
-        under_load(session, transport, loads, effort.starts, candidates)
+        under_load(session, transport, loads, effort.starts, (*ECHO, SPINNING_OFF, BATCHED_OFF))
         for load in loads:
             yield load.work
             yield load.latency
