@@ -179,9 +179,9 @@ class Candidate:
     needs: tuple[str, ...] = ()
     #: bbipc's calling layer.
     calls: str = "cpython"
-    #: How bbipc's waits begin: BBIPC_SPINNING. The default is as it comes.
+    #: BBIPC_SPINNING: whether waits of bbipc look before they sleep. The default is that of the package.
     spinning: str = "adaptive"
-    #: The module of the server, where that is not the candidate's own.
+    #: The module of the server, where it differs from that of the client.
     peer: str = ""
     #: The event loop that coroutines run on.
     loop: str = "asyncio"
@@ -244,7 +244,7 @@ class Session:
         return self.processors_of(placement)[1] or 0
 
     def processors_of(self, placement: str) -> tuple[int | None, int | None]:
-        """The processors of two processes."""
+        """The processors of the first and the second of two processes; None for any."""
         if placement == "busy":
             return None, None
         return 0, 1 if placement == "apart" and "apart" in self.placements else 0

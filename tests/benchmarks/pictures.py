@@ -94,7 +94,7 @@ def bars(path: Path, comparisons: Sequence[Comparison], title: str, axis: str) -
     save(figure, path, title)
 
 
-#: What the first picture shows, by the names that its readers know.
+#: The candidates of the first picture, and the names that its readers know them by.
 ANSWERS = {
     "socket": "socket",
     "multiprocessing": "multiprocessing",
@@ -106,7 +106,7 @@ ANSWERS = {
 
 
 def answer_bars(path: Path, comparisons: Sequence[Comparison], title: str) -> None:
-    """What a round trip takes, for somebody who sees no other picture: times, not ratios, and bbipc in colour."""
+    """The time of a round trip, for readers who look at no other picture: no ratios, and only bbipc in colour."""
     figure, panels = plt.subplots(1, len(comparisons), figsize=(7.5, 2.6), sharex=True, sharey=True, squeeze=False)
     names = [name for name in ANSWERS if any(name in one.values for one in comparisons)][::-1]
     longest = 0.0
@@ -159,12 +159,12 @@ def lines(path: Path, title: str, x_axis: str, y_axis: str, points: Points, tick
     save(figure, path, title)
 
 
-#: What the names of candidates have in them that are in the tables only.
+#: Candidates with these words in their names are in the tables only.
 NOT_DRAWN = ("ctypes", "spinning off", "server with socket")
 
 
 def shown(comparison: Comparison) -> Comparison:
-    """Without what would crowd the picture."""
+    """Without the candidates that are in the tables only."""
     values = {name: each for name, each in comparison.values.items() if not any(part in name for part in NOT_DRAWN)}
     return Comparison(comparison.workload, comparison.parameters, comparison.unit, comparison.baseline, values)
 

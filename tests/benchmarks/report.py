@@ -85,7 +85,7 @@ def three_places(value: float) -> str:
 def measured_text(outcome: Outcome, number: Any, unit: str) -> str:
     if outcome.measured is None:
         return ""
-    # The worst of many is one value.
+    # The worst of many starts is a single value.
     return number(outcome.measured.median) if outcome.target.worst else spread_text(outcome.measured, number) + unit
 
 

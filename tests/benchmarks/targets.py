@@ -8,7 +8,7 @@ from typing import Any
 from .harness import Comparison, Spread
 from .results import Results
 
-#: Of bounds on values: how many of the comparison's own unit each is.
+#: The units of bounds on values, in the units of comparisons.
 UNITS = {"": 1.0, "ns": 1.0, "µs": 1e3, "B": 1.0}
 
 
@@ -103,7 +103,7 @@ class Outcome:
 
 
 def measured(target: Target, comparison: Comparison) -> Spread | None:
-    """None if one of the candidates was not there."""
+    """None if one of the candidates was not measured."""
     ours = comparison.values.get(target.candidate)
     theirs = comparison.values.get(target.against) if target.against else None
     if not ours or (target.against and not theirs):
@@ -115,7 +115,7 @@ def measured(target: Target, comparison: Comparison) -> Spread | None:
     return Spread.of([value / UNITS[target.unit] for value in ours])
 
 
-#: Of a comparison's parameters, those that are told with an outcome. Of the others, the target has them in its name.
+#: The parameters of a comparison that are told with an outcome. The name of the target tells the others.
 CONDITIONS = frozenset({"transport", "placement", "interval", "rate", "duration"})
 
 

@@ -32,20 +32,20 @@ class Effort:
     #: Of the echo servers.
     connections: tuple[int, ...]
     sizes: tuple[int, ...]
-    #: How often processes are started for a few round trips, and how many these are.
+    #: How often new processes are started for round trips, and how many round trips each start makes.
     fresh_starts: int
     fresh_trips: int
-    #: Nanoseconds between requests that come at set times, and how long these are made in one round.
+    #: Nanoseconds between requests at set times, and how long a client makes such requests in one round.
     intervals_ns: tuple[int, ...]
     paced_ns: int
-    #: Requests a second that come at random, and how many have to come in one round.
+    #: Requests a second at random times, and the least number of requests in one round.
     rates: tuple[int, ...]
     random_least: int
     #: How many connections are idle while one has data.
     idle: tuple[int, ...]
     #: How many idle connections memory is measured with.
     held: int
-    #: How long nothing happens to a program that waits.
+    #: How long a program waits for nothing.
     rest_ns: int
 
 
@@ -174,7 +174,7 @@ def gil(session: Session, effort: Effort) -> Iterator[Comparison]:
 # ---- Two processes: round trips, and one way ----
 
 
-#: Of requests at set times.
+#: The least number of requests at set times in one round.
 REQUESTS_LEAST = 5
 
 
@@ -197,7 +197,7 @@ class BetweenTwo:
         self._turns[name] = partial(self._measure, name, programs, turn, count)
 
     def add_paced(self, name: str, server: Program, client: Program) -> None:
-        """A candidate that is asked at set times. What is measured by the clock is the median."""
+        """A candidate whose client makes requests at set times, and tells the median time of an answer."""
         interval_ns = self.time.parameters["interval"]
         count = max(REQUESTS_LEAST, self._effort.paced_ns // interval_ns)
         self.work.values.setdefault(name, [])
@@ -208,7 +208,7 @@ class BetweenTwo:
         self._turns[name] = partial(self._measure, name, (server, client), turn, count)
 
     def add_fresh(self, candidate: Candidate, count: int) -> None:
-        """A candidate whose processes are new in every turn: all that they have to learn is measured."""
+        """A candidate whose processes are new in every turn: the time that they take to learn is measured too."""
         self.work.values.setdefault(candidate.name, [])
 
         def turn() -> float:
@@ -286,11 +286,11 @@ SPINNING_ON = Candidate("bbipc", "with_bbipc")
 
 
 def starts(session: Session, effort: Effort) -> Iterator[Comparison]:
-    """Round trips of new processes. The worst start counts, for a program has but one."""
+    """Round trips of new processes. The worst start counts: a program has only one."""
     for transport in TRANSPORTS:
         parameters = {"transport": transport, "placement": session.placements[0], "size": 64}
         pairs = BetweenTwo(session, effort, "starts", parameters, SPINNING_OFF.name)
-        # What has nothing to learn takes as long for each of a few.
+        # A few are enough for waits that have nothing to learn.
         pairs.add_fresh(SPINNING_OFF, effort.fresh_trips // 4)
         pairs.add_fresh(SPINNING_ON, effort.fresh_trips)
         pairs.take_turns(effort.fresh_starts)
@@ -302,7 +302,7 @@ NEIGHBOUR = Candidate("neighbour", "compute")
 
 
 def busy(session: Session, effort: Effort) -> Iterator[Comparison]:
-    """The same beside two programs that only compute, all of them wherever the scheduler likes."""
+    """The same beside two programs that only compute. The scheduler places all four."""
     for transport in TRANSPORTS:
         parameters = {"transport": transport, "placement": "busy", "size": 64}
         pairs = BetweenTwo(session, effort, "busy", parameters)
@@ -317,7 +317,7 @@ def busy(session: Session, effort: Effort) -> Iterator[Comparison]:
 
 
 def paced(session: Session, effort: Effort) -> Iterator[Comparison]:
-    """Requests at set times. The client sleeps in between, and so may the server."""
+    """Requests at set times. The client sleeps between them."""
     for transport in TRANSPORTS:
         parameters = {"transport": transport, "placement": session.placements[0], "size": 64}
         all_pairs = [
@@ -398,7 +398,7 @@ ECHO = (
 
 LOAD = Candidate("load", "load", native=True)
 
-#: Of requests, where most is compared.
+#: The size of requests where most candidates are compared.
 COMPARED_SIZE = 1024
 
 Servers = dict[str, tuple[Program, str]]
@@ -425,12 +425,12 @@ class Load:
         #: Processor nanoseconds of the server for each request.
         self.work = Comparison(workload, parameters, "ns", "select.epoll")
         self.speed = Comparison(f"{workload}-rate", parameters, "1/s", "select.epoll")
-        #: The median of how long answers took.
+        #: The median time of an answer.
         self.latency = Comparison(f"{workload}-latency", parameters, "ns", "select.epoll")
 
     @property
     def compares_spinning(self) -> bool:
-        """With other sizes of requests, time is saved."""
+        """Whether candidates with spinning off are measured too. Other sizes of requests would show nothing else."""
         return self._mode == "random" or self.work.parameters["size"] == COMPARED_SIZE
 
     def take_turns(self, servers: Servers) -> None:
@@ -443,7 +443,7 @@ class Load:
         self._session.take_turns(self.work, turns, self._effort.rounds * (2 if compared_most else 1))
 
     def _durations(self) -> tuple[int, ...]:
-        """Nanoseconds of the warm-up and of what is measured; and the rate, where that is set."""
+        """The nanoseconds of the warm-up and of the measured part; and the rate, if the load has one."""
         rate = self.work.parameters.get("rate")
         if rate is None:
             return self._effort.warmup_ns, self._effort.turn_ns
@@ -490,7 +490,7 @@ def under_load(
 
 #: Connections and size of what is measured with server and load together on one processor too.
 TOGETHER = frozenset({(1, 64), (100, 64), (100, 1024)})
-#: What takes longest, and shows no more than with fewer connections.
+#: Connections and size that take longest, and show no more than fewer connections do.
 TOO_MUCH = (1000, 65536)
 BATCHED_OFF = Candidate("bbipc, batched, spinning off", "with_bbipc", "batched_", spinning="off")
 
@@ -519,7 +519,7 @@ def echo(session: Session, effort: Effort) -> Iterator[Comparison]:
 
 
 def arrivals(session: Session, effort: Effort) -> Iterator[Comparison]:
-    """Requests that come at random: most waits are for the next one, and to look for that is in vain."""
+    """Requests at random times: most waits last until the next request, and looking for it is in vain."""
     parameters = {"transport": "tcp", "placement": session.placements[0], "connections": 20, "size": 64}
     loads = [Load(session, effort, "arrivals", "random", {**parameters, "rate": rate}) for rate in effort.rates]
     candidates = (Candidate("select.epoll", "with_epoll"), SPINNING_OFF, SPINNING_ON)
@@ -635,7 +635,7 @@ def traced_memory(session: Session, candidate: Candidate, transport: str, count:
 
 
 def idle(session: Session, effort: Effort) -> Iterator[Comparison]:
-    """The processor time of a program that waits for what never comes, all candidates at once."""
+    """The processor time of a program that waits for nothing. All candidates are measured at once."""
     count = min(effort.held, 1000)
     parameters = {"transport": "tcp", "connections": count, "duration": effort.rest_ns}
     comparison = Comparison("idle", parameters, "ns", SPINNING_OFF.name)
@@ -645,12 +645,12 @@ def idle(session: Session, effort: Effort) -> Iterator[Comparison]:
             program = programs[candidate.name] = start(candidate, "resting", session.address("tcp"), count)
             start(LOAD, "idle", program.line(), count, 0, processor=session.other("apart")).line()
             program.line()
-        # So that all have begun to wait.
+        # By then, all have begun to wait.
         time.sleep(0.2)
         began_ns = {name: program.processor_ns() for name, program in programs.items()}
         time.sleep(effort.rest_ns / 1e9)
         for name, program in programs.items():
-            # One that slept throughout has had none, which has no ratio to anything.
+            # A program that only slept has had no processor time, and 0 has no ratio to anything.
             comparison.values[name] = [max(1, program.processor_ns() - began_ns[name])]
     yield comparison
 
@@ -664,14 +664,14 @@ TIME_OUTS = (
 
 
 def time_out(session: Session, effort: Effort) -> Iterator[Comparison]:
-    """What a wait takes that ends after 100 us without an event."""
+    """The time of a wait that times out after 100 us."""
     comparison = Comparison("time-out", {}, "ns", "select.epoll")
     with session.programs() as start:
         turns = {}
         for candidate in TIME_OUTS:
             program = start(candidate, "time_out", session.address("local"))
             program.line()
-            # As many of each, for the median of them is told.
+            # The program tells the median, so all candidates wait equally often.
             turns[candidate.name] = partial(median_wait, program, effort.turn_ns // 2_000_000)
         session.take_turns(comparison, turns, 2 * effort.rounds)
     yield comparison

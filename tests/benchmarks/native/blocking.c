@@ -1,11 +1,11 @@
 /* The references for two processes and for one: blocking sockets in C.
 
        blocking round_trip_server ADDRESS SIZE    answers, one connection at a time
-       blocking round_trip_client ADDRESS SIZE    for each COUNT on its input, so many round trips
-       blocking pair ADDRESS SIZE                 for each COUNT, so many times a send and a recv in one process
-       blocking connecting ADDRESS SIZE           for each COUNT, so many times connect, accept and close of both
-       blocking stream_receiver ADDRESS SIZE      for each COUNT CHECKED, receives so many times SIZE bytes
-       blocking sender ADDRESS SIZE               for each COUNT, sends so many times SIZE bytes
+       blocking round_trip_client ADDRESS SIZE    for each COUNT on its input, makes COUNT round trips
+       blocking pair ADDRESS SIZE                 for each COUNT, makes COUNT times a send and a recv in one process
+       blocking connecting ADDRESS SIZE           for each COUNT, makes and closes COUNT connections in one process
+       blocking stream_receiver ADDRESS SIZE      for each COUNT CHECKED, receives COUNT times SIZE bytes
+       blocking sender ADDRESS SIZE               for each COUNT, sends COUNT times SIZE bytes
 
    The first line that one prints is its address, or "ready". Then each line of numbers is answered by how many
    nanoseconds it took; for the last two, by when the receiver had all, and when the sender began. */

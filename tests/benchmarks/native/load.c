@@ -4,7 +4,7 @@
        load echo ADDRESS CONNECTIONS SIZE WARMUP_NS MEASURED_NS SERVER_PID    keeps its connections
        load connect ADDRESS CONNECTIONS SIZE WARMUP_NS MEASURED_NS SERVER_PID a new connection for each request
        load random ADDRESS CONNECTIONS SIZE WARMUP_NS MEASURED_NS SERVER_PID RATE
-                                                                              at random, so many a second in all
+                                                                              RATE requests a second, at random times
        load idle ADDRESS CONNECTIONS SIZE                                     one request on each, then waits
 
    It prints how many requests were answered in the measured part, how long that took, how much processor time the
@@ -12,8 +12,9 @@
    made, and closes them at the end of its input; with SIZE 0 it only makes them.
 
    "random" leaves exponential gaps between requests, and sends each over any connection that has none under way. It
-   sleeps in between, by a timer that is exact to what the kernel needs to wake a process. An answer takes from when the
-   request was due and the generator awake: how late that wakes is no fault of the server.
+   sleeps until the next request is due, by a precise timer. The time of an answer begins when the generator sends the
+   request, not when the request was due: the server is not to blame for a generator that wakes late. But where no
+   connection was free, it begins when the request was due.
 
    The processor time is that of the server's own clock (clock_getcpuclockid). Linux brings it up to date when the
    process goes to sleep, and else only at its ticks, milliseconds apart. So the measured part begins and ends with a
@@ -150,7 +151,7 @@ static int await_events(struct epoll_event *events) {
     return ready;
 }
 
-/* Whether that completes an answer. */
+/* Sends and receives what it can. Returns whether the answer is complete. */
 static int advance(struct connection *connection, uint32_t happened) {
     if (happened & EPOLLOUT) send_more(connection);
     return happened & ~EPOLLOUT && receive_more(connection);
@@ -188,7 +189,7 @@ static uint64_t make_requests(struct connection *connections, uint32_t connectio
     return answered;
 }
 
-/* Nanoseconds until the next request. The same ones in every turn. */
+/* Nanoseconds until the next request. The program makes the same sequence each time it runs. */
 static int64_t random_gap_ns(double rate) {
     static uint64_t state = 88172645463325252;
     state ^= state << 13, state ^= state >> 7, state ^= state << 17;
@@ -207,7 +208,7 @@ static uint64_t make_random_requests(struct connection *connections, uint32_t co
                                      double rate) {
     static int timer = -1;
     if (timer < 0) {
-        /* Edge-triggered: an old end of the timer, which nobody reads, is reported once. */
+        /* Edge-triggered, so that an expiration that nobody reads is reported once only. */
         struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
         timer = CHECK(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
         CHECK(epoll_ctl(selector, EPOLL_CTL_ADD, timer, &event));
@@ -225,7 +226,7 @@ static uint64_t make_random_requests(struct connection *connections, uint32_t co
             uint32_t chosen = (uint32_t)(due_ns % resting_count);
             struct connection *connection = resting[chosen];
             resting[chosen] = resting[--resting_count];
-            /* What no connection was free for has waited since it was due. */
+            /* A request that found no free connection has waited since it was due. */
             start_request(connection, due_ns < freed_ns ? due_ns : now_ns);
         }
         if (due_ns < end_ns && resting_count && set_ns != due_ns) set_timer(timer, set_ns = due_ns);
@@ -304,7 +305,7 @@ int main(int count, char **arguments) {
     double rate = at_random ? atof(arguments[8]) : 0;
     uint64_t answered = 0;
     int64_t began_server_ns = 0, began_ns = 0;
-    /* The warm-up, then what is measured. */
+    /* The first part is the warm-up. The second is measured. */
     for (int part = 0; part < 2; part++) {
         times_count = 0;
         began_server_ns = server_time_ns(pid), began_ns = clock_ns(CLOCK_MONOTONIC);

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 BACKLOG = 4096
-#: What the waits that are to time out are given.
+#: The timeout of waits that are to time out.
 TIME_OUT_S = 0.0001
 #: How much is read at once. Every program reads as much.
 READ_SIZE = 65536
@@ -73,7 +73,7 @@ def send_messages(send: Callable[[bytes], object], size: int) -> None:
 
 
 def ask_in_time(ask: Callable[[bytes], bytes], size: int) -> None:
-    """For each COUNT INTERVAL_NS, asks so often, once in every interval, and tells the median time of an answer."""
+    """For each COUNT INTERVAL_NS, makes COUNT requests, one an interval, and tells the median time of an answer."""
     message = message_of(size)
     announce()
     for count, interval_ns in commands():
@@ -147,7 +147,7 @@ def watch(accept_many: Callable[[int], None], wait: Callable[[int], None]) -> No
 
 
 def time_waits(wait: Callable[[], object]) -> None:
-    """For each COUNT, waits so often for what does not come, and tells the median of how long that took."""
+    """For each COUNT, waits COUNT times for nothing, and tells the median time of a wait."""
     announce()
     for (count,) in commands():
         times_ns = []
@@ -160,7 +160,7 @@ def time_waits(wait: Callable[[], object]) -> None:
 
 
 def time_calls(call: Callable[[], object]) -> None:
-    """For each COUNT, the processor nanoseconds of so many calls."""
+    """For each COUNT, the processor nanoseconds of COUNT calls."""
     announce()
     for (count,) in commands():
         gc.collect()

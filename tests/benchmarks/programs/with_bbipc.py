@@ -229,7 +229,7 @@ def pair(address: str, size: int) -> None:
 
 
 def connecting(address: str, _size: int) -> None:
-    """Nothing is waited for: on one machine, both ends are there when the connect returns."""
+    """Waits for neither end: on one machine, both are there when the connect returns."""
     server = listen(address)
     address = address_of(server)
 
@@ -243,7 +243,7 @@ def connecting(address: str, _size: int) -> None:
 
 
 def awaited_connecting(address: str, _size: int) -> None:
-    """As programs do whose peer may be elsewhere."""
+    """Waits for both ends, as programs do whose peer may be on another machine."""
     server = listen(address)
     address = address_of(server)
 
