@@ -6,7 +6,7 @@
 //! - A look lasts at most as long as sleeping takes on average. To have slept would have been as good then, so a wrong
 //!   look costs no more than twice the wait.
 //! - Tries find out: four waits in a row look. If they were clearly better, all do until they are no better. If not,
-//!   the next try comes after twice as many waits.
+//!   the next try comes after twice as many waits; but soon if sleeping begins to take much more, or much less.
 
 const std = @import("std");
 
@@ -20,12 +20,16 @@ const looks_between_sleeps = 4096;
 /// To have looked in fewer waits in a row was a mistake: where events come at random, four can come soon by chance. The
 /// next try then comes after as many waits as if these had not been better.
 const looks_worthwhile = 256;
+/// By what factor sleeping takes more, or less, for a try to come soon.
+const news_factor = 3;
 
 /// What a place has learnt. Used with the library's lock held.
 pub const Spinner = struct {
     /// Means in nanoseconds; 0 before the first.
     slept_ns: u32 = 0,
     looked_ns: u32 = 0,
+    /// What sleeping took when looking was last found to be no better.
+    slept_then_ns: u32 = 0,
     state: enum(u8) { sleeping, trying, looking } = .sleeping,
     /// Whether the last wait found nothing in its time.
     is_idle: bool = false,
@@ -49,6 +53,11 @@ pub const Spinner = struct {
         spinner.slept_ns = mean(spinner.slept_ns, took_ns, 8);
         switch (spinner.state) {
             .sleeping => {
+                if (spinner.isNews()) {
+                    spinner.interval = interval_min;
+                    spinner.waits_left = @min(spinner.waits_left, interval_min);
+                    spinner.slept_then_ns = spinner.slept_ns;
+                }
                 spinner.waits_left -|= 1;
                 if (spinner.waits_left == 0) spinner.enter(.trying);
             },
@@ -79,6 +88,12 @@ pub const Spinner = struct {
         }
     }
 
+    /// Whether sleeping takes much more, or much less, than when looking was no better: this may have changed too.
+    fn isNews(spinner: *const Spinner) bool {
+        const then_ns = spinner.slept_then_ns;
+        return then_ns > 0 and (spinner.slept_ns / news_factor > then_ns or spinner.slept_ns < then_ns / news_factor);
+    }
+
     /// Whether looking is better: clearly, to begin with it.
     fn pays(spinner: *const Spinner) bool {
         const enough_ns = if (spinner.state == .trying) spinner.slept_ns / 4 * 3 else spinner.slept_ns;
@@ -88,6 +103,7 @@ pub const Spinner = struct {
     fn tryLater(spinner: *Spinner) void {
         spinner.enter(.sleeping);
         spinner.interval = @min(spinner.interval * 2, interval_max);
+        spinner.slept_then_ns = spinner.slept_ns;
     }
 
     fn enter(spinner: *Spinner, state: @FieldType(Spinner, "state")) void {
@@ -178,6 +194,14 @@ test "it is noticed within a few waits that looking is no longer better" {
         _ = World.near.run(&spinner, 200);
         try testing.expectEqual(.looking, spinner.state);
     }
+}
+
+test "a try comes soon where sleeping begins to take much longer" {
+    var spinner: Spinner = .{};
+    _ = World.shared.run(&spinner, 100_000);
+    try testing.expectEqual(interval_max, spinner.interval);
+    _ = World.near.run(&spinner, 40);
+    try testing.expectEqual(.looking, spinner.state);
 }
 
 test "chance does not bring tries sooner" {
