@@ -2,11 +2,11 @@
 //! what that is for.
 //!
 //! - Two means say what a wait takes from its start to its event: of the waits that slept at once, and of those that
-//!   looked first. To the latter, half of the time that was spent looking is added: it is a cost too.
-//! - A look lasts at most as long as sleeping takes on average. To have slept would have been as good then, so a wrong
-//!   look costs no more than twice the wait.
-//! - Tries find out: four waits in a row look. If they were clearly better, all do until they are no better. If not,
-//!   the next try comes after twice as many waits; but soon if sleeping begins to take much more, or much less.
+//!   looked first. To the latter, the time that was spent looking is added: it is a cost too.
+//! - A look lasts half as long as sleeping takes on average. So a wrong look costs no more than half as much again.
+//! - Tries find out: four waits in a row look. If they were clearly better, all do until they are no better. If not, the
+//!   next try comes after four times as many waits; but soon if sleeping begins to take much more, or much less.
+//! - Where many looks are in vain, events come at random: to look gains little there, and burns what is between them.
 
 const std = @import("std");
 
@@ -20,6 +20,10 @@ const looks_between_sleeps = 4096;
 /// To have looked in fewer waits in a row was a mistake: where events come at random, four can come soon by chance. The
 /// next try then comes after as many waits as if these had not been better.
 const looks_worthwhile = 256;
+/// If more looks than these are in vain, no wait looks.
+const vain_max = vain_all * 3 / 8;
+const vain_all = 1024;
+const vain_weight = 8;
 /// By what factor sleeping takes more, or less, for a try to come soon.
 const news_factor = 3;
 
@@ -30,6 +34,8 @@ pub const Spinner = struct {
     looked_ns: u32 = 0,
     /// What sleeping took when looking was last found to be no better.
     slept_then_ns: u32 = 0,
+    /// How many looks found nothing, of `vain_all`: a mean too.
+    vain: u16 = 0,
     state: enum(u8) { sleeping, trying, looking } = .sleeping,
     /// Whether the last wait found nothing in its time.
     is_idle: bool = false,
@@ -43,9 +49,13 @@ pub const Spinner = struct {
         if (spinner.slept_ns > longest_ns) return 0;
         return switch (spinner.state) {
             .sleeping => 0,
-            .trying => spinner.slept_ns,
-            .looking => if (spinner.waits_left > 0) spinner.slept_ns else 0,
+            .trying => spinner.longestLookNs(),
+            .looking => if (spinner.waits_left > 0) spinner.longestLookNs() else 0,
         };
+    }
+
+    fn longestLookNs(spinner: *const Spinner) u32 {
+        return spinner.slept_ns / 2;
     }
 
     /// A wait that slept at once took so long.
@@ -68,14 +78,17 @@ pub const Spinner = struct {
 
     /// A wait that looked first, for a part of the time that it took.
     pub fn learnLooked(spinner: *Spinner, took_ns: u64, looked_ns: u64) void {
-        const cost_ns = took_ns +| looked_ns / 2;
+        const cost_ns = took_ns +| looked_ns;
+        const vain: u16 = if (looked_ns < spinner.longestLookNs()) 0 else vain_all;
+        spinner.vain = spinner.vain - spinner.vain / vain_weight + vain / vain_weight;
         spinner.waits_left -|= 1;
         switch (spinner.state) {
             // Another thread's wait has ended what this one was a part of.
             .sleeping => {},
             .trying => {
                 spinner.looked_ns = mean(spinner.looked_ns, cost_ns, 2);
-                if (spinner.waits_left > 0) return;
+                const is_hopeless = spinner.waits_left < tries_count - 1 and spinner.looked_ns >= spinner.slept_ns;
+                if (spinner.waits_left > 0 and !is_hopeless) return;
                 if (spinner.pays()) spinner.enter(.looking) else spinner.tryLater();
             },
             .looking => {
@@ -96,13 +109,13 @@ pub const Spinner = struct {
 
     /// Whether looking is better: clearly, to begin with it.
     fn pays(spinner: *const Spinner) bool {
-        const enough_ns = if (spinner.state == .trying) spinner.slept_ns / 4 * 3 else spinner.slept_ns;
-        return spinner.looked_ns < enough_ns;
+        const enough_ns = if (spinner.state == .trying) spinner.slept_ns / 8 * 7 else spinner.slept_ns;
+        return spinner.looked_ns < enough_ns and spinner.vain < vain_max;
     }
 
     fn tryLater(spinner: *Spinner) void {
         spinner.enter(.sleeping);
-        spinner.interval = @min(spinner.interval * 2, interval_max);
+        spinner.interval = @min(spinner.interval * 4, interval_max);
         spinner.slept_then_ns = spinner.slept_ns;
     }
 
@@ -113,7 +126,10 @@ pub const Spinner = struct {
             .trying => tries_count,
             .looking => looks_between_sleeps,
         };
-        if (state == .trying) spinner.looked_ns = 0;
+        if (state == .trying) {
+            spinner.looked_ns = 0;
+            spinner.vain = 0;
+        }
     }
 };
 
@@ -162,8 +178,8 @@ test "where looking is better, all but the first waits look, and one of thousand
     try testing.expectEqual(.looking, spinner.state);
     try testing.expectEqual(looks_between_sleeps, World.near.run(&spinner, looks_between_sleeps + 1));
     try testing.expectEqual(looks_between_sleeps, World.near.run(&spinner, looks_between_sleeps + 1));
-    // No longer than sleeping takes.
-    try testing.expectEqual(60_000, spinner.lookNs(World.longest_ns));
+    // Half as long as sleeping takes, and not if that takes longer than a look may.
+    try testing.expectEqual(30_000, spinner.lookNs(World.longest_ns));
     try testing.expectEqual(0, spinner.lookNs(59_999));
 }
 

@@ -132,7 +132,7 @@ test "a fork while a wait looks changes nothing of it, and the child's own waits
 
         fn body(stage: *Stage) !void {
             const pair = try stage.pair();
-            support.makeLook(pair.near, std.time.ns_per_s);
+            support.makeLook(pair.near, std.time.ns_per_s / 2);
             var waiting: support.Call(poll) = undefined;
             try waiting.start(.{ pair.near, data_available, patience_ns });
             try support.awaitPolling(1);
