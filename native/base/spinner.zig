@@ -2,23 +2,24 @@
 //! what that is for.
 //!
 //! - Two means say what a wait takes from its start to its event: of the waits that slept at once, and of those that
-//!   looked first. To the latter, the time that was spent looking is added: it is a cost too.
+//!   looked first. To the latter, half of the time that was spent looking is added: it is a cost too.
 //! - A look lasts half as long as sleeping takes on average. So a wrong look costs no more than half as much again.
-//! - Tries find out: four waits in a row look. If they were clearly better, all do until they are no better. If not, the
-//!   next try comes after four times as many waits; but soon if sleeping begins to take much more, or much less.
+//! - Tries find out: eight waits in a row look, or two if these are hopeless. If they were clearly better, all do until
+//!   they are no better. If not, the next try comes after four times as many waits; but soon if sleeping begins to take
+//!   much more, or much less.
 //! - Where many looks are in vain, events come at random: to look gains little there, and burns what is between them.
 
 const std = @import("std");
 
 const first_try_after = 4;
-const tries_count = 4;
+const tries_count = 8;
 /// Waits between two tries.
 const interval_min = 16;
 const interval_max = 1024;
 /// While waits look, one of this number sleeps at once, so that it is still known what that takes.
 const looks_between_sleeps = 4096;
-/// To have looked in fewer waits in a row was a mistake: where events come at random, four can come soon by chance. The
-/// next try then comes after as many waits as if these had not been better.
+/// To have looked in fewer waits in a row was a mistake: where events come at random, some come soon by chance. The next
+/// try then comes after as many waits as if these had not been better.
 const looks_worthwhile = 256;
 /// If more looks than these are in vain, no wait looks.
 const vain_max = vain_all * 3 / 8;
@@ -49,12 +50,13 @@ pub const Spinner = struct {
         if (spinner.slept_ns > longest_ns) return 0;
         return switch (spinner.state) {
             .sleeping => 0,
-            .trying => spinner.longestLookNs(),
-            .looking => if (spinner.waits_left > 0) spinner.longestLookNs() else 0,
+            .trying => spinner.enoughNs(),
+            .looking => if (spinner.waits_left > 0) spinner.enoughNs() else 0,
         };
     }
 
-    fn longestLookNs(spinner: *const Spinner) u32 {
+    /// How long a look lasts that finds nothing.
+    fn enoughNs(spinner: *const Spinner) u32 {
         return spinner.slept_ns / 2;
     }
 
@@ -78,8 +80,8 @@ pub const Spinner = struct {
 
     /// A wait that looked first, for a part of the time that it took.
     pub fn learnLooked(spinner: *Spinner, took_ns: u64, looked_ns: u64) void {
-        const cost_ns = took_ns +| looked_ns;
-        const vain: u16 = if (looked_ns < spinner.longestLookNs()) 0 else vain_all;
+        const cost_ns = took_ns +| looked_ns / 2;
+        const vain: u16 = if (looked_ns < spinner.enoughNs()) 0 else vain_all;
         spinner.vain = spinner.vain - spinner.vain / vain_weight + vain / vain_weight;
         spinner.waits_left -|= 1;
         switch (spinner.state) {
@@ -110,7 +112,7 @@ pub const Spinner = struct {
     /// Whether looking is better: clearly, to begin with it.
     fn pays(spinner: *const Spinner) bool {
         const enough_ns = if (spinner.state == .trying) spinner.slept_ns / 8 * 7 else spinner.slept_ns;
-        return spinner.looked_ns < enough_ns and spinner.vain < vain_max;
+        return spinner.looked_ns < enough_ns and (spinner.state == .trying or spinner.vain < vain_max);
     }
 
     fn tryLater(spinner: *Spinner) void {
@@ -126,10 +128,8 @@ pub const Spinner = struct {
             .trying => tries_count,
             .looking => looks_between_sleeps,
         };
-        if (state == .trying) {
-            spinner.looked_ns = 0;
-            spinner.vain = 0;
-        }
+        if (state == .trying) spinner.looked_ns = 0;
+        if (state == .looking) spinner.vain = 0;
     }
 };
 
