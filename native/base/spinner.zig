@@ -5,8 +5,8 @@
 //!   looked first. To the latter, half of the time that was spent looking is added: it is a cost too.
 //! - A look lasts half as long as sleeping takes on average. So a wrong look costs no more than half as much again.
 //! - Tries find out: eight waits in a row look, or two if these are hopeless. If they were clearly better, all do until
-//!   they are no better. If not, the next try comes after four times as many waits; but soon if sleeping begins to take
-//!   much more, or much less.
+//!   they are no better. If not, the next try comes after four times as many waits; but soon after a pause, and if
+//!   sleeping begins to take much more, or much less.
 //! - Where many looks are in vain, events come at random: to look gains little there, and burns what is between them.
 
 const std = @import("std");
@@ -18,8 +18,8 @@ const interval_min = 16;
 const interval_max = 1024;
 /// While waits look, one of this number sleeps at once, so that it is still known what that takes.
 const looks_between_sleeps = 4096;
-/// To have looked in fewer waits in a row was a mistake: where events come at random, some come soon by chance. The next
-/// try then comes after as many waits as if these had not been better.
+/// To have looked in fewer waits in a row was a mistake: where events come at random, some come soon by chance. The
+/// next try then comes after as many waits as if these had not been better.
 const looks_worthwhile = 256;
 /// If more looks than these are in vain, no wait looks.
 const vain_max = vain_all * 3 / 8;
@@ -65,11 +65,7 @@ pub const Spinner = struct {
         spinner.slept_ns = mean(spinner.slept_ns, took_ns, 8);
         switch (spinner.state) {
             .sleeping => {
-                if (spinner.isNews()) {
-                    spinner.interval = interval_min;
-                    spinner.waits_left = @min(spinner.waits_left, interval_min);
-                    spinner.slept_then_ns = spinner.slept_ns;
-                }
+                if (spinner.isNews()) spinner.trySoon();
                 spinner.waits_left -|= 1;
                 if (spinner.waits_left == 0) spinner.enter(.trying);
             },
@@ -101,6 +97,14 @@ pub const Spinner = struct {
                 spinner.enter(.sleeping);
             },
         }
+    }
+
+    /// What looking would bring may have changed: the last try is forgotten.
+    pub fn trySoon(spinner: *Spinner) void {
+        if (spinner.state != .sleeping) return;
+        spinner.interval = interval_min;
+        spinner.waits_left = @min(spinner.waits_left, interval_min);
+        spinner.slept_then_ns = spinner.slept_ns;
     }
 
     /// Whether sleeping takes much more, or much less, than when looking was no better: this may have changed too.

@@ -62,6 +62,7 @@ pub const Wait = struct {
     pub fn end(wait: *const Wait, spinner: *Spinner, outcome: enum { event, time_is_up }) void {
         if (wait.began_ns == 0) return;
         spinner.is_idle = outcome == .time_is_up;
+        if (spinner.is_idle) spinner.trySoon();
         if (!wait.is_whole) return;
         if (wait.looked) {
             // If its time was up, it took that at least.
