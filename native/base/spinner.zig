@@ -3,8 +3,8 @@
 //!
 //! - Two means say what a wait takes from its start to its event: of the waits that slept at once, and of those that
 //!   looked first. To the latter, half of the time that was spent looking is added: it is a cost too.
-//! - A look lasts half as long as sleeping takes on average. So a wrong look costs no more than half as much again.
-//! - Tries find out: eight waits in a row look, or two if these are hopeless. If they were clearly better, all do until
+//! - A look lasts at most 5/8 of what sleeping takes on average. So a wrong look costs no more than that again.
+//! - Tries find out: eight waits in a row look, or four if these are hopeless. If they were clearly better, all do until
 //!   they are no better. If not, the next try comes after four times as many waits; but soon after a pause, and if
 //!   sleeping begins to take much more, or much less.
 //! - Where many looks are in vain, events come at random: to look gains little there, and burns what is between them.
@@ -22,7 +22,7 @@ const looks_between_sleeps = 4096;
 /// next try then comes after as many waits as if these had not been better.
 const looks_worthwhile = 256;
 /// If more looks than these are in vain, no wait looks.
-const vain_max = vain_all * 3 / 8;
+const vain_max = vain_all * 5 / 16;
 const vain_all = 1024;
 const vain_weight = 8;
 /// By what factor sleeping takes more, or less, for a try to come soon.
@@ -57,7 +57,7 @@ pub const Spinner = struct {
 
     /// How long a look lasts that finds nothing.
     fn enoughNs(spinner: *const Spinner) u32 {
-        return spinner.slept_ns / 2;
+        return spinner.slept_ns / 8 * 5;
     }
 
     /// A wait that slept at once took so long.
@@ -85,7 +85,7 @@ pub const Spinner = struct {
             .sleeping => {},
             .trying => {
                 spinner.looked_ns = mean(spinner.looked_ns, cost_ns, 2);
-                const is_hopeless = spinner.waits_left < tries_count - 1 and spinner.looked_ns >= spinner.slept_ns;
+                const is_hopeless = spinner.waits_left < tries_count - 3 and spinner.looked_ns >= spinner.slept_ns;
                 if (spinner.waits_left > 0 and !is_hopeless) return;
                 if (spinner.pays()) spinner.enter(.looking) else spinner.tryLater();
             },
@@ -182,8 +182,8 @@ test "where looking is better, all but the first waits look, and one of thousand
     try testing.expectEqual(.looking, spinner.state);
     try testing.expectEqual(looks_between_sleeps, World.near.run(&spinner, looks_between_sleeps + 1));
     try testing.expectEqual(looks_between_sleeps, World.near.run(&spinner, looks_between_sleeps + 1));
-    // Half as long as sleeping takes, and not if that takes longer than a look may.
-    try testing.expectEqual(30_000, spinner.lookNs(World.longest_ns));
+    // A part of what sleeping takes, and nothing if that is longer than a look may be.
+    try testing.expectEqual(37_500, spinner.lookNs(World.longest_ns));
     try testing.expectEqual(0, spinner.lookNs(59_999));
 }
 

@@ -121,7 +121,7 @@ const learnt: Spinner = .{ .state = .looking, .slept_ns = 50_000, .looked_ns = 1
 test "after a wait whose time was up, none looks until an event has come" {
     var spinner = learnt;
     const first: Wait = .begin(&spinner, false);
-    try testing.expectEqual(25_000, first.look_ns);
+    try testing.expectEqual(31_250, first.look_ns);
     first.end(&spinner, .time_is_up);
     const second: Wait = .begin(&spinner, false);
     try testing.expectEqual(0, second.look_ns);
@@ -129,7 +129,7 @@ test "after a wait whose time was up, none looks until an event has come" {
     second.end(&spinner, .event);
     // It may have begun in the middle of what it waited for.
     try testing.expectEqual(before, spinner.slept_ns);
-    try testing.expectEqual(25_000, Wait.begin(&spinner, false).look_ns);
+    try testing.expectEqual(31_250, Wait.begin(&spinner, false).look_ns);
 }
 
 test "a piece of a wait that goes on does not look" {

@@ -81,7 +81,7 @@ pub fn makeSeveralLook(look_ns: u32) void {
 }
 
 fn looking(look_ns: u32) Spinner {
-    return .{ .state = .looking, .slept_ns = 2 * look_ns, .looked_ns = 1, .waits_left = 100 };
+    return .{ .state = .looking, .slept_ns = look_ns / 5 * 8, .looked_ns = 1, .waits_left = 100 };
 }
 
 fn awaitCount(expected: usize, context: anytype, comptime count: fn (@TypeOf(context)) usize) !void {
