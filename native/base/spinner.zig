@@ -4,9 +4,9 @@
 //! - Two means say what a wait takes from its start to its event: of the waits that slept at once, and of those that
 //!   looked first. To the latter, half of the time that was spent looking is added: it is a cost too.
 //! - A look lasts at most 5/8 of what sleeping takes on average. So a wrong look costs no more than that again.
-//! - Tries find out: eight waits in a row look, or four if these are hopeless. If they were clearly better, all do until
-//!   they are no better. If not, the next try comes after four times as many waits; but soon after a pause, and if
-//!   sleeping begins to take much more, or much less.
+//! - Tries find out: eight waits in a row look, or four if these are hopeless. If they were clearly better, all do
+//!   until they are no better. If not, the next try comes after four times as many waits; but soon after a pause, and
+//!   if sleeping begins to take much more, or much less.
 //! - Where many looks are in vain, events come at random: to look gains little there, and burns what is between them.
 
 const std = @import("std");
