@@ -43,7 +43,10 @@ def _nanoseconds(mode: str | float) -> int:
         raise ValueError(f"spinning is 'adaptive', 'off' or a number of seconds, not {mode!r}")
     if isinstance(mode, bool) or not hasattr(mode, "__float__"):
         raise TypeError(f"spinning is 'adaptive', 'off' or a number of seconds, not {type(mode).__name__}")
-    seconds = float(mode)
+    try:
+        seconds = float(mode)
+    except OverflowError:
+        seconds = float("inf")
     if not 0 <= seconds <= _LOOK_MAX_S:
         raise ValueError(f"a wait looks for 0 to {_LOOK_MAX_S} seconds at the most, not {mode!r}")
     # Rounded up: the least that is not 0 is not off.

@@ -42,6 +42,8 @@ pub const Spinner = struct {
     is_idle: bool = false,
     /// Until the next try; or, of this try, to come; or until one sleeps.
     waits_left: u16 = first_try_after,
+    /// How many waits have looked since the place began to.
+    looks_count: u16 = 0,
     /// How many waits are between this try and the next.
     interval: u16 = interval_min,
 
@@ -76,7 +78,9 @@ pub const Spinner = struct {
 
     /// A wait that looked first, for a part of the time that it took.
     pub fn learnLooked(spinner: *Spinner, took_ns: u64, looked_ns: u64) void {
-        const cost_ns = took_ns +| looked_ns / 2;
+        // A gap tells of neither looking nor sleeping, however long it is.
+        const bounded_ns = @min(took_ns, looked_ns +| 2 * @as(u64, spinner.slept_ns));
+        const cost_ns = bounded_ns +| looked_ns / 2;
         const vain: u16 = if (looked_ns < spinner.enoughNs()) 0 else vain_all;
         spinner.vain = spinner.vain - spinner.vain / vain_weight + vain / vain_weight;
         spinner.waits_left -|= 1;
@@ -90,9 +94,10 @@ pub const Spinner = struct {
                 if (spinner.pays()) spinner.enter(.looking) else spinner.tryLater();
             },
             .looking => {
+                spinner.looks_count +|= 1;
                 spinner.looked_ns = mean(spinner.looked_ns, cost_ns, 8);
                 if (spinner.pays()) return;
-                if (looks_between_sleeps - spinner.waits_left < looks_worthwhile) return spinner.tryLater();
+                if (spinner.looks_count < looks_worthwhile) return spinner.tryLater();
                 spinner.interval = interval_min;
                 spinner.enter(.sleeping);
             },
@@ -105,6 +110,11 @@ pub const Spinner = struct {
         spinner.interval = interval_min;
         spinner.waits_left = @min(spinner.waits_left, interval_min);
         spinner.slept_then_ns = spinner.slept_ns;
+    }
+
+    /// A wait looked for as long as it may, and no event ended it: nobody knows when that would have come.
+    pub fn learnVain(spinner: *Spinner) void {
+        spinner.learnLooked(std.math.maxInt(u64), spinner.enoughNs());
     }
 
     /// Whether sleeping takes much more, or much less, than when looking was no better: this may have changed too.
@@ -133,7 +143,10 @@ pub const Spinner = struct {
             .looking => looks_between_sleeps,
         };
         if (state == .trying) spinner.looked_ns = 0;
-        if (state == .looking) spinner.vain = 0;
+        if (state == .looking) {
+            spinner.vain = 0;
+            spinner.looks_count = 0;
+        }
     }
 };
 
@@ -214,6 +227,31 @@ test "it is noticed within a few waits that looking is no longer better" {
         _ = World.near.run(&spinner, 200);
         try testing.expectEqual(.looking, spinner.state);
     }
+}
+
+test "looks in vain end the looking, whatever ended the waits" {
+    var spinner: Spinner = .{};
+    _ = World.near.run(&spinner, 1000);
+    try testing.expectEqual(.looking, spinner.state);
+    for (0..10) |_| spinner.learnVain();
+    try testing.expect(spinner.state != .looking);
+}
+
+test "a gap now and then does not end the looking" {
+    var spinner: Spinner = .{};
+    _ = World.near.run(&spinner, 100);
+    for (0..100) |_| {
+        _ = World.near.run(&spinner, 20);
+        spinner.learnLooked(800_000, spinner.enoughNs());
+        try testing.expectEqual(.looking, spinner.state);
+    }
+}
+
+test "what was right for long is tried again soon, also just after a sleep" {
+    var spinner: Spinner = .{};
+    _ = World.near.run(&spinner, first_try_after + tries_count + looks_between_sleeps + 10);
+    while (spinner.state == .looking) _ = World.far.run(&spinner, 1);
+    try testing.expectEqual(interval_min, spinner.interval);
 }
 
 test "a try comes soon where sleeping begins to take much longer" {

@@ -365,7 +365,7 @@ pub const Table = struct {
         self.forking_depth += 1;
     }
 
-    /// Takes the lock when no object is being made or unmade. None takes long, for none of these system calls blocks.
+    /// Takes the lock when no object is being made or unmade. None takes long, for none of these system calls waits.
     /// Threads that would begin another one meanwhile wait, or under load that moment would never come.
     fn lockSettled(self: *Table) void {
         self.fork_gate.lock();

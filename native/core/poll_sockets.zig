@@ -125,16 +125,20 @@ const Wait = struct {
         if (waited) |_| {
             found += try self.collect();
         } else |err| {
-            if (found == 0) return err;
+            if (found == 0) return self.ended(err);
         }
-        if (found > 0) return self.over(found);
-        if (interrupted) return error.Interrupted;
+        if (found > 0) {
+            self.learn(.event);
+            return found;
+        }
+        if (interrupted) return self.ended(error.Interrupted);
         if (deadline == .now and !self.stuck) return 0;
-        if (self.finished) return error.Woken;
+        if (self.finished) return self.ended(error.Woken);
         // What holds since then is looked for once more.
         self.finished = self.finishedMeanwhile();
-        if (!self.finished and !self.stuck and deadline.remainingNs() == 0) return self.over(0);
-        return null;
+        if (self.finished or self.stuck or deadline.remainingNs() != 0) return null;
+        self.learn(.time_is_up);
+        return 0;
     }
 
     /// Without the lock.
@@ -166,9 +170,13 @@ const Wait = struct {
         return if (self.slots.len == 1) &self.slots[0].spinner else &spinner_of_several;
     }
 
-    fn over(self: *Wait, found: usize) usize {
-        if (self.spin) |spin| spin.end(self.spinner(), if (found > 0) .event else .time_is_up);
-        return found;
+    fn learn(self: *Wait, outcome: spinning.Outcome) void {
+        if (self.spin) |spin| spin.end(self.spinner(), outcome);
+    }
+
+    fn ended(self: *Wait, err: status.Error) status.Error {
+        self.learn(.other);
+        return err;
     }
 
     /// Whether a thread has called finish_writing since the wait's place was taken. No event tells of that, but a wait

@@ -473,8 +473,11 @@ pub const Poller = struct {
             defer handles.lock.unlock();
             defer poller.endTurn(one.shot);
             one.notice = if (begun.blocks) poller.waiters.remove(&waiter) else .none;
-            const over = try one.conclude(begun, waited);
-            if (over) one.learn();
+            const over = one.conclude(begun, waited) catch |err| {
+                one.learn(.other);
+                return err;
+            };
+            if (over) one.learn(if (one.results.count > 0) .event else .time_is_up);
             one.first_turn = false;
             one.standing_first = true;
             return over;
@@ -556,9 +559,8 @@ pub const Poller = struct {
             return !may_have_missed or poller.selector.isOver(one.shot, .found);
         }
 
-        fn learn(one: *Wait) void {
-            const spin = one.spin orelse return;
-            spin.end(&one.poller.spinner, if (one.results.count > 0) .event else .time_is_up);
+        fn learn(one: *Wait, outcome: spinning.Outcome) void {
+            if (one.spin) |spin| spin.end(&one.poller.spinner, outcome);
         }
 
         fn collectStanding(one: *Wait) status.Error!void {

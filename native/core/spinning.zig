@@ -6,7 +6,7 @@
 //! where the thread that is to bring it needs this processor. No number tells which: so each place that waits compares
 //! what its waits took (base/spinner.zig).
 //!
-//! - A wait that was woken or interrupted teaches nothing.
+//! - A wait that was woken or interrupted teaches nothing, but that it looked in vain if it did.
 //! - After one whose time was up, the next sleeps at once: a program that waits for nothing burns nothing.
 //! - Of a wait that its caller cuts into pieces, the first alone looks. So a signal that comes while it looks, of which
 //!   no system call tells, is late by no more than that piece.
@@ -35,6 +35,8 @@ pub fn setLongest(ns: u32) void {
     longest_ns.store(ns, .monotonic);
 }
 
+pub const Outcome = enum { event, time_is_up, other };
+
 /// One wait, as far as it is measured: a thread's own.
 pub const Wait = struct {
     /// 0: nothing is measured.
@@ -58,17 +60,23 @@ pub const Wait = struct {
         };
     }
 
-    /// The wait has ended. One that was woken, interrupted or failed is not told. With the library's lock held.
-    pub fn end(wait: *const Wait, spinner: *Spinner, outcome: enum { event, time_is_up }) void {
+    /// The wait has ended: with an event, because its time was up, or because it was woken or interrupted, or failed.
+    /// With the library's lock held.
+    pub fn end(wait: *const Wait, spinner: *Spinner, outcome: Outcome) void {
         if (wait.began_ns == 0) return;
-        spinner.is_idle = outcome == .time_is_up;
-        if (spinner.is_idle) spinner.trySoon();
-        if (!wait.is_whole) return;
-        if (wait.looked) {
-            // If its time was up, it took that at least.
-            spinner.learnLooked(sys.monotonicNs() -| wait.began_ns, wait.looked_ns);
-        } else if (outcome == .event) {
-            spinner.learnSlept(sys.monotonicNs() -| wait.began_ns);
+        switch (outcome) {
+            .event => {
+                spinner.is_idle = false;
+                if (!wait.is_whole) return;
+                const took_ns = sys.monotonicNs() -| wait.began_ns;
+                if (wait.looked) spinner.learnLooked(took_ns, wait.looked_ns) else spinner.learnSlept(took_ns);
+            },
+            .time_is_up => {
+                spinner.is_idle = true;
+                spinner.trySoon();
+                if (wait.looked) spinner.learnVain();
+            },
+            .other => if (wait.looked and wait.looked_ns >= wait.look_ns) spinner.learnVain(),
         }
     }
 
@@ -93,15 +101,15 @@ pub const Wait = struct {
     }
 };
 
-/// How many processors there are for this process and its peers: asked once a second at the most.
+/// How many processors there are for this process and its peers: asked every ten seconds at the most.
 const processors = struct {
-    const ns_per_look = std.time.ns_per_s;
-    /// In seconds and one more, since 0 is never.
+    const ns_per_question = 10 * std.time.ns_per_s;
+    /// In that unit and one more, since 0 is never.
     var asked_at: std.atomic.Value(u32) = .init(0);
     var several: std.atomic.Value(bool) = .init(false);
 
     fn areSeveral(now_ns: u64) bool {
-        const now: u32 = @truncate(now_ns / ns_per_look + 1);
+        const now: u32 = @truncate(now_ns / ns_per_question + 1);
         if (asked_at.load(.monotonic) != now) {
             // It may open files, which a child must not have.
             handles.table.beginUnsettled();
@@ -137,17 +145,27 @@ test "a piece of a wait that goes on does not look" {
     try testing.expectEqual(0, Wait.begin(&spinner, true).look_ns);
 }
 
-test "a look that lasts until the time is up is known for a mistake" {
+test "looks in vain are known for mistakes, whatever ended the waits" {
+    inline for (.{ .time_is_up, .other }) |outcome| {
+        var spinner = learnt;
+        for (0..10) |_| {
+            var wait: Wait = .begin(&spinner, false);
+            if (wait.look_ns == 0) break;
+            wait.looked = true;
+            wait.looked_ns = wait.look_ns;
+            wait.end(&spinner, outcome);
+            spinner.is_idle = false;
+        } else return error.StillLooks;
+    }
+}
+
+test "who is woken while it looks has not looked in vain" {
     var spinner = learnt;
-    for (0..10) |_| {
-        var wait: Wait = .begin(&spinner, false);
-        if (wait.look_ns == 0) break;
-        wait.looked = true;
-        wait.looked_ns = wait.look_ns;
-        wait.began_ns -= 5_000_000;
-        wait.end(&spinner, .time_is_up);
-        spinner.is_idle = false;
-    } else return error.StillLooks;
+    var wait: Wait = .begin(&spinner, false);
+    wait.looked = true;
+    wait.looked_ns = wait.look_ns - 1;
+    wait.end(&spinner, .other);
+    try testing.expectEqual(learnt, spinner);
 }
 
 test "off, nothing is measured" {

@@ -45,6 +45,7 @@ pub fn readExactly(
     failure: *status.Failure,
 ) status.Error!usize {
     const stream = &slot.object.stream;
+    var goes_on: ?bool = null;
     var count: usize = 0;
     var ended = false;
     var reads = begins == .by_reading;
@@ -60,7 +61,8 @@ pub fn readExactly(
         if (deadline == .now) return count;
         var place = places.none;
         const asked = events.data_available | events.end_of_data;
-        const happened = waitFor(slot, asked, deadline, &place, failure) catch |err|
+        goes_on = goes_on orelse goesOn(slot);
+        const happened = waitFor(slot, asked, deadline, &place, goes_on.?, failure) catch |err|
             return if (count > 0) count else err;
         if (happened == 0) return count;
         ended = happened & events.data_available == 0;
@@ -76,6 +78,7 @@ pub fn writeAll(
     failure: *status.Failure,
 ) status.Error!usize {
     const stream = &slot.object.stream;
+    var goes_on: ?bool = null;
     var count: usize = 0;
     while (true) {
         // Taken before the write: a place that is taken later would miss a finish_writing in between.
@@ -83,7 +86,8 @@ pub fn writeAll(
         count += stream.write(data[count..], failure) catch |err| return if (count > 0) count else err;
         if (count == data.len or deadline == .now) return count;
         const asked = events.write_space | events.connection_severed;
-        const happened = waitFor(slot, asked, deadline, &place, failure) catch |err|
+        goes_on = goes_on orelse goesOn(slot);
+        const happened = waitFor(slot, asked, deadline, &place, goes_on.?, failure) catch |err|
             return if (count > 0) count else err;
         if (happened & events.write_space != 0) continue;
         if (happened == 0 or count > 0) return count;
@@ -91,11 +95,19 @@ pub fn writeAll(
     }
 }
 
+/// Whether the call is probably not the first piece of a wait: the last one found nothing in its time.
+fn goesOn(slot: *handles.Slot) bool {
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    return slot.spinner.is_idle;
+}
+
 fn waitFor(
     slot: *handles.Slot,
     asked: u32,
     deadline: Deadline,
     place: *u32,
+    goes_on: bool,
     failure: *status.Failure,
 ) status.Error!u32 {
     var happened: u32 = 0;
@@ -104,6 +116,7 @@ fn waitFor(
         .asked = &.{asked},
         .happened = (&happened)[0..1],
         .place = place,
+        .goes_on = goes_on,
     }, deadline, failure);
     return happened;
 }

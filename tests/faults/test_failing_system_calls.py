@@ -43,7 +43,7 @@ ERRORS = {
     "epoll_create1": "EMFILE ENFILE ENOMEM ENOSYS EPERM",
     "epoll_ctl": "ENOMEM ENOSPC EPERM",
     "epoll_pwait": "EINTR EPERM ENOSYS",
-    "epoll_pwait2": "EINTR EPERM ENOSYS",
+    "epoll_pwait2": "EINTR EPERM ENOSYS EACCES",
     "epoll_wait": "EINTR EPERM ENOSYS",
     "eventfd2": "EMFILE ENFILE ENOMEM ENODEV ENOSYS EPERM",
     "fcntl": "EPERM ENOSYS",

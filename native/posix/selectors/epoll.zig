@@ -140,9 +140,12 @@ pub const Snapshot = struct {
             0,
             0,
         ));
-        // A sandbox that is older than the call may forbid it.
-        if (result != sys.resultOf(.NOSYS) and result != sys.resultOf(.PERM)) return result;
-        is_fine_to_be_had.store(false, .monotonic);
+        if (result >= 0) return result;
+        switch (sys.failureOf(result)) {
+            .INTR, .BADF, .INVAL, .FAULT, .NOMEM => return result,
+            // A sandbox that is older than the call may forbid it, with any error.
+            else => is_fine_to_be_had.store(false, .monotonic),
+        }
         return null;
     }
 

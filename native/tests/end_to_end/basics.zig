@@ -68,9 +68,19 @@ pub fn endLooking() void {
 pub fn makeLook(handle: Handle, look_ns: u32) void {
     handles.lock.lock();
     defer handles.lock.unlock();
+    spinnerOf(handle).* = looking(look_ns);
+}
+
+fn spinnerOf(handle: Handle) *Spinner {
     const slot = handles.table.find(handle).?;
-    const spinner = if (slot.isSocket()) &slot.spinner else &pollers.of(slot).spinner;
-    spinner.* = looking(look_ns);
+    return if (slot.isSocket()) &slot.spinner else &pollers.of(slot).spinner;
+}
+
+/// Whether a wait has looked since makeLook, and an event has ended it.
+pub fn hasLooked(handle: Handle) bool {
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    return spinnerOf(handle).looks_count > 0;
 }
 
 /// The same for waits for more than one socket.

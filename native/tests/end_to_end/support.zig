@@ -20,6 +20,7 @@ pub const Call = basics.Call;
 pub const beginLooking = basics.beginLooking;
 pub const endLooking = basics.endLooking;
 pub const makeLook = basics.makeLook;
+pub const hasLooked = basics.hasLooked;
 pub const makeSeveralLook = basics.makeSeveralLook;
 
 /// The tests' only switch on the operating system.

@@ -18,6 +18,8 @@ pub const Entry = struct {
     armed: bool = false,
 };
 
+const looks_pause = 64;
+
 /// The waker's port is the sleeper's.
 pub const spare_entries = 0;
 
@@ -84,7 +86,11 @@ pub fn wait(
     failure: *status.Failure,
 ) status.Error!bool {
     if (askAll(watched)) return true;
-    const ours = sleeper orelse return false;
+    const ours = sleeper orelse {
+        // Who looks again and again leaves the lock to others for longer than it takes it.
+        for (0..looks_pause) |_| std.atomic.spinLoopHint();
+        return false;
+    };
     const selector = &ours.bed.selector;
     var shot: iocp.Selector.Snapshot = undefined;
     shot.start();
