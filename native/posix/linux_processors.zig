@@ -104,8 +104,13 @@ fn processorsOf(quota: ?[]const u8, period: ?[]const u8) u32 {
 }
 
 fn readIn(pathname: []u8, tree: []const u8, group: []const u8, file: []const u8, buffer: []u8) ?[]u8 {
-    const whole = std.fmt.bufPrintSentinel(pathname, "{s}{s}{s}", .{ tree, group, file }, 0) catch return null;
-    return read(whole, buffer);
+    var length: usize = 0;
+    for ([_][]const u8{ tree, group, file, "\x00" }) |part| {
+        if (length + part.len > pathname.len) return null;
+        @memcpy(pathname[length..][0..part.len], part);
+        length += part.len;
+    }
+    return read(pathname[0 .. length - 1 :0], buffer);
 }
 
 /// What the buffer has room for. Null if the file can't be read.
