@@ -38,6 +38,9 @@ from bbipc._native import declarations
 READ = Events.DATA_AVAILABLE | Events.END_OF_DATA
 WRITE = Events.WRITE_SPACE | Events.CONNECTION_SEVERED
 
+#: Round trips after which a poller knows whether to look before it sleeps.
+LESSONS = 5_000
+
 
 def check_calling_layer() -> None:
     """A figure of one layer must not be printed as that of the other."""
@@ -371,11 +374,33 @@ def resting(address: str, count: int) -> None:
     server = listen(address)
     announce(address_of(server))
     with bbipc.make_poller() as poller:
+        learn_that_looking_is_better(poller, other_address(address))
         for _ in range(count):
             poller.monitor_socket(accept(server), READ)
         announce()
         poller.wait_for_events(None)
     fail("something has come")
+
+
+def learn_that_looking_is_better(poller: Poller, address: str) -> None:
+    """By round trips with a thread that answers: a poller that has had no event can't look whatever comes."""
+    with listen(address) as server:
+        asking = connect(address_of(server))
+        answering = accept(server)
+    with asking, answering:
+        poller.monitor_socket(asking, READ)
+
+        def answer() -> None:
+            for _ in range(LESSONS):
+                answering.write_all(answering.read_exactly(1))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        for _ in range(LESSONS):
+            asking.write_all(b"?")
+            poller.wait_for_events()
+            asking.read_exactly(1)
+        thread.join()
 
 
 def time_out(address: str) -> None:
