@@ -13,6 +13,9 @@ const std = @import("std");
 
 const first_try_after = 4;
 const tries_count = 8;
+/// After this number of them, a try that is no better than sleeping ends: the first may be slow because the other end
+/// has slept.
+const tries_before_hopeless = 4;
 /// Waits between two tries.
 const interval_min = 16;
 const interval_max = 1024;
@@ -89,7 +92,8 @@ pub const Spinner = struct {
             .sleeping => {},
             .trying => {
                 spinner.looked_ns = mean(spinner.looked_ns, cost_ns, 2);
-                const is_hopeless = spinner.waits_left < tries_count - 3 and spinner.looked_ns >= spinner.slept_ns;
+                const is_hopeless = tries_count - spinner.waits_left >= tries_before_hopeless and
+                    spinner.looked_ns >= spinner.slept_ns;
                 if (spinner.waits_left > 0 and !is_hopeless) return;
                 if (spinner.pays()) spinner.enter(.looking) else spinner.tryLater();
             },
