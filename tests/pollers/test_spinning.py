@@ -23,7 +23,7 @@ import pytest
 import bbipc
 from bbipc import Events, StreamSocket
 from bbipc._native import declarations
-from patience import PATIENCE, least_of_three
+from patience import PATIENCE, QEMU, least_of_three
 from peer import run_program
 from systems import BACKENDS, WINDOWS
 from threads import Failing
@@ -45,7 +45,10 @@ def waits_look() -> bool:
 
 
 needs_looks = pytest.mark.skipif(not waits_look(), reason="with one processor, or the time of one, no wait looks")
-needs_fine_clock = pytest.mark.skipif(WINDOWS, reason="Windows counts a thread's time in steps of 16 ms")
+needs_fine_clock = pytest.mark.skipif(
+    WINDOWS or QEMU,
+    reason="Windows counts a thread's time in steps of 16 ms; under qemu-user a wait takes as long as a look",
+)
 
 #: A wait for bytes, with all that it has learnt: a function of the timeout.
 Place = Callable[[Transport, StreamSocket], Callable[[float], object]]
