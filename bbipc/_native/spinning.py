@@ -32,6 +32,10 @@ def set_spinning(mode: Literal["adaptive", "off"] | float) -> None:
     :raises ValueError: for another text, and for a number that is not from 0 to 1.
     :raises TypeError: if it is neither a ``str``, an ``int`` nor a ``float``.
     """
+    _set(mode)
+
+
+def _set(mode: str | float) -> None:
     result = declarations.set_spinning(_nanoseconds(mode))
     assert result == 0, result
 
@@ -58,14 +62,12 @@ def _begin(asked: str) -> None:
     if not asked:
         return
     try:
-        longest_ns = _nanoseconds(asked if asked in _NAMED_NS else float(asked))
+        _set(asked if asked in _NAMED_NS else float(asked))
     except ValueError:
         raise ImportError(
             "the environment variable BBIPC_SPINNING must be 'adaptive', 'off', a number of seconds from 0 to"
             f" {_LOOK_MAX_S}, or not set, not {asked!r}"
         ) from None
-    result = declarations.set_spinning(longest_ns)
-    assert result == 0, result
 
 
 _begin(os.environ.get("BBIPC_SPINNING", ""))

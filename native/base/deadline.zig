@@ -22,6 +22,15 @@ pub fn Deadline(comptime monotonicNs: fn () u64) type {
             return after(@intCast(@min(timeout_ns orelse return .never, std.math.maxInt(i64))));
         }
 
+        /// Whether nothing was left at this time, which the caller has just asked the clock for.
+        pub fn hadPassedAt(deadline: Self, now_ns: u64) bool {
+            return switch (deadline) {
+                .never => false,
+                .now => true,
+                .at_ns => |at_ns| now_ns >= at_ns,
+            };
+        }
+
         /// Null is for ever.
         pub fn remainingNs(deadline: Self) ?u64 {
             return switch (deadline) {

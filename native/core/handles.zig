@@ -298,9 +298,7 @@ pub const Table = struct {
 
     /// The last pin of a closed slot has gone.
     fn unmake(self: *Table, slot: *Slot) void {
-        self.lockToUnsettle();
-        self.unsettled_count += 1;
-        lock.unlock();
+        self.beginUnsettled();
         switch (slot.object) {
             .none => unreachable,
             .poller => |one| poller_hooks.destroy(one),

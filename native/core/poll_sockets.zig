@@ -170,8 +170,8 @@ const Wait = struct {
         return if (self.slots.len == 1) &self.slots[0].spinner else &spinner_of_several;
     }
 
-    fn learn(self: *Wait, outcome: spinning.Outcome) void {
-        if (self.spin) |spin| spin.end(self.spinner(), outcome);
+    fn learn(self: *Wait, ending: spinning.Ending) void {
+        if (self.spin) |spin| spin.end(self.spinner(), ending);
     }
 
     fn ended(self: *Wait, err: status.Error) status.Error {

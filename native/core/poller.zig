@@ -559,8 +559,8 @@ pub const Poller = struct {
             return !may_have_missed or poller.selector.isOver(one.shot, .found);
         }
 
-        fn learn(one: *Wait, outcome: spinning.Outcome) void {
-            if (one.spin) |spin| spin.end(&one.poller.spinner, outcome);
+        fn learn(one: *Wait, ending: spinning.Ending) void {
+            if (one.spin) |spin| spin.end(&one.poller.spinner, ending);
         }
 
         fn collectStanding(one: *Wait) status.Error!void {

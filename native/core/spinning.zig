@@ -35,7 +35,8 @@ pub fn setLongest(ns: u32) void {
     longest_ns.store(ns, .monotonic);
 }
 
-pub const Outcome = enum { event, time_is_up, other };
+/// How a wait ended.
+pub const Ending = enum { event, time_is_up, other };
 
 /// One wait, as far as it is measured: a thread's own.
 pub const Wait = struct {
@@ -62,9 +63,9 @@ pub const Wait = struct {
 
     /// The wait has ended: with an event, because its time was up, or because it was woken or interrupted, or failed.
     /// With the library's lock held.
-    pub fn end(wait: *const Wait, spinner: *Spinner, outcome: Outcome) void {
+    pub fn end(wait: *const Wait, spinner: *Spinner, ending: Ending) void {
         if (wait.began_ns == 0) return;
-        switch (outcome) {
+        switch (ending) {
             .event => {
                 spinner.is_idle = false;
                 if (!wait.is_whole) return;
@@ -92,12 +93,7 @@ pub const Wait = struct {
         std.atomic.spinLoopHint();
         const now_ns = sys.monotonicNs();
         wait.looked_ns = now_ns -| wait.began_ns;
-        const in_time = switch (deadline) {
-            .never => true,
-            .now => false,
-            .at_ns => |at_ns| now_ns < at_ns,
-        };
-        return in_time and wait.looked_ns < wait.look_ns;
+        return !deadline.hadPassedAt(now_ns) and wait.looked_ns < wait.look_ns;
     }
 };
 
@@ -146,14 +142,14 @@ test "a piece of a wait that goes on does not look" {
 }
 
 test "looks in vain are known for mistakes, whatever ended the waits" {
-    inline for (.{ .time_is_up, .other }) |outcome| {
+    for ([_]Ending{ .time_is_up, .other }) |ending| {
         var spinner = learnt;
         for (0..10) |_| {
             var wait: Wait = .begin(&spinner, false);
             if (wait.look_ns == 0) break;
             wait.looked = true;
             wait.looked_ns = wait.look_ns;
-            wait.end(&spinner, outcome);
+            wait.end(&spinner, ending);
             spinner.is_idle = false;
         } else return error.StillLooks;
     }

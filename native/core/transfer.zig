@@ -61,8 +61,7 @@ pub fn readExactly(
         if (deadline == .now) return count;
         var place = places.none;
         const asked = events.data_available | events.end_of_data;
-        goes_on = goes_on orelse goesOn(slot);
-        const happened = waitFor(slot, asked, deadline, &place, goes_on.?, failure) catch |err|
+        const happened = waitFor(slot, asked, deadline, &place, &goes_on, failure) catch |err|
             return if (count > 0) count else err;
         if (happened == 0) return count;
         ended = happened & events.data_available == 0;
@@ -86,8 +85,7 @@ pub fn writeAll(
         count += stream.write(data[count..], failure) catch |err| return if (count > 0) count else err;
         if (count == data.len or deadline == .now) return count;
         const asked = events.write_space | events.connection_severed;
-        goes_on = goes_on orelse goesOn(slot);
-        const happened = waitFor(slot, asked, deadline, &place, goes_on.?, failure) catch |err|
+        const happened = waitFor(slot, asked, deadline, &place, &goes_on, failure) catch |err|
             return if (count > 0) count else err;
         if (happened & events.write_space != 0) continue;
         if (happened == 0 or count > 0) return count;
@@ -102,21 +100,23 @@ fn goesOn(slot: *handles.Slot) bool {
     return slot.spinner.is_idle;
 }
 
+/// `goes_on` is the call's own: null before its first wait.
 fn waitFor(
     slot: *handles.Slot,
     asked: u32,
     deadline: Deadline,
     place: *u32,
-    goes_on: bool,
+    goes_on: *?bool,
     failure: *status.Failure,
 ) status.Error!u32 {
+    if (goes_on.* == null) goes_on.* = goesOn(slot);
     var happened: u32 = 0;
     _ = try polling.pollSockets(.{
         .sockets = &.{slot.handle()},
         .asked = &.{asked},
         .happened = (&happened)[0..1],
         .place = place,
-        .goes_on = goes_on,
+        .goes_on = goes_on.*.?,
     }, deadline, failure);
     return happened;
 }

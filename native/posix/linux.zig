@@ -5,6 +5,7 @@ const std = @import("std");
 const builtin = @import("builtin");
 const linux = std.os.linux;
 const common = @import("common.zig");
+const linux_files = @import("linux_files.zig");
 const status = @import("../base/status.zig");
 
 pub const Descriptor = linux.fd_t;
@@ -322,13 +323,9 @@ fn tellsNoTime() noreturn {
 
 /// Zig looks for the vDSO with libc's getauxval, which the library must not need. In a program Zig has its own.
 fn auxiliaryValue(kind: usize) callconv(.c) usize {
-    const file = signed(linux.open("/proc/self/auxv", .{ .CLOEXEC = true }, 0));
-    if (file < 0) return 0;
-    defer close(@intCast(file));
     var vector: [64]std.elf.Auxv = undefined;
-    const size = signed(linux.read(@intCast(file), @ptrCast(&vector), @sizeOf(@TypeOf(vector))));
-    if (size < 0) return 0;
-    for (vector[0 .. @as(usize, @intCast(size)) / @sizeOf(std.elf.Auxv)]) |entry| {
+    const found = linux_files.read("/proc/self/auxv", std.mem.sliceAsBytes(&vector)) orelse return 0;
+    for (vector[0 .. found.len / @sizeOf(std.elf.Auxv)]) |entry| {
         if (entry.a_type == kind) return entry.a_un.a_val;
     }
     return 0;

@@ -3,7 +3,7 @@
 //! another.
 
 const std = @import("std");
-const linux = std.os.linux;
+const read = @import("linux_files.zig").read;
 
 /// More for a quota that has not been found: nothing limits the processors then.
 const unlimited = std.math.maxInt(u32);
@@ -111,15 +111,6 @@ fn readIn(pathname: []u8, tree: []const u8, group: []const u8, file: []const u8,
         length += part.len;
     }
     return read(pathname[0 .. length - 1 :0], buffer);
-}
-
-/// What the buffer has room for. Null if the file can't be read.
-fn read(pathname: [*:0]const u8, buffer: []u8) ?[]u8 {
-    const file: isize = @bitCast(linux.open(pathname, .{ .CLOEXEC = true }, 0));
-    if (file < 0) return null;
-    defer _ = linux.close(@intCast(file));
-    const size: isize = @bitCast(linux.read(@intCast(file), buffer.ptr, buffer.len));
-    return if (size < 0) null else buffer[0..@intCast(size)];
 }
 
 const testing = std.testing;

@@ -12,3 +12,12 @@ test "a deadline that has passed leaves nothing, one that never comes leaves for
     try testing.expect(left_ns > hour_ns - std.time.ns_per_min and left_ns <= hour_ns);
     try testing.expect(Deadline.after(std.math.maxInt(i64)).remainingNs().? > hour_ns);
 }
+
+test "a deadline has passed at a time that is not before it" {
+    const testing = std.testing;
+    try testing.expect(!Deadline.after(-1).hadPassedAt(std.math.maxInt(u64)));
+    try testing.expect(Deadline.after(0).hadPassedAt(0));
+    const deadline: Deadline = .{ .at_ns = 7 };
+    try testing.expect(!deadline.hadPassedAt(6));
+    try testing.expect(deadline.hadPassedAt(7));
+}

@@ -384,9 +384,7 @@ def resting(address: str, count: int) -> None:
 
 def learn_that_looking_is_better(poller: Poller, address: str) -> None:
     """By round trips with a thread that answers: a poller that has had no event can't look whatever comes."""
-    with listen(address) as server:
-        asking = connect(address_of(server))
-        answering = accept(server)
+    asking, answering = connected_pair(address)
     with asking, answering:
         poller.monitor_socket(asking, READ)
 
