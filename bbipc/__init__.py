@@ -13,6 +13,7 @@ from .errors import (
     AlreadyMonitoredError,
     BbipcError,
     EndOfStreamError,
+    MessageTooLargeError,
     NoConnectionAvailableError,
     NoLocalServerError,
     NotMonitoredError,
@@ -35,7 +36,7 @@ from .ipv4 import (
 )
 from .local import LocalServer, LocalStream, connect_to_local_server, make_local_server
 from .polling import Poller, make_poller, poll_socket, poll_sockets
-from .sockets import Socket, StreamServer, StreamSocket, write_many
+from .sockets import Socket, StreamServer, StreamSocket, send_messages, write_many
 
 __all__ = [
     "IPV4_ANY",
@@ -48,6 +49,7 @@ __all__ = [
     "Ipv4TcpStream",
     "LocalServer",
     "LocalStream",
+    "MessageTooLargeError",
     "NoConnectionAvailableError",
     "NoLocalServerError",
     "NotMonitoredError",
@@ -72,6 +74,7 @@ __all__ = [
     "poll_socket",
     "poll_sockets",
     "resolve_ipv4_address",
+    "send_messages",
     "set_spinning",
     "write_many",
 ]

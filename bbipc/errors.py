@@ -146,10 +146,13 @@ class EndOfStreamError(BbipcError, EOFError):
     Its ``__cause__`` is the :class:`SocketError`, if the connection was severed rather than closed.
     """
 
-    #: What :meth:`~bbipc.StreamSocket.read_exactly` had read.
+    #: What :meth:`~bbipc.StreamSocket.read_exactly` had read, and what had come of a message, with its header. Empty
+    #: where the end came between two messages.
     partial: bytes = b""
     #: How many bytes :meth:`~bbipc.StreamSocket.write_all` had written.
     bytes_written: int = 0
+    #: How many messages the stream had taken.
+    accepted: int = 0
 
 
 class TimeoutError(BbipcError, builtins.TimeoutError):
@@ -159,6 +162,17 @@ class TimeoutError(BbipcError, builtins.TimeoutError):
     partial: bytes = b""
     #: How many bytes :meth:`~bbipc.StreamSocket.write_all` had written.
     bytes_written: int = 0
+    #: How many messages the stream has taken. They must not be sent again: what has not gone of the last of them goes
+    #: out by itself, in the stream's next wait.
+    accepted: int = 0
+
+
+class MessageTooLargeError(BbipcError, ValueError):
+    """A message is longer than the stream's :attr:`~bbipc.StreamSocket.max_message_size`, or none begins like that.
+
+    One that was received stays unread, and no message is received any more until the bound is raised; sending goes on.
+    One that was to be sent was not.
+    """
 
 
 class PollerClosedError(BbipcError, ValueError):

@@ -20,6 +20,8 @@ _NAMES = (
     "END_OF_DATA",
     "WRITE_SPACE",
     "CONNECTION_SEVERED",
+    "MESSAGE_AVAILABLE",
+    "MESSAGE_SPACE",
 )
 
 
@@ -51,10 +53,12 @@ class Events:
     ``END_OF_DATA``            every byte has been read and no more will come
     ``WRITE_SPACE``            a write would take at least one byte, also when the remote end has finished sending
     ``CONNECTION_SEVERED``     nothing travels any more, in either direction: reset, finished at both ends, or refused
+    ``MESSAGE_AVAILABLE``      ``receive_message()`` would return or raise at once; not at an end between two messages
+    ``MESSAGE_SPACE``          ``send_message(data, timeout=0)`` would take a message: nothing of an earlier one is left
     =========================  ======================================================================================
 
     In the original system: ``connection-available-p``, ``determinedp``, ``connection-succeeded-p``,
-    ``connection-failed-p``, ``data-available-p``, ``ready-to-write-p`` and ``remote-disconnected-p``; the last three
+    ``connection-failed-p``, ``data-available-p``, ``ready-to-write-p`` and ``remote-disconnected-p``; the others
     are our own. A wait for ``WRITE_SPACE`` has to ask for ``CONNECTION_SEVERED`` too, to learn that there will be no
     room.
     """
@@ -73,6 +77,8 @@ class Events:
     END_OF_DATA: ClassVar[Events]
     WRITE_SPACE: ClassVar[Events]
     CONNECTION_SEVERED: ClassVar[Events]
+    MESSAGE_AVAILABLE: ClassVar[Events]
+    MESSAGE_SPACE: ClassVar[Events]
 
     if TYPE_CHECKING:
         _bits: int
@@ -97,6 +103,10 @@ class Events:
         def write_space(self) -> bool: ...
         @property
         def connection_severed(self) -> bool: ...
+        @property
+        def message_available(self) -> bool: ...
+        @property
+        def message_space(self) -> bool: ...
 
     def __new__(cls, value: int | Events = 0) -> Events:
         if isinstance(value, Events):

@@ -123,7 +123,7 @@ class LocalServer(_LocalSocket, StreamServer):
         stream._local_pathname = self._local_pathname
         return stream
 
-    def _tell_left_file(self) -> None:
+    def _tell_left(self, result: int) -> None:
         warnings.warn(
             f"the system refuses to delete the socket file {self._local_pathname!r}, so it is left: delete it before a"
             " server listens there again",

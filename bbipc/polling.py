@@ -261,6 +261,20 @@ class Poller(HandleOwner):
         """Goes on with a receive that has come to this place."""
         return self._wait("receive", place, timeout, calls.receive, max_bytes)
 
+    def receive_messages(self, timeout: float | None = None) -> list[tuple[Socket, Events, list[bytes]]]:
+        """Waits like :meth:`wait_for_events`, and receives from every stream that is reported with
+        ``MESSAGE_AVAILABLE``.
+
+        :param timeout: seconds; ``None`` waits for ever, 0 not at all.
+        :returns: a triple for each socket that has events: the socket, the part of its monitored events that held
+            before, and a list of the messages that have come. It is empty without ``MESSAGE_AVAILABLE``; and where
+            :meth:`~StreamSocket.receive_message` would raise, which it does for whoever calls it then. So of a stream
+            that is monitored for ``MESSAGE_AVAILABLE`` and ``END_OF_DATA``, an empty list says that no more will come.
+            At most 1024 sockets, and empty when :meth:`wait_for_events` would return an empty list.
+        :raises ValueError: for a timeout that is negative or NaN.
+        """
+        return self._wait("receive messages", BEGINNING, timeout, calls.receive_messages_of_many)
+
     def _wait(
         self, action: str, place: int, timeout: float | None, call: Callable[..., list[Report] | int], *more: int
     ) -> list[Report]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from operator import index
+from warnings import warn
 
 from ._native import buffers, calls, declarations, results
 from ._native.owner import HandleOwner
@@ -19,6 +20,7 @@ from .errors import (
     socket_error,
 )
 from .events import SERVER_EVENTS, STREAM_EVENTS, Events
+from .messages import MessageMethods
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +89,9 @@ class Socket(HandleOwner):
         yet. To have all delivered, call :meth:`~StreamSocket.finish_writing`, read until
         :meth:`~StreamSocket.end_of_data`, and close then. The guide shows it, on its page about streams.
 
-        A local server that can't delete its file warns: ``RuntimeWarning``. It is closed all the same.
+        A local server that can't delete its file warns: ``RuntimeWarning``. A stream that keeps the rest of a message
+        tries once more to send it; what is lost then is a ``ResourceWarning``, which says how much. Both are closed all
+        the same.
         """
         self._closed = True
         # Also if it was closed before: that may have been interrupted. The library knows, and refuses.
@@ -96,10 +100,11 @@ class Socket(HandleOwner):
             poller = reference()
             if poller is not None:
                 poller._forget(self)
-        if result == results.FILE_IS_LEFT:
-            self._tell_left_file()
+        if result > 0:
+            self._tell_left(result)
 
-    def _tell_left_file(self) -> None:
+    def _tell_left(self, result: int) -> None:
+        """Warns of what close has left."""
         raise NotImplementedError
 
     @property
@@ -197,12 +202,19 @@ class StreamServer(Socket):
         return self._holds(_CONNECTION_AVAILABLE)
 
 
-class StreamSocket(Socket):
+class StreamSocket(MessageMethods, Socket):
     """One end of a bidirectional channel of bytes. (The original's ``stream-socket``.)"""
 
     __slots__ = ()
 
     _EVENTS = STREAM_EVENTS
+
+    def _tell_left(self, result: int) -> None:
+        warn(
+            f"a {type(self).__name__} was closed with {result} bytes of a message unsent: call drain() before close()",
+            ResourceWarning,
+            stacklevel=3,
+        )
 
     def abort(self) -> None:
         """Closes the stream, and gives up what was written and has not arrived. On a closed stream it does nothing.
@@ -516,3 +528,32 @@ def write_many(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, int | 
     listed = list(items)
     unfinished = calls.write_many(listed, StreamSocket)
     return [(place, taken if taken >= 0 else listed[place][0]._error(taken, "write")) for place, taken in unfinished]
+
+
+def send_messages(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, int | Exception]]:
+    """Sends messages on many streams, in one call and without waiting.
+
+    What a loop of ``send_message(data, timeout=0)`` does, but small messages of one stream leave together, and a stream
+    that fails does not stop the others::
+
+        for place, error in bbipc.send_messages(items):
+            stream, message = items[place]  # was not taken: for want of room, if error is 0
+
+    :param items: pairs of a stream and a message, any contiguous buffer. A stream may come more than once: its messages
+        keep their order.
+    :returns: the messages that were not taken, in their order; mostly none. Each is a pair: its place in ``items``,
+        from 0 on, and 0 if there was no room for it, or the error that ``send_message`` would have raised. All others
+        were taken whole: of one for each stream, the stream may keep the rest, as after ``send_message``. Behind a
+        message that was not taken, none is taken of the same stream.
+    :raises TypeError: for an item that is not a pair of a stream and a contiguous buffer, a server among them; nothing
+        has been sent then.
+    """
+    # A copy, for another thread may change theirs before the errors are made.
+    listed: list[Any] = list(items)
+    if not listed:
+        return []
+    untaken = calls.send_messages_to_many(listed, StreamSocket)
+    return [
+        (place, outcome if outcome >= 0 else listed[place][0]._not_sent(outcome, 0, [listed[place][1]]))
+        for place, outcome in untaken
+    ]

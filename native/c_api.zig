@@ -279,6 +279,184 @@ pub export fn bbipc_write_all(
     return call(system_code, calls.writeAll, .{ stream, rangeOf(data, start, end), timeout_ns });
 }
 
+// ---- Messages ----
+
+pub export fn bbipc_send_message(
+    stream: Handle,
+    data: ?[*]const u8,
+    start: u64,
+    end: u64,
+    timeout_ns: i64,
+    unsent: ?*u64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    const outcome = sendOne(stream, rangeOf(data, start, end), timeout_ns, &failure);
+    return sentOf(outcome, stream, unsent, &failure, system_code);
+}
+
+fn sendOne(
+    stream: Handle,
+    message: status.Error![]const u8,
+    timeout_ns: i64,
+    failure: *status.Failure,
+) status.Error!calls.Sent {
+    return calls.sendMessages(stream, &.{try message}, timeout_ns, failure);
+}
+
+/// How many were taken; and how much is left of the last.
+fn sentOf(
+    outcome: status.Error!calls.Sent,
+    stream: Handle,
+    unsent: ?*u64,
+    failure: *const status.Failure,
+    system_code: ?*i32,
+) Result {
+    const sent = outcome catch |err| return failed(err, failure, system_code);
+    if (unsent) |out| out.* = if (sent.is_rest_left) calls.unsent(stream) catch 0 else 0;
+    return calls.numberOf(sent.count);
+}
+
+pub export fn bbipc_send_messages(
+    stream: Handle,
+    messages: ?[*]const ?*const anyopaque,
+    sizes: ?[*]const u64,
+    count: u64,
+    timeout_ns: i64,
+    unsent: ?*u64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    const outcome = sendAll(stream, itemsOf(messages, count), itemsOf(sizes, count), timeout_ns, &failure);
+    return sentOf(outcome, stream, unsent, &failure, system_code);
+}
+
+/// In parts, for the library takes messages as slices.
+fn sendAll(
+    stream: Handle,
+    given_messages: status.Error![]const ?*const anyopaque,
+    given_sizes: status.Error![]const u64,
+    timeout_ns: i64,
+    failure: *status.Failure,
+) status.Error!calls.Sent {
+    const messages = try given_messages;
+    const sizes = try given_sizes;
+    const size_max = try calls.maxMessageSize(stream);
+    for (messages, sizes) |message, size| {
+        if (size > size_max) return error.MessageTooLarge;
+        _ = try messageOf(message, size);
+    }
+    const deadline: calls.Deadline = .after(timeout_ns);
+    var all: calls.Sent = .{ .count = 0, .is_rest_left = false };
+    while (true) {
+        var part: [64][]const u8 = undefined;
+        const part_count = @min(part.len, messages.len - all.count);
+        for (part[0..part_count], all.count..) |*one, index| one.* = try messageOf(messages[index], sizes[index]);
+        const left_ns: i64 = if (deadline.remainingNs()) |ns| @intCast(ns) else timeout_ns;
+        const sent = calls.sendMessages(stream, part[0..part_count], left_ns, failure) catch |err|
+            return if (all.count > 0) all else err;
+        all.count += sent.count;
+        all.is_rest_left = sent.is_rest_left;
+        if (sent.count < part_count or sent.is_rest_left or all.count == messages.len) return all;
+    }
+}
+
+fn messageOf(memory: ?*const anyopaque, size: u64) status.Error![]const u8 {
+    return rangeOf(@as(?[*]const u8, @ptrCast(memory)), 0, size);
+}
+
+pub export fn bbipc_drain(stream: Handle, timeout_ns: i64, system_code: ?*i32) callconv(.c) Result {
+    return call(system_code, calls.drain, .{ stream, timeout_ns });
+}
+
+pub export fn bbipc_unsent(stream: Handle) callconv(.c) Result {
+    return call(null, calls.unsent, .{stream});
+}
+
+pub export fn bbipc_receive_message(
+    stream: Handle,
+    buffer: ?[*]u8,
+    start: u64,
+    end: u64,
+    size: ?*u64,
+    timeout_ns: i64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var its_size: usize = 0;
+    const result = call(system_code, calls.receiveMessage, .{
+        stream, rangeOf(buffer, start, end), &its_size, timeout_ns,
+    });
+    if (size) |out| out.* = its_size;
+    return result;
+}
+
+/// Stores messages one behind the other, and their sizes.
+const StoringTaker = struct {
+    room: []u8,
+    sizes: []u64,
+    count: usize = 0,
+
+    pub fn take(taker: *StoringTaker, body: []const u8) bool {
+        if (taker.count == taker.sizes.len or body.len > taker.room.len) return false;
+        @memcpy(taker.room[0..body.len], body);
+        taker.room = taker.room[body.len..];
+        taker.sizes[taker.count] = body.len;
+        taker.count += 1;
+        return true;
+    }
+
+    pub fn hasEnough(taker: *const StoringTaker) bool {
+        return taker.count == taker.sizes.len;
+    }
+};
+
+pub export fn bbipc_receive_messages(
+    stream: Handle,
+    buffer: ?[*]u8,
+    capacity: u64,
+    sizes: ?[*]u64,
+    sizes_capacity: u64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    const outcome = receiveAll(stream, rangeOf(buffer, 0, capacity), roomOf(sizes, sizes_capacity), &failure);
+    return mapped(outcome, &failure, system_code);
+}
+
+fn receiveAll(
+    stream: Handle,
+    room: status.Error![]u8,
+    sizes: status.Error![]u64,
+    failure: *status.Failure,
+) status.Error!usize {
+    var taker: StoringTaker = .{ .room = try room, .sizes = try sizes };
+    return calls.takeMessages(stream, &taker, failure);
+}
+
+pub export fn bbipc_read_until(
+    stream: Handle,
+    delimiter: ?[*]const u8,
+    delimiter_size: u64,
+    buffer: ?[*]u8,
+    capacity: u64,
+    timeout_ns: i64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    return call(system_code, calls.readUntil, .{
+        stream, rangeOf(delimiter, 0, delimiter_size), rangeOf(buffer, 0, capacity), timeout_ns,
+    });
+}
+
+pub export fn bbipc_max_message_size(stream: Handle) callconv(.c) Result {
+    return call(null, calls.maxMessageSize, .{stream});
+}
+
+pub export fn bbipc_set_max_message_size(stream: Handle, size: u64) callconv(.c) Result {
+    return call(null, calls.setMaxMessageSize, .{ stream, size });
+}
+
+// ---- The end of writing, and of the connection ----
+
 pub export fn bbipc_finish_writing(stream: Handle, system_code: ?*i32) callconv(.c) Result {
     return call(system_code, calls.finishWriting, .{stream});
 }

@@ -6,6 +6,7 @@
 const std = @import("std");
 const events = @import("base/events.zig");
 const handles = @import("core/handles.zig");
+const messages = @import("core/messages.zig");
 const net = @import("net/address.zig");
 const places = @import("base/places.zig");
 const platform = @import("platform.zig");
@@ -93,9 +94,13 @@ pub fn setSpinning(longest_ns: i64) status.Error!void {
     spinning.setLongest(if (longest_ns == adaptive) spinning.default_ns else @intCast(longest_ns));
 }
 
-/// Whether a file is left that the system refuses to delete.
-pub fn close(handle: Handle) status.Error!bool {
-    return !try table.close(handle);
+/// How much of a stream's last message is lost, in bytes; or 1 for a server whose file the system refuses to delete.
+pub fn close(handle: Handle) status.Error!u64 {
+    const slot = try table.pin(handle);
+    defer slot.unpin();
+    const lost = if (slot.object == .stream) messages.unsent(slot) else 0;
+    const is_file_deleted = try table.close(handle);
+    return if (is_file_deleted) lost else 1;
 }
 
 pub fn abort(stream: Handle) status.Error!void {
@@ -223,7 +228,7 @@ pub fn write(stream: Handle, data: []const u8, failure: *Failure) status.Error!u
     const slot = try pinStream(stream, failure);
     defer slot.unpin();
     if (data.len == 0) return 0;
-    return slot.object.stream.write(data, failure);
+    return transfer.write(slot, data, failure);
 }
 
 pub fn readExactly(stream: Handle, buffer: []u8, timeout_ns: i64, failure: *Failure) status.Error!usize {
@@ -248,6 +253,104 @@ pub fn writeAll(stream: Handle, data: []const u8, timeout_ns: i64, failure: *Fai
     if (data.len == 0) return 0;
     return transfer.writeAll(slot, data, .after(timeout_ns), failure);
 }
+
+// ---- Messages ----
+
+pub const Sent = messages.Sent;
+pub const Received = messages.Received;
+pub const CopyTaker = messages.CopyTaker;
+
+/// How many messages have gone or are kept, in their order.
+pub fn sendMessages(
+    stream: Handle,
+    all: []const []const u8,
+    timeout_ns: i64,
+    failure: *Failure,
+) status.Error!Sent {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    try checkTimeout(timeout_ns);
+    const size_max = try messages.sizeMax(slot);
+    for (all, 0..) |message, index| {
+        errdefer failure.index = index;
+        if (message.len > size_max) return error.MessageTooLarge;
+    }
+    return messages.send(slot, all, .after(timeout_ns), failure);
+}
+
+/// Whether nothing of a message is left to be sent.
+pub fn drain(stream: Handle, timeout_ns: i64, failure: *Failure) status.Error!bool {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    try checkTimeout(timeout_ns);
+    return messages.drain(slot, .after(timeout_ns), failure);
+}
+
+/// Bytes.
+pub fn unsent(stream: Handle) status.Error!u64 {
+    const slot = try table.pinKind(stream, .stream);
+    defer slot.unpin();
+    return messages.unsent(slot);
+}
+
+pub fn receiveMessage(
+    stream: Handle,
+    buffer: []u8,
+    size: *usize,
+    timeout_ns: i64,
+    failure: *Failure,
+) status.Error!Received {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    try checkTimeout(timeout_ns);
+    return messages.receive(slot, buffer, size, .after(timeout_ns), failure);
+}
+
+/// How many messages the taker has taken: see messages.takeNow.
+pub fn takeMessages(stream: Handle, taker: anytype, failure: *Failure) status.Error!usize {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    return messages.takeNow(slot, taker, failure);
+}
+
+/// Whether a message, or the end, has come in time.
+pub fn waitForMessage(stream: Handle, timeout_ns: i64, failure: *Failure) status.Error!bool {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    try checkTimeout(timeout_ns);
+    var goes_on: ?bool = null;
+    return messages.waitForMessage(slot, .after(timeout_ns), &goes_on, failure);
+}
+
+/// How many bytes, 0 if the delimiter did not come in time.
+pub fn readUntil(
+    stream: Handle,
+    delimiter: []const u8,
+    buffer: []u8,
+    timeout_ns: i64,
+    failure: *Failure,
+) status.Error!usize {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    try checkTimeout(timeout_ns);
+    if (delimiter.len == 0 or delimiter.len > buffer.len) return error.InvalidArgument;
+    return messages.readUntil(slot, delimiter, buffer, .after(timeout_ns), failure);
+}
+
+pub fn maxMessageSize(stream: Handle) status.Error!u64 {
+    const slot = try table.pinKind(stream, .stream);
+    defer slot.unpin();
+    return messages.sizeMax(slot);
+}
+
+pub fn setMaxMessageSize(stream: Handle, size: u64) status.Error!void {
+    const slot = try table.pinKind(stream, .stream);
+    defer slot.unpin();
+    if (size > std.math.maxInt(i64)) return error.InvalidArgument;
+    return messages.setSizeMax(slot, size);
+}
+
+// ---- The end of writing, and of the connection ----
 
 pub fn finishWriting(stream: Handle, failure: *Failure) status.Error!void {
     const slot = try pinStream(stream, failure);
@@ -303,6 +406,10 @@ pub fn pollSockets(
 ) status.Error!usize {
     try checkTimeout(timeout_ns);
     if (sockets.len > std.math.maxInt(i32)) return error.InvalidArgument;
+    for (asked, 0..) |one, index| {
+        errdefer failure.index = index;
+        if (one & events.inside.all != 0) return error.WrongEvents;
+    }
     var own_place: u32 = places.none;
     const its_place = place orelse &own_place;
     return polling.pollSockets(.{
@@ -336,7 +443,8 @@ const Pair = struct {
         errdefer poller_slot.unpin();
         const socket_slot = try table.pinSocket(socket);
         errdefer socket_slot.unpin();
-        if (asked & ~socket_events.eventsAllowed(socket_slot) != 0) return error.WrongEvents;
+        const allowed = socket_events.eventsAllowed(socket_slot) & ~events.inside.all;
+        if (asked & ~allowed != 0) return error.WrongEvents;
         return .{ .poller = poller_slot, .socket = socket_slot };
     }
 

@@ -31,6 +31,9 @@ test {
     _ = @import("base/places.zig");
     _ = @import("base/arrivals.zig");
     _ = @import("base/spinner.zig");
+    _ = @import("base/framing.zig");
+    _ = @import("core/blocks.zig");
+    _ = @import("core/inbox.zig");
     _ = platform.sys;
     _ = platform.sys.allocator;
     _ = @import("net/address.zig");

@@ -40,7 +40,7 @@ def method_names(kind: type[NativeStream | NativePoller]) -> list[str]:
     A function in Python on top of a built-in one would cost as much again.
     """
     names: bytes = declarations.cpython_methods()
-    return [name for name in names.decode("ascii").split() if name in vars(kind)]
+    return [name for name in names.decode("ascii").split() if hasattr(kind, name)]
 
 
 def bind() -> Callable[[bytes, Any], Any]:

@@ -15,7 +15,7 @@ from ctypes import byref, c_char, c_int32, c_uint16, c_uint32, c_uint64
 from . import declarations
 from .buffers import PYPY, checked_range, let_go_on_pypy, memory_of, view_of, with_memory
 from .plain_calls import *  # noqa: F403 - this has all calls, and the others are those
-from .results import pack
+from .results import LARGER_THAN_ROOM, RECEIVED, pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,6 +183,152 @@ def _write_pieces(
     return unfinished
 
 
+# ---- Messages ----
+
+
+def send_messages(handle: int, messages: list[Buffer], start: int, timeout_ns: int) -> int:
+    """Twice how many of the messages were taken in time, from a place in the list on, and one more if the stream keeps
+    the rest of the last; or a failure."""
+    if start == len(messages) - 1:
+        return _send_one(handle, messages[start], timeout_ns)
+    # Their addresses, in an array that keeps them alive.
+    listed = [data if type(data) is bytes else bytes(data) for data in messages[start:]]
+    if not listed:
+        return 0
+    pointers = (ctypes.c_char_p * len(listed))(*listed)
+    sizes = array("Q", map(len, listed))
+    unsent, code = c_uint64(), c_int32()
+    count: int = declarations.send_messages(
+        handle, pointers, _address(sizes), len(listed), timeout_ns, byref(unsent), byref(code)
+    )
+    return _sent(count, unsent, code)
+
+
+def _send_one(handle: int, data: Buffer, timeout_ns: int) -> int:
+    def send(address: Any, first: int, last: int) -> int:
+        unsent, code = c_uint64(), c_int32()
+        count: int = declarations.send_message(
+            handle, address, first, last, timeout_ns, byref(unsent), byref(code)
+        )
+        return _sent(count, unsent, code)
+
+    return with_memory(data, "a message must be a contiguous buffer of bytes, such as bytes", 0, None, send)
+
+
+def _sent(count: int, unsent: c_uint64, code: c_int32) -> int:
+    if count < 0:
+        return pack(count, code.value)
+    return 2 * count + (1 if count and unsent.value else 0)
+
+
+def send_messages_to_many(items: list[tuple[Any, Buffer]], kind: type[NativeStream]) -> list[tuple[int, int]]:
+    """The places of the messages that were not taken, with 0 if there was no room, or the failure.
+
+    What comes behind such a message for the same stream is not taken either. Makes tuples of the items in the list.
+    """
+    places: dict[int, list[int]] = {}
+    messages: list[Buffer] = []
+    for position, item in enumerate(items):
+        try:
+            stream, data = item
+        except (TypeError, ValueError):
+            raise TypeError(f"send_messages() needs pairs of a stream and a message; item {position} is none") from None
+        items[position] = stream, data
+        # Not a stand-in, such as a weakref.proxy().
+        if not issubclass(type(stream), kind):
+            raise TypeError(f"send_messages() sends on streams; that of item {position} is a {type(stream).__name__}")
+        if type(data) is not bytes:
+            what = f"item {position} of send_messages() needs a contiguous buffer of bytes, such as bytes"
+            data = view_of(data, what).tobytes()
+        messages.append(data)
+        places.setdefault(stream._handle, []).append(position)
+    untaken = []
+    for handle, its_places in places.items():
+        untaken += _send_to_one(handle, its_places, messages)
+    return sorted(untaken)
+
+
+def _send_to_one(handle: int, places: list[int], messages: list[Any]) -> list[tuple[int, int]]:
+    size_max: int = declarations.max_message_size(handle)
+    if size_max < 0:
+        return [(place, pack(size_max, 0)) for place in places]
+    sizes = [len(messages[place]) for place in places]
+    allowed = next((index for index, size in enumerate(sizes) if size > size_max), len(places))
+    sent = send_messages(handle, [messages[place] for place in places[:allowed]], 0, 0) if allowed else 0
+    taken = sent >> 1 if sent >= 0 else 0
+    outcome = min(sent, 0)
+    if taken == allowed < len(places):
+        outcome = pack(declarations.ERROR_MESSAGE_TOO_LARGE, 0)
+    return [(place, outcome) for place in places[taken:]]
+
+
+#: Bytes. What a message usually has at the most; a longer one costs a second call.
+_USUAL_SIZE = 65536
+
+
+def receive_message(handle: int, timeout_ns: int) -> list[bytes] | int:
+    """A list with the message, 0 if none came in time, or a failure."""
+    size, code = c_uint64(), c_int32()
+    buffer = ctypes.create_string_buffer(_USUAL_SIZE)
+    while True:
+        room = len(buffer)
+        result: int = declarations.receive_message(handle, buffer, 0, room, byref(size), timeout_ns, byref(code))
+        if result == RECEIVED:
+            return [ctypes.string_at(buffer, size.value)]
+        if result != LARGER_THAN_ROOM:
+            return result if result >= 0 else pack(result, code.value)
+        # All of it has come.
+        buffer = ctypes.create_string_buffer(size.value)
+
+
+#: How many messages are asked for at a time.
+_SOME = 1024
+
+
+def receive_messages(handle: int, max_messages: int) -> list[bytes] | int:
+    """What is there, of any length if ``max_messages`` is 0, or a failure."""
+    buffer = ctypes.create_string_buffer(_USUAL_SIZE)
+    sizes = array("Q", bytes(8 * _SOME))
+    messages: list[bytes] = []
+    while True:
+        wanted = min(max_messages - len(messages), _SOME) if max_messages else _SOME
+        code = c_int32()
+        count: int = declarations.receive_messages(
+            handle, buffer, len(buffer), _address(sizes), wanted, byref(code)
+        )
+        if count < 0:
+            return messages or pack(count, code.value)
+        start = 0
+        for size in sizes[:count]:
+            messages.append(ctypes.string_at(ctypes.addressof(buffer) + start, size))
+            start += size
+        if not messages:
+            # The first may need more room.
+            result = receive_message(handle, 0)
+            return (result or []) if not isinstance(result, int) or result >= 0 else result
+        if count < wanted or len(messages) == max_messages:
+            return messages
+
+
+def read_until(handle: int, delimiter: bytes, max_bytes: int, timeout_ns: int) -> bytes | int:
+    """The bytes up to and with the delimiter, 0 if they did not come in time, or a failure."""
+    buffer = ctypes.create_string_buffer(max_bytes)
+    code = c_int32()
+    result: int = declarations.read_until(
+        handle, delimiter, len(delimiter), buffer, max_bytes, timeout_ns, byref(code)
+    )
+    if result > 0:
+        return ctypes.string_at(buffer, result)
+    return pack(result, code.value) if result < 0 else 0
+
+
+def drain(handle: int, timeout_ns: int) -> int:
+    """1 when nothing of a message is left to be sent, 0 when the time is up, or a failure."""
+    code = c_int32()
+    result: int = declarations.drain(handle, timeout_ns, byref(code))
+    return result if result >= 0 else pack(result, code.value)
+
+
 # ---- Sockets ----
 
 
@@ -329,6 +475,27 @@ def receive(
                 raise
             break
         received.append((socket, happened, data if isinstance(data, bytes) else b""))
+    return received
+
+
+def receive_messages_of_many(
+    poller: int, sockets: Mapping[int, SocketT], sets: Mapping[int, EventsT], timeout_ns: int, place: int
+) -> list[tuple[SocketT, EventsT, list[bytes]]] | int:
+    """What a wait reports, with the messages of each stream that has some. Errors are left for the next call to
+    tell."""
+    reports = wait_for_events(poller, sockets, sets, timeout_ns, place)
+    if isinstance(reports, int):
+        return reports
+    received: list[tuple[SocketT, EventsT, list[bytes]]] = []
+    for socket, happened in reports:
+        try:
+            messages = receive_messages(socket._handle, 0) if happened.message_available else []
+        except MemoryError:
+            # What has been received must not be lost, and the next wait reports the others.
+            if not received:
+                raise
+            break
+        received.append((socket, happened, messages if isinstance(messages, list) else []))
     return received
 
 

@@ -20,6 +20,8 @@ class NativeEvents(Protocol):
 
     @property
     def data_available(self) -> bool: ...
+    @property
+    def message_available(self) -> bool: ...
 
 
 class NativeSocket(Protocol):
@@ -45,6 +47,8 @@ class NativeStream(NativeSocket, Protocol):
     def read(self, max_bytes: int = ..., *, peek: bool = ...) -> bytes: ...
     def read_exactly(self, size: int, timeout: float | None = ...) -> bytes: ...
     def read_into(self, buffer: Buffer, start: int = ..., end: int | None = ..., *, peek: bool = ...) -> int: ...
+    def receive_message(self, timeout: float | None = ...) -> bytes: ...
+    def send_message(self, data: Buffer, timeout: float | None = ...) -> None: ...
     def write(self, data: Buffer, start: int = ..., end: int | None = ...) -> int: ...
     def write_all(self, data: Buffer, timeout: float | None = ...) -> None: ...
 
@@ -53,6 +57,12 @@ class NativeStream(NativeSocket, Protocol):
 
     def _read_on(self, size: int, result: bytes | int, timeout: float | None) -> bytes:
         """Goes on with a read_exactly that began with this result, and has these seconds left."""
+
+    def _receive_on(self, result: int, timeout: float | None) -> bytes:
+        """Goes on with a receive_message that began with this result, and has these seconds left."""
+
+    def _send_on(self, messages: list[bytes], result: int, timeout: float | None) -> None:
+        """Goes on with a send_message that began with this result, and has these seconds left."""
 
     def _write_on(self, data: memoryview, result: int, timeout: float | None) -> None:
         """Goes on with a write_all that began with this result, and has these seconds left.

@@ -28,6 +28,8 @@ ERROR_WRONG_PROCESS = -13
 ERROR_UNSUPPORTED = -14
 ERROR_WOKEN = -15
 ERROR_END_OF_DATA = -16
+ERROR_MESSAGE_TOO_LARGE = -17
+ERROR_MESSAGE_CUT = -18
 
 # Events
 CONNECTION_AVAILABLE = 0x001
@@ -40,8 +42,10 @@ REMOTE_DISCONNECTED = 0x040
 END_OF_DATA = 0x080
 WRITE_SPACE = 0x100
 CONNECTION_SEVERED = 0x200
+MESSAGE_AVAILABLE = 0x400
+MESSAGE_SPACE = 0x800
 SERVER_EVENTS = 0x001
-STREAM_EVENTS = 0x3FE
+STREAM_EVENTS = 0xFFE
 
 # The library
 SPINNING_ADAPTIVE = -1
@@ -93,6 +97,56 @@ read_exactly = declare(
     releasing, "read_exactly", c_int64, c_int64, c_void_p, c_uint64, c_uint64, c_int64, POINTER(c_int32)
 )
 write_all = declare(releasing, "write_all", c_int64, c_int64, c_void_p, c_uint64, c_uint64, c_int64, POINTER(c_int32))
+
+# Messages
+send_message = declare(
+    releasing,
+    "send_message",
+    c_int64,
+    c_int64,
+    c_void_p,
+    c_uint64,
+    c_uint64,
+    c_int64,
+    POINTER(c_uint64),
+    POINTER(c_int32),
+)
+send_messages = declare(
+    releasing,
+    "send_messages",
+    c_int64,
+    c_int64,
+    c_void_p,
+    c_void_p,
+    c_uint64,
+    c_int64,
+    POINTER(c_uint64),
+    POINTER(c_int32),
+)
+drain = declare(releasing, "drain", c_int64, c_int64, c_int64, POINTER(c_int32))
+unsent = declare(keeping, "unsent", c_int64, c_int64)
+receive_message = declare(
+    releasing,
+    "receive_message",
+    c_int64,
+    c_int64,
+    c_void_p,
+    c_uint64,
+    c_uint64,
+    POINTER(c_uint64),
+    c_int64,
+    POINTER(c_int32),
+)
+receive_messages = declare(
+    keeping, "receive_messages", c_int64, c_int64, c_void_p, c_uint64, c_void_p, c_uint64, POINTER(c_int32)
+)
+read_until = declare(
+    releasing, "read_until", c_int64, c_int64, c_void_p, c_uint64, c_void_p, c_uint64, c_int64, POINTER(c_int32)
+)
+max_message_size = declare(keeping, "max_message_size", c_int64, c_int64)
+set_max_message_size = declare(keeping, "set_max_message_size", c_int64, c_int64, c_uint64)
+
+# The end of writing, and of the connection
 finish_writing = declare(keeping, "finish_writing", c_int64, c_int64, POINTER(c_int32))
 connection_error = declare(keeping, "connection_error", c_int64, c_int64, POINTER(c_int32))
 

@@ -28,17 +28,23 @@ __all__ = [
     "make_ipv4_tcp_server",
     "make_local_server",
     "make_poller",
+    "max_message_size",
     "monitor_socket",
     "monitored_events",
     "poller_backend",
+    "set_max_message_size",
     "set_monitored_events",
     "unmonitor_socket",
+    "unsent",
     "wake",
 ]
 
 close: Callable[[int], int] = declarations.close
 abort: Callable[[int], int] = declarations.abort
 fileno: Callable[[int], int] = declarations.fileno
+unsent: Callable[[int], int] = declarations.unsent
+max_message_size: Callable[[int], int] = declarations.max_message_size
+set_max_message_size: Callable[[int, int], int] = declarations.set_max_message_size
 poller_backend: Callable[[int], int] = declarations.poller_backend
 unmonitor_socket: Callable[[int, int], int] = declarations.unmonitor_socket
 monitored_events: Callable[[int, int], int] = declarations.monitored_events

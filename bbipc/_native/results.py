@@ -24,6 +24,10 @@ FILE_IS_LEFT = 1
 #: What connection_error returns for a connection that could not be established.
 CONNECTION_NOT_ESTABLISHED = 2
 
+#: What receive_message returns for a message, and for one that needs more room.
+RECEIVED = 1
+LARGER_THAN_ROOM = 2
+
 _STATUS_BITS = 8
 
 

@@ -13,10 +13,25 @@ pub const remote_disconnected: u32 = 0x040;
 pub const end_of_data: u32 = 0x080;
 pub const write_space: u32 = 0x100;
 pub const connection_severed: u32 = 0x200;
+pub const message_available: u32 = 0x400;
+pub const message_space: u32 = 0x800;
+/// What waits inside the library ask for, and nobody else can.
+pub const inside = struct {
+    /// Nothing of a message is left in the stream.
+    pub const flushed: u32 = 0x8000_0000;
+    /// The system has bytes that the stream has not, or the end.
+    pub const more_data: u32 = 0x4000_0000;
+    pub const all = inside.flushed | inside.more_data;
+};
+const flushed = inside.flushed;
+const more_data = inside.more_data;
 
 pub const of_servers: u32 = connection_available;
 pub const of_streams: u32 = determined | connection_succeeded | connection_failed | data_available | ready_to_write |
-    remote_disconnected | end_of_data | write_space | connection_severed;
+    remote_disconnected | end_of_data | write_space | connection_severed | message_available | message_space;
+
+const of_incoming = data_available | message_available | more_data;
+const of_room = ready_to_write | write_space | message_space;
 
 /// What is certain of a stream and will never change back. Kept with the stream, and only ever added to.
 pub const Known = packed struct(u8) {
@@ -42,28 +57,50 @@ pub const Known = packed struct(u8) {
     }
 };
 
+/// What a stream keeps itself, on the way from and to the system.
+pub const Kept = packed struct(u8) {
+    /// Bytes that have come and were not read.
+    bytes: bool = false,
+    /// They begin with a whole message, or with what can never become one.
+    message: bool = false,
+    /// The rest of a message that is to be sent.
+    rest: bool = false,
+    _: u5 = 0,
+
+    /// Whether a message could be received, or never will be: then bytes are left at the end.
+    fn hasMessage(kept: Kept, known: Known) bool {
+        return kept.message or (kept.bytes and known.drained);
+    }
+};
+
 /// What changes from moment to moment.
 pub const Moment = struct {
-    /// At least one byte can be read.
+    /// At least one byte can be read from the system.
     data: bool,
-    /// A write would take at least one byte.
+    /// The system would take at least one byte.
     space: bool,
+    kept: Kept = .{},
 };
 
 /// The events that hold: the table of bbipc.h.
 pub fn ofStream(known: Known, moment: Moment) u32 {
     if (!known.determined) return 0;
     const gone = known.gone();
+    const kept = moment.kept;
+    const space = !known.finished and moment.space and !kept.rest;
     var result = determined;
     if (!gone) result |= connection_succeeded;
     if (gone) result |= connection_failed;
-    if (moment.data) result |= data_available;
-    if (!gone and !known.finished and moment.space) result |= ready_to_write;
+    if (moment.data or kept.bytes) result |= data_available;
+    if (moment.data or known.drained) result |= more_data;
+    if (kept.hasMessage(known)) result |= message_available;
+    if (!gone and space) result |= ready_to_write;
     if (gone) result |= remote_disconnected;
     // Only `drained` is certain: there may be other reasons why nothing can be read now.
-    if (known.drained) result |= end_of_data;
-    if (!known.severed and !known.finished and moment.space) result |= write_space;
+    if (known.drained and !kept.bytes) result |= end_of_data;
+    if (!known.severed and space) result |= write_space | message_space;
     if (known.severed) result |= connection_severed;
+    if (!kept.rest) result |= flushed;
     return result;
 }
 
@@ -115,6 +152,8 @@ pub const Plan = struct {
     asks: Asks = .never,
     /// What the selector watches it for; null if it is not to watch it at all.
     watches: ?Interest = null,
+    /// What holds will not hold for long: the selector goes on watching what it does, for the next time.
+    is_passing: bool = false,
 
     /// How often the socket itself is asked.
     pub const Asks = enum {
@@ -129,54 +168,73 @@ pub const Plan = struct {
     /// None of them can ever hold again. A selector would report the dead connection for ever.
     pub const parked: Plan = .{};
 
-    pub fn ofStream(asked: u32, known: Known) Plan {
-        std.debug.assert(asked & ~of_streams == 0);
-        if (asked == 0) return .parked;
+    pub fn ofStream(asked: u32, known: Known, kept: Kept) Plan {
+        std.debug.assert(asked & ~(of_streams | inside.all) == 0);
+        // Whoever has the stream sends its rest, whatever was asked.
+        const sends = kept.rest and !known.severed;
+        if (asked == 0 and !sends) return .parked;
         if (!known.determined) return .{ .watches = .{
-            .readable = asked & data_available != 0,
-            .writable = asked & (determined | connection_succeeded | ready_to_write | write_space) != 0,
+            .readable = asked & of_incoming != 0,
+            .writable = asked & (determined | connection_succeeded | of_room) != 0,
             .ended = true,
             .severed = true,
         } };
-        if (asked & certain(known) != 0) return .{ .asks = .always };
+        if (asked & passing(known, kept) != 0) return .{ .asks = .always, .is_passing = true };
+        if (asked & certain(known, kept) != 0 and !sends) return .{ .asks = .always };
 
-        const possible = possibleOf(asked, known);
-        const readable = possible & data_available != 0;
+        const possible = possibleOf(asked, known, kept);
+        const readable = possible & of_incoming != 0;
         // A watch for bytes reports the end for ever, and so tells when the last byte has been read: nobody needs to
         // ask.
-        const drains = known.gone() and possible & end_of_data != 0 and !readable;
+        const drains = known.gone() and possible & end_of_data != 0 and !readable and !kept.bytes;
         const interest: Interest = .{
             .readable = readable,
-            .writable = possible & (ready_to_write | write_space) != 0,
+            .writable = possible & of_room != 0 or sends,
             .ended = endMatters(possible, known) and !known.ended,
             .severed = possible & connection_severed != 0,
         };
         // A severed connection is reported unasked and for ever, so it is watched only for unread data.
         const watched = if (known.severed) readable else !interest.isEmpty();
-        return .{ .asks = if (drains) .now_and_then else .never, .watches = if (watched) interest else null };
+        return .{
+            .asks = if (asked & certain(known, kept) != 0) .always else if (drains) .now_and_then else .never,
+            .watches = if (watched) interest else null,
+        };
     }
 
-    /// The events that hold for good.
-    fn certain(known: Known) u32 {
-        var holds = determined;
-        holds |= if (known.gone()) connection_failed | remote_disconnected else connection_succeeded;
-        if (known.drained) holds |= end_of_data;
-        if (known.severed) holds |= connection_severed;
+    /// The events that hold until somebody reads.
+    fn passing(known: Known, kept: Kept) u32 {
+        var holds: u32 = 0;
+        if (kept.bytes) holds |= data_available;
+        if (kept.hasMessage(known)) holds |= message_available;
         return holds;
     }
 
-    fn possibleOf(asked: u32, known: Known) u32 {
+    /// The events that hold for good, or until somebody sends a message.
+    fn certain(known: Known, kept: Kept) u32 {
+        var holds = determined;
+        holds |= if (known.gone()) connection_failed | remote_disconnected else connection_succeeded;
+        if (known.drained and !kept.bytes) holds |= end_of_data;
+        if (known.drained) holds |= more_data;
+        if (known.severed) holds |= connection_severed;
+        if (!kept.rest) holds |= flushed;
+        return holds;
+    }
+
+    fn possibleOf(asked: u32, known: Known, kept: Kept) u32 {
         var possible = asked;
         if (known.gone()) possible &= ~(ready_to_write | connection_succeeded);
-        if (known.severed) possible &= ~write_space;
-        if (known.finished) possible &= ~(ready_to_write | write_space);
-        if (known.drained) possible &= ~data_available;
+        if (known.severed) possible &= ~(write_space | message_space | flushed);
+        if (known.finished) possible &= ~of_room;
+        // What comes no more can be read only while it is kept, and that holds already.
+        if (known.drained) possible &= ~of_incoming;
+        if (known.drained and kept.bytes) possible &= ~end_of_data;
         return possible;
     }
 
     fn endMatters(possible: u32, known: Known) bool {
         // Whoever reports data or readiness to write must know of the end, or would report it wrongly.
-        if (possible & ~(determined | connection_succeeded | write_space | connection_severed) != 0) return true;
+        const without_end = determined | connection_succeeded | write_space | message_space | connection_severed | flushed;
+        if (possible & ~without_end != 0) return true;
         // After our own end, the remote end severs the connection.
         return known.finished and possible & connection_severed != 0;
     }
@@ -198,6 +256,7 @@ test "the table of events, in every reachable state" {
     const gone = determined | connection_failed | remote_disconnected;
     const dead = gone | connection_severed;
     const Case = struct { known: Known, moment: Moment, expected: u32 };
+    const space = write_space | message_space;
     const established: Known = .established;
     const half_closed: Known = .{ .determined = true, .ended = true };
     const half_closed_drained: Known = .{ .determined = true, .ended = true, .drained = true };
@@ -210,30 +269,69 @@ test "the table of events, in every reachable state" {
         .{
             .known = established,
             .moment = .{ .data = false, .space = true },
-            .expected = stands | ready_to_write | write_space,
+            .expected = stands | ready_to_write | space,
         },
         .{ .known = finished, .moment = .{ .data = false, .space = true }, .expected = stands },
         .{
             .known = half_closed,
             .moment = .{ .data = true, .space = true },
-            .expected = gone | data_available | write_space,
+            .expected = gone | data_available | space,
         },
         .{
             .known = half_closed,
             .moment = .{ .data = false, .space = true },
-            .expected = gone | write_space,
+            .expected = gone | space,
         },
         .{
             .known = half_closed_drained,
             .moment = .{ .data = false, .space = true },
-            .expected = gone | end_of_data | write_space,
+            .expected = gone | end_of_data | space,
         },
         .{ .known = severed, .moment = .{ .data = true, .space = true }, .expected = dead | data_available },
         .{ .known = severed, .moment = .{ .data = false, .space = true }, .expected = dead },
         .{ .known = severed_drained, .moment = .{ .data = false, .space = true }, .expected = dead | end_of_data },
         .{ .known = .refused, .moment = .{ .data = false, .space = true }, .expected = dead | end_of_data },
     };
-    for (cases) |case| try testing.expectEqual(case.expected, ofStream(case.known, case.moment));
+    for (cases) |case| {
+        const happened = ofStream(case.known, case.moment);
+        try testing.expectEqual(case.expected | flushed, happened & ~more_data);
+        try testing.expectEqual(case.moment.data or case.known.drained, happened & more_data != 0);
+    }
+}
+
+test "the table of events, with what the stream keeps" {
+    const stands = determined | connection_succeeded;
+    const gone = determined | connection_failed | remote_disconnected;
+    const half_closed: Known = .{ .determined = true, .ended = true };
+    const drained: Known = .{ .determined = true, .ended = true, .drained = true };
+    const Case = struct { known: Known = .established, kept: Kept, expected: u32 };
+    const cases = [_]Case{
+        .{ .kept = .{ .rest = true }, .expected = stands },
+        .{
+            .kept = .{ .bytes = true },
+            .expected = stands | data_available | ready_to_write | write_space | message_space | flushed,
+        },
+        .{
+            .kept = .{ .bytes = true, .message = true, .rest = true },
+            .expected = stands | data_available | message_available,
+        },
+        .{
+            .known = half_closed,
+            .kept = .{ .bytes = true },
+            .expected = gone | data_available | write_space | message_space | flushed,
+        },
+        // The message that has begun will never be whole.
+        .{
+            .known = drained,
+            .kept = .{ .bytes = true },
+            .expected = gone | data_available | message_available | write_space | message_space | flushed,
+        },
+        .{ .known = drained, .kept = .{ .rest = true }, .expected = gone | end_of_data },
+    };
+    for (cases) |case| {
+        const happened = ofStream(case.known, .{ .data = false, .space = true, .kept = case.kept });
+        try testing.expectEqual(case.expected, happened & ~more_data);
+    }
 }
 
 /// Known states that can occur: what follows from what.
@@ -246,31 +344,48 @@ fn reachable(known: Known) bool {
     return true;
 }
 
+fn canBe(known: Known, kept: Kept, moment: Moment) bool {
+    if (kept.message and !kept.bytes) return false;
+    if (!known.determined) return kept == Kept{} and !moment.data and !moment.space;
+    if (known.failed and kept != Kept{}) return false;
+    return !(known.drained and moment.data);
+}
+
+/// Whether the plan does for these events what it must.
+fn expectAwake(plan: Plan, asked: u32, known: Known, moment: Moment) !void {
+    const kept = moment.kept;
+    const happened = asked & ofStream(known, moment);
+    // The selector fires for what is asked of it, and for a severed connection in any case.
+    const fires = if (plan.watches) |interest|
+        (interest.readable and moment.data) or (interest.writable and moment.space) or
+            (known.ended and (interest.readable or interest.ended)) or known.severed
+    else
+        false;
+    if (plan.is_passing) return testing.expect(plan.asks == .always and happened != 0);
+    // The rest goes out whatever was asked.
+    if (kept.rest and moment.space and !known.severed) try testing.expect(fires);
+    if (plan.asks == .always) return;
+    if (happened != 0) try testing.expect(fires);
+    if (plan.watches != null and known.severed) try testing.expect(asked & of_incoming != 0);
+    // Only for an end that no kernel tells.
+    if (plan.asks == .never) return;
+    try testing.expect(asked & end_of_data != 0 and asked & of_incoming == 0 and !kept.bytes);
+    try testing.expect(known.gone() and !known.drained);
+}
+
 test "a plan never sleeps through an event that holds, and never spins on one that can't" {
     for (0..256) |bits| {
         const known: Known = @bitCast(@as(u8, @intCast(bits)));
         if (!reachable(known)) continue;
-        for (0..of_streams + 1) |asked_bits| {
-            const asked: u32 = @intCast(asked_bits);
-            if (asked & ~of_streams != 0) continue;
-            const plan: Plan = .ofStream(asked, known);
-            for ([_]bool{ false, true }) |data| for ([_]bool{ false, true }) |space| {
-                if (data and (known.drained or !known.determined)) continue;
-                if (space and !known.determined) continue;
-                const happened = asked & ofStream(known, .{ .data = data, .space = space });
-                if (plan.asks == .always) continue;
-                // The selector fires for what is asked of it, and for a severed connection in any case.
-                const fires = if (plan.watches) |interest|
-                    (interest.readable and data) or (interest.writable and space) or
-                        (known.ended and (interest.readable or interest.ended)) or known.severed
-                else
-                    false;
-                if (happened != 0) try testing.expect(fires);
-                if (plan.watches != null and known.severed) try testing.expect(asked & data_available != 0);
-                // Only for an end that no kernel tells.
-                if (plan.asks == .never) continue;
-                try testing.expect(asked & end_of_data != 0 and asked & data_available == 0);
-                try testing.expect(known.gone() and !known.drained);
+        for (0..4 * (of_streams + 1)) |number| {
+            const asked = @as(u32, @intCast(number)) & of_streams | @as(u32, @intCast(number & 1)) << 31 |
+                @as(u32, @intCast(number & 0x1000)) << 18;
+            if (number & 0x2000 != 0) continue;
+            for (0..8) |kept_bits| for ([_]bool{ false, true }) |data| for ([_]bool{ false, true }) |space| {
+                const kept: Kept = @bitCast(@as(u8, @intCast(kept_bits)));
+                const moment: Moment = .{ .data = data, .space = space, .kept = kept };
+                if (!canBe(known, kept, moment)) continue;
+                try expectAwake(.ofStream(asked, known, kept), asked, known, moment);
             };
         }
     }

@@ -18,6 +18,8 @@ pub const Error = error{
     Unsupported,
     Woken,
     EndOfData,
+    MessageTooLarge,
+    MessageCut,
 };
 
 /// What an error can't carry: filled in before the error is returned.
@@ -53,6 +55,8 @@ pub fn fromError(err: Error) i64 {
         error.Unsupported => -14,
         error.Woken => -15,
         error.EndOfData => -16,
+        error.MessageTooLarge => -17,
+        error.MessageCut => -18,
     };
 }
 
@@ -81,6 +85,8 @@ pub const messages = [_][*:0]const u8{
     "this system can't do it",
     "the wait was ended by a wake-up",
     "every byte has been read and no more will come",
+    "the message is longer than the stream's max_message_size allows, or is none",
+    "the remote end has gone in the middle of a message",
 };
 
 pub fn message(code: i64) [*:0]const u8 {
@@ -104,7 +110,7 @@ test "every error has a number and a message of its own" {
 
 test "codes that were never given have a message too" {
     const std = @import("std");
-    for ([_]i64{ 1, -17, std.math.minInt(i64), std.math.maxInt(i64) }) |code| {
+    for ([_]i64{ 1, -19, std.math.minInt(i64), std.math.maxInt(i64) }) |code| {
         try testing.expect(std.mem.span(message(code)).len > 0);
     }
 }

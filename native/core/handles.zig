@@ -17,6 +17,7 @@ const std = @import("std");
 const platform = @import("../platform.zig");
 const status = @import("../base/status.zig");
 const waiters = @import("waiters.zig");
+const Mailbox = @import("mailbox.zig").Mailbox;
 const Server = @import("server.zig").Server;
 const Spinner = @import("../base/spinner.zig").Spinner;
 const Stream = @import("stream.zig").Stream;
@@ -357,6 +358,7 @@ pub const Table = struct {
         const thread = sys.threadId();
         if (self.forking_thread.load(.monotonic) != thread) {
             self.lockSettled();
+            self.forEachMailbox(Mailbox.lock);
             sys.lockAllocator();
             self.forking_thread.store(thread, .monotonic);
         }
@@ -401,7 +403,17 @@ pub const Table = struct {
     pub fn afterForkInParent(self: *Table) void {
         if (!self.forkEnds()) return;
         sys.unlockAllocator();
+        self.forEachMailbox(Mailbox.unlock);
         lock.unlock();
+    }
+
+    /// With the lock held, so that none comes or goes. A thread that has one of their locks never waits for that one.
+    fn forEachMailbox(self: *Table, comptime function: fn (*Mailbox) void) void {
+        for (0..self.slots_count) |index| {
+            const slot = self.slotAt(@intCast(index)).?;
+            if (slot.object != .stream) continue;
+            if (slot.object.stream.mailbox.load(.acquire)) |mailbox| function(mailbox);
+        }
     }
 
     pub fn afterForkInChild(self: *Table) void {
@@ -409,6 +421,7 @@ pub const Table = struct {
         if (!sys.forks) return self.afterForkInParent();
         if (!self.forkEnds()) return;
         sys.unlockAllocator();
+        self.forEachMailbox(Mailbox.afterForkInChild);
         sys.Process.afterFork();
         platform.poll.Sleeper.forget();
         self.poll_waiters = .{};

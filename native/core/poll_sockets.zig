@@ -195,6 +195,7 @@ const Wait = struct {
         const request = self.request;
         const entries = self.entries[0..self.slots.len];
         for (self.slots, request.asked, request.happened, entries, 0..) |slot, asked, *happened, *entry, index| {
+            socket_events.prepare(slot, asked) catch |err| return self.fail(index, err);
             var plan = socket_events.planOf(slot, asked);
             happened.* = 0;
             if (plan.asks != .never or self.stuck) {
@@ -225,10 +226,12 @@ const Wait = struct {
             const conditions = platform.poll.conditionsOf(entry);
             if (conditions.isEmpty()) continue;
             const before = socket_events.planOf(slot, asked);
+            const moves_before = socket_events.movesOf(slot);
             happened.* = socket_events.eventsOf(slot, conditions, asked, self.failure) catch |err|
                 return self.fail(index, err);
             found += @intFromBool(happened.* != 0);
-            if (happened.* == 0 and std.meta.eql(before, socket_events.planOf(slot, asked))) self.stuck = true;
+            if (happened.* != 0 or moves_before != socket_events.movesOf(slot)) continue;
+            if (std.meta.eql(before, socket_events.planOf(slot, asked))) self.stuck = true;
         }
         return found;
     }

@@ -213,6 +213,7 @@ pub const Poller = struct {
         try poller.check();
         if (socket.isClosed()) return error.InvalidHandle;
         if (poller.find(socket) != null) return error.AlreadyMonitored;
+        try socket_events.prepare(socket, asked);
         const registration = try allocateRegistration();
         registration.* = .{
             .poller = poller,
@@ -240,6 +241,7 @@ pub const Poller = struct {
         try poller.check();
         const registration = poller.find(socket) orelse return error.NotMonitored;
         const before = registration.asked;
+        try socket_events.prepare(socket, asked);
         registration.asked = asked;
         errdefer registration.asked = before;
         try poller.apply(registration, registration.plan(), failure);
@@ -314,6 +316,7 @@ pub const Poller = struct {
         plan: events.Plan,
         failure: *status.Failure,
     ) status.Error!void {
+        if (plan.is_passing) return poller.ask(registration, plan.asks);
         if (plan.watches) |interest| {
             if (registration.watches == null) {
                 try poller.selector.arm(&registration.key, interest, failure);
@@ -667,6 +670,7 @@ pub const Poller = struct {
             const registration = poller.find(socket) orelse continue;
             // It may have moved since the selector was asked.
             const interest = registration.watches orelse continue;
+            const moves_before = socket_events.movesOf(socket);
             var failure: status.Failure = .{};
             // A socket that can't be asked has nothing to report now, and is asked again.
             var lost = false;
@@ -690,6 +694,8 @@ pub const Poller = struct {
                 if (!report.repeats) _ = poller.settle(registration);
                 continue;
             }
+            // It had something to report: a part of a message.
+            if (moves_before != socket_events.movesOf(socket)) continue;
             // The selector would report it for ever. Either what is known now makes it of no more interest, or nobody
             // foresaw this state of the system, which must not spin the processor.
             if (poller.settle(registration) or (!report.repeats and !lost)) continue;

@@ -5,11 +5,11 @@ const events = @import("../base/events.zig");
 const handles = @import("handles.zig");
 const status = @import("../base/status.zig");
 
-/// The events that a socket of this kind can have.
+/// The events that a socket of this kind can have, those of waits inside the library among them.
 pub fn eventsAllowed(socket: *const handles.Slot) u32 {
     return switch (socket.object) {
         .server => events.of_servers,
-        .stream => events.of_streams,
+        .stream => events.of_streams | events.inside.all,
         .none, .poller => unreachable,
     };
 }
@@ -18,7 +18,7 @@ pub fn eventsAllowed(socket: *const handles.Slot) u32 {
 pub fn planOf(socket: *const handles.Slot, asked: u32) events.Plan {
     return switch (socket.object) {
         .server => .ofServer(asked),
-        .stream => |*stream| .ofStream(asked, stream.connection.known.load()),
+        .stream => |*stream| .ofStream(asked, stream.connection.known.load(), stream.kept()),
         .none, .poller => unreachable,
     };
 }
@@ -33,7 +33,7 @@ pub fn watchedOf(socket: *handles.Slot) platform.Descriptor {
 }
 
 /// The socket's events that hold, by what a selector reported (null: ask the socket itself). A connection whose outcome
-/// becomes known by that is told to every poller that has it.
+/// becomes known by that, or what the stream keeps from then on, is told to every poller that has it.
 pub fn eventsOf(
     socket: *handles.Slot,
     conditions: ?events.Conditions,
@@ -46,15 +46,33 @@ pub fn eventsOf(
         },
         .stream => |*stream| {
             const before = stream.connection.known.load();
+            const kept_before = stream.kept();
             const result = if (conditions) |given|
                 stream.eventsOf(given, asked, failure)
             else
                 stream.probe(asked, failure);
-            if (!before.determined and stream.connection.known.load().determined) becameKnown(socket);
+            const is_determined = !before.determined and stream.connection.known.load().determined;
+            if (is_determined or kept_before != stream.kept()) becameKnown(socket);
             return result;
         },
         .none, .poller => unreachable,
     }
+}
+
+/// Another number after the look at a socket has moved bytes, of a message. Then a selector that reports the same again
+/// has something new to report.
+pub fn movesOf(socket: *const handles.Slot) u32 {
+    return switch (socket.object) {
+        .stream => |*stream| if (stream.mailbox.load(.acquire)) |mailbox| mailbox.moves_count.load(.monotonic) else 0,
+        .server => 0,
+        .none, .poller => unreachable,
+    };
+}
+
+/// For events of messages, what a stream keeps. To be called before they are asked for.
+pub fn prepare(socket: *handles.Slot, asked: u32) status.Error!void {
+    if (asked & (events.message_available | events.message_space) == 0) return;
+    _ = try socket.object.stream.needMailbox();
 }
 
 /// The asked-for events may hold from now on, whatever the selectors report.

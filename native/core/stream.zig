@@ -7,14 +7,20 @@ const events = @import("../base/events.zig");
 const net = @import("../net/address.zig");
 const status = @import("../base/status.zig");
 const Connection = @import("connection.zig").Connection;
+const Mailbox = @import("mailbox.zig").Mailbox;
 
 const Transport = platform.Transport;
+
+/// Events that depend on whether bytes of a remote end that has gone are still to be read.
+const of_unread = events.data_available | events.end_of_data | events.inside.more_data;
 
 pub const Stream = struct {
     transport: Transport,
     /// Kept, because the system forgets it when the connection ends.
     remote_address: net.Address,
     connection: Connection = .{},
+    /// Made when it is first used for messages, with the library's lock held, and then there for good.
+    mailbox: std.atomic.Value(?*Mailbox) = .init(null),
 
     pub fn established(transport: Transport, remote_address: net.Address) Stream {
         return .{ .transport = transport, .remote_address = remote_address, .connection = .established };
@@ -56,8 +62,44 @@ pub const Stream = struct {
 
     // ---- Bytes ----
 
+    /// What the stream keeps comes first.
     pub fn read(stream: *Stream, buffer: []u8, peek: bool, failure: *status.Failure) status.Error!usize {
         std.debug.assert(buffer.len > 0);
+        const mailbox = stream.mailbox.load(.acquire) orelse return stream.receive(buffer, peek, failure);
+        const incoming = &mailbox.incoming;
+        incoming.lock.lock();
+        defer incoming.lock.unlock();
+        if (incoming.isEmpty()) return stream.receive(buffer, peek, failure);
+        defer {
+            incoming.settle();
+            mailbox.noteIncoming();
+        }
+        // An error is told by the next call.
+        if (peek) {
+            while (incoming.unread().len < buffer.len) {
+                if ((stream.fill(mailbox, failure) catch break) == 0) break;
+            }
+            return incoming.copyTo(buffer);
+        }
+        const count = incoming.copyTo(buffer);
+        incoming.remove(count);
+        if (count == buffer.len) return count;
+        return count + (stream.receive(buffer[count..], false, failure) catch 0);
+    }
+
+    /// Reads into the mailbox, once. With the lock of what has come; whoever calls it settles that.
+    pub fn fill(stream: *Stream, mailbox: *Mailbox, failure: *status.Failure) status.Error!usize {
+        const count = try stream.receive(try mailbox.incoming.room(), false, failure);
+        if (count == 0) return 0;
+        mailbox.incoming.added(count);
+        mailbox.moved();
+        // At once, so that nobody sees the end without the bytes before it.
+        mailbox.noteIncoming();
+        return count;
+    }
+
+    /// From the system.
+    fn receive(stream: *Stream, buffer: []u8, peek: bool, failure: *status.Failure) status.Error!usize {
         if (!try stream.stands(failure)) return 0;
         switch (stream.transport.receive(buffer, peek)) {
             .count => |count| if (count > 0) return count,
@@ -72,8 +114,35 @@ pub const Stream = struct {
         return if (code == 0) 0 else failure.system(code);
     }
 
+    /// The rest of a message goes first.
     pub fn write(stream: *Stream, data: []const u8, failure: *status.Failure) status.Error!usize {
         std.debug.assert(data.len > 0);
+        const mailbox = stream.mailbox.load(.acquire) orelse return stream.send(data, failure);
+        mailbox.outgoing.lock.lock();
+        defer mailbox.outgoing.lock.unlock();
+        return if (try stream.sendRest(mailbox, failure)) stream.send(data, failure) else 0;
+    }
+
+    /// False if some of it is left. With the lock of what is to be sent.
+    pub fn sendRest(stream: *Stream, mailbox: *Mailbox, failure: *status.Failure) status.Error!bool {
+        const outgoing = &mailbox.outgoing;
+        if (outgoing.is_cut) return error.OutOfMemory;
+        if (outgoing.isEmpty()) return true;
+        defer mailbox.noteOutgoing();
+        while (!outgoing.isEmpty()) {
+            const count = try stream.send(outgoing.rest, failure);
+            if (count == 0) return false;
+            outgoing.remove(count);
+            mailbox.moved();
+        }
+        if (!outgoing.finishes) return true;
+        outgoing.finishes = false;
+        try stream.finishNow(failure);
+        return true;
+    }
+
+    /// To the system.
+    pub fn send(stream: *Stream, data: []const u8, failure: *status.Failure) status.Error!usize {
         if (!try stream.stands(failure)) return 0;
         switch (stream.transport.send(data)) {
             .count => |count| return count,
@@ -99,6 +168,15 @@ pub const Stream = struct {
         // Linux would break off the attempt to connect.
         if (!try stream.stands(failure)) return failure.system(platform.sys.not_connected);
         if (stream.connection.known.load().finished) return;
+        const mailbox = stream.mailbox.load(.acquire) orelse return stream.finishNow(failure);
+        mailbox.outgoing.lock.lock();
+        defer mailbox.outgoing.lock.unlock();
+        if (try stream.sendRest(mailbox, failure)) return stream.finishNow(failure);
+        mailbox.outgoing.finishes = true;
+    }
+
+    fn finishNow(stream: *Stream, failure: *status.Failure) status.Error!void {
+        if (stream.connection.known.load().finished) return;
         // Linux lets a severed local connection be finished, but not one of TCP.
         const conditions = try stream.transport.conditionsNow(failure);
         if (conditions.severed) return failure.system(platform.sys.not_connected);
@@ -108,12 +186,30 @@ pub const Stream = struct {
 
     // ---- Events. With the library's lock held ----
 
+    /// What the stream keeps itself.
+    pub fn kept(stream: *const Stream) events.Kept {
+        const mailbox = stream.mailbox.load(.acquire) orelse return .{};
+        return mailbox.kept();
+    }
+
+    /// For messages.
+    pub fn needMailbox(stream: *Stream) status.Error!*Mailbox {
+        if (stream.mailbox.load(.acquire)) |mailbox| return mailbox;
+        const mailbox: *Mailbox = try .create();
+        stream.mailbox.store(mailbox, .release);
+        return mailbox;
+    }
+
     /// Which of the asked-for events hold now.
     pub fn probe(stream: *Stream, asked: u32, failure: *status.Failure) status.Error!u32 {
+        const of_kept = events.message_available | events.data_available | events.end_of_data;
+        const now = stream.kept();
+        if (asked & ~of_kept == 0 and now.message and !now.rest) return asked & ~events.end_of_data;
         return stream.eventsOf(try stream.transport.conditionsNow(failure), asked, failure);
     }
 
-    /// Which of the asked-for events hold, by what a selector reported.
+    /// Which of the asked-for events hold, by what a selector reported. What a message needs is read and sent on the
+    /// way.
     pub fn eventsOf(
         stream: *Stream,
         conditions: events.Conditions,
@@ -130,22 +226,70 @@ pub const Stream = struct {
         } else if (conditions.ended) {
             known.add(.{ .ended = true });
         }
-        var data = conditions.readable;
+        var moment: events.Moment = .{ .data = conditions.readable, .space = conditions.writable };
+        if (stream.mailbox.load(.acquire)) |mailbox| try stream.moveMessages(mailbox, asked, &moment, failure);
         if (known.load().gone()) {
             // Selectors report the end as readable too.
-            data = false;
-            if (!known.load().drained and asked & (events.data_available | events.end_of_data) != 0) {
-                data = try stream.hasUnread(failure);
+            moment.data = false;
+            if (!known.load().drained and asked & of_unread != 0) {
+                moment.data = try stream.hasUnread(failure);
             }
         }
-        const result = asked & events.ofStream(known.load(), .{ .data = data, .space = conditions.writable });
+        const now = known.load();
+        // Afterwards, for bytes are kept before the end behind them is known.
+        moment.kept = stream.kept();
+        const result = asked & events.ofStream(now, moment);
         if (conditions.severed and !stream.transport.tellsReasonLater()) try stream.learnReason(failure);
         return result;
+    }
+
+    /// Sends what is left of a message, and reads what a message lacks, as far as both can be done now.
+    fn moveMessages(
+        stream: *Stream,
+        mailbox: *Mailbox,
+        asked: u32,
+        moment: *events.Moment,
+        failure: *status.Failure,
+    ) status.Error!void {
+        const known = &stream.connection.known;
+        if (moment.space and mailbox.kept().rest and !known.load().severed) {
+            mailbox.outgoing.lock.lock();
+            defer mailbox.outgoing.lock.unlock();
+            var ignored: status.Failure = .{};
+            // What fails now, fails for whoever sends next.
+            const is_sent = stream.sendRest(mailbox, &ignored) catch false;
+            moment.space = is_sent and (try stream.transport.conditionsNow(failure)).writable;
+        }
+        const may_read = moment.data or (known.load().gone() and !known.load().drained);
+        if (may_read and asked & events.message_available != 0 and !mailbox.kept().message) {
+            mailbox.incoming.lock.lock();
+            defer mailbox.incoming.lock.unlock();
+            moment.data = try stream.fillMessage(mailbox, failure);
+        }
+    }
+
+    /// Reads until a message is whole, or nothing more is there. Whether bytes may be left in the system. With the
+    /// lock of what has come.
+    fn fillMessage(stream: *Stream, mailbox: *Mailbox, failure: *status.Failure) status.Error!bool {
+        const incoming = &mailbox.incoming;
+        defer incoming.settle();
+        while (incoming.front() == .incomplete) {
+            const count = stream.fill(mailbox, failure) catch |err| {
+                // That the connection has failed is an event. What failed besides is told.
+                return if (stream.connection.known.load().drained) false else err;
+            };
+            if (count == 0) return false;
+        }
+        return true;
     }
 
     /// Whether bytes of a remote end that has gone are still to be read. It adds `drained` if there are none for
     /// certain.
     pub fn hasUnread(stream: *Stream, failure: *status.Failure) status.Error!bool {
+        const mailbox = stream.mailbox.load(.acquire);
+        // What a thread has just taken from the system is not where others see it.
+        if (mailbox) |one| one.incoming.lock.lock();
+        defer if (mailbox) |one| one.incoming.lock.unlock();
         switch (stream.transport.look()) {
             .count => |count| if (count > 0) return true,
             // The end was reported, but the look did not find it: nothing is certain.
@@ -222,5 +366,6 @@ pub const Stream = struct {
 
     pub fn deinit(stream: *Stream) void {
         stream.transport.close();
+        if (stream.mailbox.load(.acquire)) |mailbox| mailbox.destroy();
     }
 };

@@ -13,12 +13,31 @@ const Deadline = @import("../platform.zig").sys.Deadline;
 /// How much was read now, at least a byte unless nothing is there. When the last byte of a remote end that has gone is
 /// read, this tells the threads that wait for the end. No kernel does.
 pub fn read(slot: *handles.Slot, buffer: []u8, peek: bool, failure: *status.Failure) status.Error!usize {
-    const known = &slot.object.stream.connection.known;
+    const stream = &slot.object.stream;
+    const known = &stream.connection.known;
     const before = known.load();
-    const outcome = slot.object.stream.read(buffer, peek, failure);
+    const kept_before = stream.kept();
+    const outcome = stream.read(buffer, peek, failure);
     const now = known.load();
-    if (now != before or (now.ended and !now.drained and !peek)) tellEnd(slot);
+    if (kept_before != stream.kept()) {
+        tell(slot);
+    } else if (now != before or (now.ended and !now.drained and !peek)) tellEnd(slot);
     return outcome;
+}
+
+/// How much was written now.
+pub fn write(slot: *handles.Slot, data: []const u8, failure: *status.Failure) status.Error!usize {
+    const stream = &slot.object.stream;
+    const kept_before = stream.kept();
+    defer if (kept_before != stream.kept()) tell(slot);
+    return stream.write(data, failure);
+}
+
+/// Other threads may wait for what has become true, or has another plan now.
+pub fn tell(slot: *handles.Slot) void {
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    if (slot.waiting > 0 or slot.registrations.first != null) socket_events.becameKnown(slot);
 }
 
 fn tellEnd(slot: *handles.Slot) void {
@@ -76,20 +95,19 @@ pub fn writeAll(
     deadline: Deadline,
     failure: *status.Failure,
 ) status.Error!usize {
-    const stream = &slot.object.stream;
     var goes_on: ?bool = null;
     var count: usize = 0;
     while (true) {
         // Taken before the write: a place that is taken later would miss a finish_writing in between.
         var place = places.after(polling.finishedCount(&.{slot}));
-        count += stream.write(data[count..], failure) catch |err| return if (count > 0) count else err;
+        count += write(slot, data[count..], failure) catch |err| return if (count > 0) count else err;
         if (count == data.len or deadline == .now) return count;
         const asked = events.write_space | events.connection_severed;
         const happened = waitFor(slot, asked, deadline, &place, &goes_on, failure) catch |err|
             return if (count > 0) count else err;
         if (happened & events.write_space != 0) continue;
         if (happened == 0 or count > 0) return count;
-        return stream.write(data, failure);
+        return write(slot, data, failure);
     }
 }
 
@@ -101,7 +119,7 @@ fn goesOn(slot: *handles.Slot) bool {
 }
 
 /// `goes_on` is the call's own: null before its first wait.
-fn waitFor(
+pub fn waitFor(
     slot: *handles.Slot,
     asked: u32,
     deadline: Deadline,

@@ -127,6 +127,7 @@ const Api = struct {
     PyObject_Type: *const fn (*Object) callconv(.c) ?*Object,
     PySequence_GetItem: *const fn (*Object, isize) callconv(.c) ?*Object,
     PySequence_Size: *const fn (*Object) callconv(.c) isize,
+    PySequence_Tuple: *const fn (*Object) callconv(.c) ?*Object,
     PyThread_get_thread_ident: *const fn () callconv(.c) c_ulong,
     PyTuple_GetItem: *const fn (*Object, isize) callconv(.c) ?*Object,
     PyTuple_New: *const fn (isize) callconv(.c) ?*Object,

@@ -6,6 +6,7 @@ const batches = @import("batches.zig");
 const calls = @import("../calls.zig");
 const connections = @import("connections.zig");
 const functions = @import("functions.zig");
+const messages = @import("messages.zig");
 const methods = @import("methods.zig");
 const names = @import("names.zig");
 const python = @import("api.zig");
@@ -30,6 +31,11 @@ const all_functions = [_]Method{
     functions.builtIn("read_exactly", 3, streams.readExactly),
     functions.builtIn("read_into", 5, streams.readInto),
     functions.builtIn("receive", 6, waits.receive),
+    functions.builtIn("receive_message", 2, messages.receiveMessage),
+    functions.builtIn("receive_messages", 2, messages.receiveMessages),
+    functions.builtIn("receive_messages_of_many", 5, waits.receiveMessages),
+    functions.builtIn("send_messages", 4, messages.sendMessages),
+    functions.builtIn("send_messages_to_many", 2, batches.sendMessages),
     functions.builtInOver("set_monitored_events", calls.setMonitoredEvents),
     functions.builtInOver("unmonitor_socket", calls.unmonitorSocket),
     functions.builtIn("wait_for_events", 5, waits.waitForEvents),
@@ -44,6 +50,8 @@ const all_methods = [_]Method{
     methods.builtIn("read_exactly", &.{ .size, .timeout }, 2, streams.readExactlyMethod),
     methods.builtIn("read_into", &.{ .buffer, .start, .end, .peek }, 3, streams.readIntoMethod),
     methods.builtIn("receive", &.{ .timeout, .max_bytes }, 2, waits.receiveMethod),
+    methods.builtIn("receive_message", &.{.timeout}, 1, messages.receiveMessageMethod),
+    methods.builtIn("send_message", &.{ .data, .timeout }, 2, messages.sendMessageMethod),
     methods.builtIn("wait_for_events", &.{.timeout}, 1, waits.waitForEventsMethod),
     methods.builtIn("write", &.{ .data, .start, .end }, 3, streams.writeMethod),
     methods.builtIn("write_all", &.{ .data, .timeout }, 2, streams.writeAllMethod),

@@ -24,6 +24,11 @@ fn failureOf(err: status.Error, failure: *const status.Failure) i64 {
     return pack(status.fromError(err), code);
 }
 
+/// The outcome of a call that would fail with this.
+pub fn outcomeOf(err: status.Error) i64 {
+    return pack(status.fromError(err), 0);
+}
+
 const status_bits = 8;
 
 fn pack(number: i64, code: i64) i64 {

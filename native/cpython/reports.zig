@@ -6,6 +6,7 @@ const bytes = @import("bytes.zig");
 const calling = @import("calling.zig");
 const calls = @import("../calls.zig");
 const events = @import("../base/events.zig");
+const messages = @import("messages.zig");
 const python = @import("api.zig");
 
 const Handle = calls.Handle;
@@ -59,6 +60,28 @@ pub const Reports = struct {
         if (reader.memory_ended) {
             if (!reader.has_read) return result.drop();
             api.PyErr_Clear();
+        }
+        return result.made();
+    }
+
+    /// The sockets with their events, and with the messages that each stream has received.
+    ///
+    /// The list is made before a message is taken. If memory ends then, the next wait reports the others again.
+    pub fn withMessages(reports: *Reports, found: i64, names: Names) ?*Object {
+        var result = reports.unread(found, names, api._Py_NoneStruct) orelse return null;
+        // Runs signal handlers now: they have been due since the wait, and may raise.
+        if (api.PyErr_CheckSignals() != 0 or !result.cut()) return result.drop();
+        for (reports.sockets[0..result.count], reports.happened[0..result.count], 0..) |handle, happened, place| {
+            const taken = api.PyList_New(0) orelse {
+                if (place == 0) return result.drop();
+                api.PyErr_Clear();
+                result.count = place;
+                break;
+            };
+            const report = api.PyList_GetItem(result.list, @intCast(place)).?;
+            _ = api.PyTuple_SetItem(report, 2, taken);
+            api.PyObject_GC_Track(report);
+            if (happened & events.message_available != 0) messages.takeAfterWait(handle, taken);
         }
         return result.made();
     }

@@ -178,13 +178,13 @@ pub fn writeAllMethod(stream: *Object, given: anytype) Returned {
 }
 
 /// What a first piece has done: 0 if only the piece has ended.
-fn doneOf(outcome: i64) i64 {
+pub fn doneOf(outcome: i64) i64 {
     return if (calling.isInterrupted(outcome) or calling.isWoken(outcome)) 0 else outcome;
 }
 
 /// Has the package go on with a call, by the method of that name: with the first argument, the result so far, and the
 /// seconds that are left. Takes the reference to the result.
-fn goOn(
+pub fn goOn(
     stream: *Object,
     name: [*:0]const u8,
     first: *Object,

@@ -64,6 +64,21 @@ fn receiveWith(reports: *Reports, given: *const [6]*Object) Returned {
     return reports.received(found, .{ .sockets = given[1], .sets = given[2] }, max_bytes);
 }
 
+/// receive_messages_of_many(poller, sockets, sets, timeout_ns, place) -> a list of the sockets with their events and
+/// lists of messages, or a failure
+pub fn receiveMessages(given: *const [5]*Object) Returned {
+    return unfilled.with(Reports, receiveMessagesWith, .{given});
+}
+
+fn receiveMessagesWith(reports: *Reports, given: *const [5]*Object) Returned {
+    const poller = arguments.numberOf(Handle, given[0]) orelse return error.Unusual;
+    const timeout_ns = arguments.numberOf(i64, given[3]) orelse return error.Unusual;
+    var place = arguments.numberOf(u32, given[4]) orelse return error.Unusual;
+    const found = calling.placed(reports.wait(poller, timeout_ns, &place), timeout_ns, place);
+    if (found < 0) return arguments.numberObject(found);
+    return reports.withMessages(found, .{ .sockets = given[1], .sets = given[2] });
+}
+
 // ---- Methods ----
 
 /// wait_for_events(self, timeout=None)

@@ -31,8 +31,7 @@
  *
  * Blocking and signals
  *
- *   Nothing blocks except bbipc_poll_socket, bbipc_poll_sockets, bbipc_wait_for_events, bbipc_read_exactly and
- *   bbipc_write_all, for as long as their timeout_ns says. When a signal handler has run in the waiting thread, on
+ *   Nothing blocks except functions with a timeout_ns, for as long as that says. When a signal handler has run in the waiting thread, on
  *   Windows when Ctrl-C or Ctrl-Break was pressed (in every waiting thread, a moment before the program's own handlers
  *   run), they return BBIPC_ERROR_INTERRUPTED; call again with the time that is left, and with the same place. With a
  *   timeout_ns of 0 they never do. No function raises SIGPIPE. On Windows bbipc_finish_writes waits too, and nothing
@@ -83,6 +82,8 @@ typedef int64_t bbipc_result;
 #define BBIPC_ERROR_UNSUPPORTED (-14)      /* this system can't do it */
 #define BBIPC_ERROR_WOKEN (-15)            /* another thread ended the wait: see the waiting functions */
 #define BBIPC_ERROR_END_OF_DATA (-16)      /* every byte has been read and no more will come */
+#define BBIPC_ERROR_MESSAGE_TOO_LARGE (-17) /* longer than the bound, or no message at all: see bbipc_receive_message */
+#define BBIPC_ERROR_MESSAGE_CUT (-18)      /* the remote end has gone in the middle of a message */
 
 /* ---- Events ---- */
 
@@ -111,9 +112,14 @@ typedef int64_t bbipc_result;
 /* Nothing travels any more, in either direction: reset, timed out, finished at both ends, or never established. Whoever
  * waits for BBIPC_WRITE_SPACE alone asks for this too, or would wait for ever when the remote end dies. */
 #define BBIPC_CONNECTION_SEVERED 0x200u
+/* bbipc_receive_message would return a message, or an error of one, at once. At an end between two messages it does not
+ * hold: that is BBIPC_END_OF_DATA. Nobody wakes for a part of a message: who waits for this reads it into the stream. */
+#define BBIPC_MESSAGE_AVAILABLE 0x400u
+/* bbipc_send_message would take a message: nothing of an earlier one is left, and a write would take at least a byte. */
+#define BBIPC_MESSAGE_SPACE 0x800u
 
 #define BBIPC_SERVER_EVENTS 0x001u
-#define BBIPC_STREAM_EVENTS 0x3feu
+#define BBIPC_STREAM_EVENTS 0xffeu
 
 /* ---- The library ---- */
 
@@ -173,8 +179,8 @@ bbipc_result bbipc_set_spinning(int64_t longest_ns);
  * it has not delivered yet. To have all delivered, call bbipc_finish_writing, read until BBIPC_END_OF_DATA holds, and
  * close then.
  *
- * Returns 0, or 1 for a server that is closed and whose pathname is left, because the system refuses to say what it is
- * or to delete it. */
+ * Returns 0; or 1 for a server that is closed and whose pathname is left, because the system refuses to say what it is
+ * or to delete it; or, for a stream, how many bytes of a message were left and are lost. */
 bbipc_result bbipc_close(bbipc_handle handle);
 
 /* Closes a stream at once, and gives up what was written and has not arrived.
@@ -275,6 +281,64 @@ bbipc_result bbipc_read_exactly(bbipc_handle stream, void *buffer, uint64_t star
                                 int32_t *system_code);
 bbipc_result bbipc_write_all(bbipc_handle stream, const void *data, uint64_t start, uint64_t end, int64_t timeout_ns,
                              int32_t *system_code);
+
+/* ---- Messages ---- */
+
+/* A message is bytes with their size before them, in the form of Python's multiprocessing.connection: the size as a signed
+ * number of four bytes in network byte order; or -1, and then the size in eight bytes, unsigned. So send_bytes and
+ * recv_bytes of any Python are peers, over TCP and Unix sockets (on Windows, its pipes send no sizes).
+ *
+ * A stream keeps what it has read of messages. bbipc_read, bbipc_read_exactly and the events BBIPC_DATA_AVAILABLE and
+ * BBIPC_END_OF_DATA take that into account, so messages and bytes may be mixed. It needs memory for what has come, not for
+ * what was announced. A program that watches bbipc_fileno itself must receive until nothing is there.
+ *
+ * A stream also keeps the rest of one message that the system has not taken. It goes out in any wait for the stream, or of
+ * a poller that has it, and by bbipc_drain. Until then no other message is taken, and bbipc_write returns 0. A child of
+ * fork() does not send it. bbipc_finish_writing comes after it; bbipc_close makes a last try. */
+
+/* Sends the bytes start (inclusive) to end (exclusive) of the data as a message, or `count` messages in as few system calls
+ * as the system's buffer allows. Waits until they have gone, or the time is up.
+ * Return how many messages were taken, in their order: they must not be sent again. *unsent (which may be NULL) is how many
+ * bytes of the last of these the stream keeps. Failures after the first are left for the next call. Where one is longer than
+ * bbipc_max_message_size, it is BBIPC_ERROR_MESSAGE_TOO_LARGE, and nothing was sent. */
+bbipc_result bbipc_send_message(bbipc_handle stream, const void *data, uint64_t start, uint64_t end, int64_t timeout_ns,
+                                uint64_t *unsent, int32_t *system_code);
+bbipc_result bbipc_send_messages(bbipc_handle stream, const void *const *messages, const uint64_t *sizes, uint64_t count,
+                                 int64_t timeout_ns, uint64_t *unsent, int32_t *system_code);
+
+/* Waits until the stream keeps nothing of a message. Returns 1 when that is so, 0 when the time is up. */
+bbipc_result bbipc_drain(bbipc_handle stream, int64_t timeout_ns, int32_t *system_code);
+
+/* How many bytes of a message the stream keeps, after it has tried to send them. */
+bbipc_result bbipc_unsent(bbipc_handle stream);
+
+/* Waits for a message, and puts it into the bytes start (inclusive) to end (exclusive) of the buffer.
+ * Returns 1 for a message, with its size in *size; 2 for one that has more bytes than there is room for, with its size too,
+ * and which stays; 0 when the time is up: what has come of a message stays in the stream.
+ * BBIPC_ERROR_END_OF_DATA at an end between two messages. BBIPC_ERROR_MESSAGE_CUT if the remote end has gone in the middle
+ * of one; what has come of it is read by bbipc_read. BBIPC_ERROR_MESSAGE_TOO_LARGE if the next one is longer than
+ * bbipc_max_message_size, or begins as none does: it stays, and no message is received any more until the bound is raised or
+ * its bytes are read. */
+bbipc_result bbipc_receive_message(bbipc_handle stream, void *buffer, uint64_t start, uint64_t end, uint64_t *size,
+                                   int64_t timeout_ns, int32_t *system_code);
+
+/* Stores the messages that are there, one behind the other, at most `sizes_capacity` of them and as many as the buffer has
+ * room for, and the size of each. Returns how many, 0 also where the first needs more room: see bbipc_receive_message. It
+ * does not wait. The errors are the same, where there is no message before. */
+bbipc_result bbipc_receive_messages(bbipc_handle stream, void *buffer, uint64_t capacity, uint64_t *sizes,
+                                    uint64_t sizes_capacity, int32_t *system_code);
+
+/* Waits until these bytes have come, one or more, and reads up to and with the first of them.
+ * Returns how many bytes, 0 when the time is up: what has come stays. BBIPC_ERROR_MESSAGE_TOO_LARGE if they are not among the
+ * first `capacity` bytes, and BBIPC_ERROR_MESSAGE_CUT if the end comes first: all stays, for bbipc_read. */
+bbipc_result bbipc_read_until(bbipc_handle stream, const void *delimiter, uint64_t delimiter_size, void *buffer,
+                              uint64_t capacity, int64_t timeout_ns, int32_t *system_code);
+
+/* How many bytes a message may have: 16777216 at first, up to 9223372036854775807. */
+bbipc_result bbipc_max_message_size(bbipc_handle stream);
+bbipc_result bbipc_set_max_message_size(bbipc_handle stream, uint64_t size);
+
+/* ---- The end of writing, and of the connection ---- */
 
 /* No more bytes follow: the remote end reads to the end of what was written and can still answer (shutdown(2)).
  * BBIPC_ERROR_UNSUPPORTED for a pipe, which can't. */

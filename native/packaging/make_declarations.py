@@ -45,7 +45,7 @@ NUMBERS = {
 NOT_DECLARED = {"version"}
 
 #: Pointers to the first of several numbers, and to objects of Python.
-ARRAYS = {"addresses", "events", "happened", "sockets"}
+ARRAYS = {"addresses", "events", "happened", "messages", "sizes", "sockets"}
 OBJECTS = {"reference", "type"}
 
 #: A reason that is no failure comes with the system's code too, which a plain call would drop.
@@ -141,9 +141,9 @@ def read_function(result: str, name: str, parameters: str) -> Function:
 
 
 def read_parameter(text: str) -> Parameter:
-    match = re.fullmatch(r"(?:const )?(?P<type>\w+) (?P<star>\*?)(?P<name>\w+)", text)
+    match = re.fullmatch(r"(?:const )?(?P<type>\w+) (?P<star>(?:\*const )?\*?)(?P<name>\w+)", text)
     assert match, text
-    return Parameter(match["type"], match["name"], match["star"] == "*")
+    return Parameter(match["type"], match["name"], bool(match["star"]))
 
 
 # ---- Writing ----

@@ -9,6 +9,7 @@ test {
     _ = @import("end_to_end/bytes.zig");
     _ = @import("end_to_end/transfers.zig");
     _ = @import("end_to_end/states.zig");
+    _ = @import("end_to_end/messages.zig");
     _ = @import("end_to_end/aborts.zig");
     _ = @import("end_to_end/waits.zig");
     _ = @import("end_to_end/looks.zig");
@@ -26,7 +27,7 @@ test {
 test "the version and the messages" {
     try testing.expectEqualStrings(c.BBIPC_VERSION, std.mem.span(c.bbipc_version()));
     var code: i64 = 1;
-    while (code >= -16) : (code -= 1) try testing.expect(std.mem.span(c.bbipc_error_message(code)).len > 0);
+    while (code >= -18) : (code -= 1) try testing.expect(std.mem.span(c.bbipc_error_message(code)).len > 0);
     const invalid_handle = std.mem.span(c.bbipc_error_message(c.BBIPC_ERROR_INVALID_HANDLE));
     try testing.expect(std.mem.indexOf(u8, invalid_handle, "handle") != null);
 }

@@ -320,7 +320,8 @@ test "events that the socket's kind can't have are refused" {
                 .{ server.handle, 1 << 31 },
                 .{ pair.near, connection_available },
                 .{ pair.near, data_available | connection_available },
-                .{ pair.near, 0x400 },
+                .{ pair.near, 0x1000 },
+                .{ pair.near, 1 << 30 },
                 .{ pair.near, 1 << 31 },
                 .{ pair.near, 0xffff_ffff },
             }) |wrong| {

@@ -26,6 +26,9 @@ const data_available: u32 = c.BBIPC_DATA_AVAILABLE;
 const ready_to_write: u32 = c.BBIPC_READY_TO_WRITE;
 const end_of_data: u32 = c.BBIPC_END_OF_DATA;
 const write_space: u32 = c.BBIPC_WRITE_SPACE;
+const room = write_space | c.BBIPC_MESSAGE_SPACE;
+/// Bytes before an end are less than a message: none will come.
+const cut = data_available | c.BBIPC_MESSAGE_AVAILABLE;
 const severed: u32 = c.BBIPC_CONNECTION_SEVERED;
 const connection_available: u32 = c.BBIPC_CONNECTION_AVAILABLE;
 
@@ -129,22 +132,22 @@ const states = [_]State{
     .{
         .name = "the remote end has finished",
         .make = Step.all(.{Step.farFinishes}),
-        .tcp = gone | end_of_data | write_space,
-        .unix = gone | end_of_data | write_space,
+        .tcp = gone | end_of_data | room,
+        .unix = gone | end_of_data | room,
         .pipe = idle,
     },
     .{
         .name = "the remote end has finished, unread bytes",
         .make = Step.all(.{ Step.farWrites, Step.farFinishes }),
-        .tcp = gone | data_available | write_space,
-        .unix = gone | data_available | write_space,
+        .tcp = gone | cut | room,
+        .unix = gone | cut | room,
         .pipe = idle | data_available,
     },
     .{
         .name = "the remote end has finished, all bytes read",
         .make = Step.all(.{ Step.farWrites, Step.farFinishes, Step.nearReads }),
-        .tcp = gone | end_of_data | write_space,
-        .unix = gone | end_of_data | write_space,
+        .tcp = gone | end_of_data | room,
+        .unix = gone | end_of_data | room,
         .pipe = idle,
     },
     .{
@@ -157,8 +160,8 @@ const states = [_]State{
     .{
         .name = "the remote end has finished, full, unread bytes",
         .make = Step.all(.{ Step.farWrites, Step.farFinishes, Step.nearFills }),
-        .tcp = gone | data_available,
-        .unix = gone | data_available,
+        .tcp = gone | cut,
+        .unix = gone | cut,
         .pipe = determined | succeeded | data_available,
     },
     .{
@@ -171,24 +174,24 @@ const states = [_]State{
     .{
         .name = "finished at both ends, unread bytes",
         .make = Step.all(.{ Step.nearFinishes, Step.farWrites, Step.farFinishes }),
-        .tcp = gone | data_available | severed,
-        .unix = gone | data_available | severed,
+        .tcp = gone | cut | severed,
+        .unix = gone | cut | severed,
         .pipe = idle | data_available,
     },
     .{
         // TCP can't tell it from a remote end that has only finished.
         .name = "the remote end has closed",
         .make = Step.all(.{Step.farCloses}),
-        .tcp = gone | end_of_data | write_space,
+        .tcp = gone | end_of_data | room,
         .unix = gone | end_of_data | severed,
         .pipe = gone | end_of_data | severed,
     },
     .{
         .name = "the remote end has closed, unread bytes",
         .make = Step.all(.{ Step.farWrites, Step.farCloses }),
-        .tcp = gone | data_available | write_space,
-        .unix = gone | data_available | severed,
-        .pipe = gone | data_available | severed,
+        .tcp = gone | cut | room,
+        .unix = gone | cut | severed,
+        .pipe = gone | cut | severed,
     },
     .{
         .name = "finished, and the remote end has closed",
@@ -208,9 +211,9 @@ const states = [_]State{
     .{
         .name = "reset, unread bytes",
         .make = Step.all(.{ Step.farWrites, Step.nearWrites, Step.farResets }),
-        .tcp = gone | data_available | severed,
-        .unix = gone | data_available | severed,
-        .pipe = gone | data_available | severed,
+        .tcp = gone | cut | severed,
+        .unix = gone | cut | severed,
+        .pipe = gone | cut | severed,
         .ending = .reset,
     },
     .{
@@ -393,33 +396,33 @@ const transitions = [_]Transition{
         .name = "the remote end finishes",
         .before = Step.nothing,
         .step = Step.farFinishes,
-        .tcp = .{ idle, gone | end_of_data | write_space },
-        .unix = .{ idle, gone | end_of_data | write_space },
+        .tcp = .{ idle, gone | end_of_data | room },
+        .unix = .{ idle, gone | end_of_data | room },
         .pipe = null, // a pipe is not finished
     },
     .{
         .name = "the remote end finishes, bytes are unread",
         .before = Step.farWrites,
         .step = Step.farFinishes,
-        .tcp = .{ idle | data_available, gone | data_available | write_space },
-        .unix = .{ idle | data_available, gone | data_available | write_space },
+        .tcp = .{ idle | data_available, gone | cut | room },
+        .unix = .{ idle | data_available, gone | cut | room },
         .pipe = null, // a pipe is not finished
     },
     .{
         .name = "the last byte is read",
         .before = Step.all(.{ Step.farWrites, Step.farFinishes }),
         .step = Step.nearReads,
-        .tcp = .{ gone | data_available | write_space, gone | end_of_data | write_space },
-        .unix = .{ gone | data_available | write_space, gone | end_of_data | write_space },
+        .tcp = .{ gone | cut | room, gone | end_of_data | room },
+        .unix = .{ gone | cut | room, gone | end_of_data | room },
         .pipe = null, // a pipe is not finished
     },
     .{
         .name = "the last byte is read after a reset",
         .before = Step.all(.{ Step.farWrites, Step.nearWrites, Step.farResets }),
         .step = Step.nearReads,
-        .tcp = .{ gone | data_available | severed, gone | end_of_data | severed },
-        .unix = .{ gone | data_available | severed, gone | end_of_data | severed },
-        .pipe = .{ gone | data_available | severed, gone | end_of_data | severed },
+        .tcp = .{ gone | cut | severed, gone | end_of_data | severed },
+        .unix = .{ gone | cut | severed, gone | end_of_data | severed },
+        .pipe = .{ gone | cut | severed, gone | end_of_data | severed },
         .ending = .reset,
     },
     .{
@@ -434,15 +437,15 @@ const transitions = [_]Transition{
         .name = "room for a write, the remote end has finished",
         .before = Step.all(.{ Step.farFinishes, Step.nearFills }),
         .step = Step.farDrains,
-        .tcp = .{ gone | end_of_data, gone | end_of_data | write_space },
-        .unix = .{ gone | end_of_data, gone | end_of_data | write_space },
+        .tcp = .{ gone | end_of_data, gone | end_of_data | room },
+        .unix = .{ gone | end_of_data, gone | end_of_data | room },
         .pipe = null, // a pipe is not finished
     },
     .{
         .name = "the remote end closes",
         .before = Step.nothing,
         .step = Step.farCloses,
-        .tcp = .{ idle, gone | end_of_data | write_space },
+        .tcp = .{ idle, gone | end_of_data | room },
         .unix = .{ idle, gone | end_of_data | severed },
         .pipe = .{ idle, gone | end_of_data | severed },
     },
@@ -450,9 +453,9 @@ const transitions = [_]Transition{
         .name = "the remote end closes, bytes are unread",
         .before = Step.farWrites,
         .step = Step.farCloses,
-        .tcp = .{ idle | data_available, gone | data_available | write_space },
-        .unix = .{ idle | data_available, gone | data_available | severed },
-        .pipe = .{ idle | data_available, gone | data_available | severed },
+        .tcp = .{ idle | data_available, gone | cut | room },
+        .unix = .{ idle | data_available, gone | cut | severed },
+        .pipe = .{ idle | data_available, gone | cut | severed },
     },
     .{
         .name = "the remote end resets",
@@ -467,7 +470,7 @@ const transitions = [_]Transition{
         .name = "a write to a closed remote end brings a reset",
         .before = Step.farCloses,
         .step = Step.nearWritesToNobody,
-        .tcp = .{ gone | end_of_data | write_space, gone | end_of_data | severed },
+        .tcp = .{ gone | end_of_data | room, gone | end_of_data | severed },
         .unix = null, // severed already
         .pipe = null, // severed already
     },
@@ -475,8 +478,8 @@ const transitions = [_]Transition{
         .name = "this end finishes after the remote end",
         .before = Step.farFinishes,
         .step = Step.nearFinishes,
-        .tcp = .{ gone | end_of_data | write_space, gone | end_of_data | severed },
-        .unix = .{ gone | end_of_data | write_space, gone | end_of_data | severed },
+        .tcp = .{ gone | end_of_data | room, gone | end_of_data | severed },
+        .unix = .{ gone | end_of_data | room, gone | end_of_data | severed },
         .pipe = null, // a pipe is not finished
     },
 };

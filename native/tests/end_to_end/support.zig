@@ -35,7 +35,8 @@ pub const backends = system.backends;
 pub const last_backend = backends[backends.len - 1];
 
 /// What may be asked of a connection that stands, with nothing unread and room to write.
-pub const idle: u32 = c.BBIPC_DETERMINED | c.BBIPC_CONNECTION_SUCCEEDED | c.BBIPC_READY_TO_WRITE | c.BBIPC_WRITE_SPACE;
+pub const idle: u32 = c.BBIPC_DETERMINED | c.BBIPC_CONNECTION_SUCCEEDED | c.BBIPC_READY_TO_WRITE | c.BBIPC_WRITE_SPACE |
+    c.BBIPC_MESSAGE_SPACE;
 /// What holds of every connection whose remote end has gone.
 pub const gone: u32 = c.BBIPC_DETERMINED | c.BBIPC_CONNECTION_FAILED | c.BBIPC_REMOTE_DISCONNECTED;
 
@@ -79,6 +80,8 @@ fn printEvents(events: u32) void {
         "END_OF_DATA",
         "WRITE_SPACE",
         "CONNECTION_SEVERED",
+        "MESSAGE_AVAILABLE",
+        "MESSAGE_SPACE",
     };
     if (events == 0) std.debug.print(" none", .{});
     for (names, 0..) |name, bit| {

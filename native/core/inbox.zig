@@ -1,0 +1,194 @@
+//! What has come to a stream and was not read yet: bytes in memory of its own, which may begin with a message.
+//!
+//! Memory follows what has come, never what a header announces. It is read into a block that many streams share in
+//! turn; what is left of that for long, because a message is not whole, moves to memory of its size.
+
+const std = @import("std");
+const platform = @import("../platform.zig");
+const blocks = @import("blocks.zig");
+const framing = @import("../base/framing.zig");
+const status = @import("../base/status.zig");
+
+const allocator = platform.sys.allocator;
+
+pub const message_size_default = 16 * 1024 * 1024;
+
+/// What the bytes begin with.
+pub const Front = union(enum) {
+    /// Less than a message.
+    incomplete,
+    message: Message,
+    /// One that is longer than allowed, or what no message begins with.
+    too_large,
+};
+
+pub const Message = struct {
+    /// Of the header.
+    start: usize,
+    end: usize,
+};
+
+/// All its functions are called with its lock held, which is taken inside the library's, never around it.
+pub const Inbox = struct {
+    lock: platform.sys.Lock = .{},
+    /// A block, or larger memory, or what a few bytes need.
+    memory: []u8 = &.{},
+    start: usize = 0,
+    end: usize = 0,
+    /// Bytes of a message at the most.
+    message_size_max: u64 = message_size_default,
+
+    /// Bytes. What is less than this in a block moves out of it while the rest of a message is awaited.
+    const small_max = blocks.block_size / 8;
+
+    pub fn unread(inbox: *const Inbox) []const u8 {
+        return inbox.memory[inbox.start..inbox.end];
+    }
+
+    pub fn isEmpty(inbox: *const Inbox) bool {
+        return inbox.start == inbox.end;
+    }
+
+    pub fn front(inbox: *const Inbox) Front {
+        const bytes = inbox.unread();
+        const header = switch (framing.parse(bytes)) {
+            .incomplete => return .incomplete,
+            .malformed => return .too_large,
+            .header => |header| header,
+        };
+        if (header.body_size > inbox.message_size_max) return .too_large;
+        if (header.body_size > bytes.len - header.size) return .incomplete;
+        return .{ .message = .{ .start = header.size, .end = header.size + @as(usize, @intCast(header.body_size)) } };
+    }
+
+    /// The message that the bytes begin with, without its header.
+    pub fn bodyOf(inbox: *const Inbox, message: Message) []const u8 {
+        return inbox.unread()[message.start..message.end];
+    }
+
+    /// Room for what is read next, behind the rest. `added` tells how much of it was filled.
+    pub fn room(inbox: *Inbox) status.Error![]u8 {
+        const kept = inbox.unread().len;
+        if (inbox.memory.len < blocks.block_size) {
+            std.debug.assert(kept < blocks.block_size);
+            inbox.moveTo(try blocks.take());
+        } else if (inbox.memory.len - inbox.end < inbox.memory.len / 4) {
+            if (kept <= inbox.memory.len / 2) {
+                std.mem.copyForwards(u8, inbox.memory[0..kept], inbox.unread());
+                inbox.start = 0;
+                inbox.end = kept;
+            } else inbox.moveTo(try blocks.takeLarge(2 * inbox.memory.len));
+        }
+        return inbox.memory[inbox.end..];
+    }
+
+    pub fn added(inbox: *Inbox, count: usize) void {
+        inbox.end += count;
+        std.debug.assert(inbox.end <= inbox.memory.len);
+    }
+
+    /// Copies the first bytes out of it.
+    pub fn copyTo(inbox: *const Inbox, buffer: []u8) usize {
+        const count = @min(buffer.len, inbox.end - inbox.start);
+        @memcpy(buffer[0..count], inbox.unread()[0..count]);
+        return count;
+    }
+
+    /// The first bytes have been read.
+    pub fn remove(inbox: *Inbox, count: usize) void {
+        inbox.start += count;
+        std.debug.assert(inbox.start <= inbox.end);
+    }
+
+    /// Gives back memory that is not needed now. To be called when nobody reads on at once.
+    pub fn settle(inbox: *Inbox) void {
+        const kept = inbox.unread().len;
+        if (kept == 0) return inbox.release();
+        if (inbox.memory.len < blocks.block_size or kept > small_max or inbox.front() != .incomplete) return;
+        // Without memory of that size it stays where it is.
+        inbox.moveTo(allocator.alloc(u8, kept) catch return);
+    }
+
+    fn moveTo(inbox: *Inbox, memory: []u8) void {
+        const kept = inbox.copyTo(memory);
+        inbox.release();
+        inbox.memory = memory;
+        inbox.end = kept;
+    }
+
+    pub fn release(inbox: *Inbox) void {
+        if (inbox.memory.len > blocks.block_size) {
+            blocks.giveBackLarge(inbox.memory);
+        } else if (inbox.memory.len == blocks.block_size) {
+            blocks.giveBack(inbox.memory[0..blocks.block_size]);
+        } else if (inbox.memory.len > 0) allocator.free(inbox.memory);
+        inbox.memory = &.{};
+        inbox.start = 0;
+        inbox.end = 0;
+    }
+};
+
+const testing = std.testing;
+
+fn put(inbox: *Inbox, bytes: []const u8) !void {
+    var left = bytes;
+    while (left.len > 0) {
+        const room = try inbox.room();
+        const count = @min(room.len, left.len);
+        @memcpy(room[0..count], left[0..count]);
+        inbox.added(count);
+        left = left[count..];
+    }
+}
+
+test "a message is whole with its last byte, wherever it is cut" {
+    const wire = "\x00\x00\x00\x03abc\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00\x00\x00\x00\x00\x00\x01x";
+    var cut: usize = 0;
+    while (cut <= wire.len) : (cut += 1) {
+        var inbox: Inbox = .{};
+        defer inbox.release();
+        var bodies: [3]u8 = undefined;
+        var count: usize = 0;
+        for ([_][]const u8{ wire[0..cut], wire[cut..] }) |piece| {
+            try put(&inbox, piece);
+            inbox.settle();
+            while (true) switch (inbox.front()) {
+                .message => |message| {
+                    bodies[count] = @intCast(inbox.bodyOf(message).len);
+                    count += 1;
+                    inbox.remove(message.end);
+                },
+                .incomplete => break,
+                .too_large => return error.TooLarge,
+            };
+            inbox.settle();
+        }
+        try testing.expectEqualSlices(u8, &.{ 3, 0, 1 }, bodies[0..count]);
+        try testing.expectEqual(0, inbox.memory.len);
+    }
+}
+
+test "what is announced takes no memory, and what is too large is told at once" {
+    var inbox: Inbox = .{ .message_size_max = 1 << 30 };
+    defer inbox.release();
+    try put(&inbox, "\x40\x00\x00\x00begins");
+    inbox.settle();
+    try testing.expectEqual(Front.incomplete, inbox.front());
+    try testing.expectEqual(10, inbox.memory.len);
+    inbox.message_size_max -= 1;
+    try testing.expectEqual(Front.too_large, inbox.front());
+}
+
+test "memory grows with what has come, and goes with it" {
+    var inbox: Inbox = .{};
+    defer inbox.release();
+    var body: [300_000]u8 = undefined;
+    for (&body, 0..) |*byte, index| byte.* = @truncate(index * 7);
+    try put(&inbox, "\x00\x04\x93\xe0");
+    try put(&inbox, &body);
+    try testing.expect(inbox.memory.len <= 4 * 1024 * 1024);
+    try testing.expectEqualSlices(u8, &body, inbox.bodyOf(inbox.front().message));
+    inbox.remove(inbox.unread().len);
+    inbox.settle();
+    try testing.expectEqual(0, inbox.memory.len);
+}

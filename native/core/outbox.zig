@@ -1,0 +1,66 @@
+//! The rest of a message that the system did not take: of one at the most. It goes out before anything else does.
+
+const std = @import("std");
+const platform = @import("../platform.zig");
+const status = @import("../base/status.zig");
+
+const allocator = platform.sys.allocator;
+
+/// All its functions are called with its lock held, which is taken inside the library's, never around it. Who sends
+/// anything on the stream holds it too.
+pub const Outbox = struct {
+    lock: platform.sys.Lock = .{},
+    rest: []const u8 = &.{},
+    /// What the rest is in; empty while it is in the memory of a caller, who waits until it has gone.
+    memory: []u8 = &.{},
+    /// Whether writing finishes when the rest has gone.
+    finishes: bool = false,
+    /// For want of memory, the rest of a message was lost: nothing can follow.
+    is_cut: bool = false,
+
+    pub fn isEmpty(outbox: *const Outbox) bool {
+        return outbox.rest.len == 0;
+    }
+
+    /// Keeps copies, one behind the other.
+    pub fn keep(outbox: *Outbox, first: []const u8, second: []const u8) status.Error!void {
+        std.debug.assert(outbox.isEmpty());
+        const memory = allocator.alloc(u8, first.len + second.len) catch |err| {
+            outbox.is_cut = true;
+            return err;
+        };
+        @memcpy(memory[0..first.len], first);
+        @memcpy(memory[first.len..], second);
+        outbox.memory = memory;
+        outbox.rest = memory;
+    }
+
+    /// The memory stays the caller's, who calls `own` before it goes.
+    pub fn borrow(outbox: *Outbox, rest: []const u8) void {
+        std.debug.assert(outbox.isEmpty());
+        outbox.rest = rest;
+    }
+
+    /// The caller's memory goes, of which this is a part.
+    pub fn own(outbox: *Outbox, lent: []const u8) status.Error!void {
+        if (outbox.isEmpty() or outbox.memory.len > 0) return;
+        const start = @intFromPtr(lent.ptr);
+        const rest_start = @intFromPtr(outbox.rest.ptr);
+        if (rest_start < start or rest_start >= start + lent.len) return;
+        const rest = outbox.rest;
+        outbox.rest = &.{};
+        try outbox.keep(rest, &.{});
+    }
+
+    /// The system has taken the first bytes.
+    pub fn remove(outbox: *Outbox, count: usize) void {
+        outbox.rest = outbox.rest[count..];
+        if (outbox.isEmpty()) outbox.release();
+    }
+
+    pub fn release(outbox: *Outbox) void {
+        if (outbox.memory.len > 0) allocator.free(outbox.memory);
+        outbox.memory = &.{};
+        outbox.rest = &.{};
+    }
+};
