@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from operator import index
 
 from ._native import buffers, calls, declarations, results
@@ -29,11 +28,12 @@ class MessageMethods:
     __slots__ = ()
 
     if TYPE_CHECKING:
+        # Of StreamSocket.
         _handle: int
 
-        def read(self, max_bytes: int = ..., *, peek: bool = ...) -> bytes: ...
-        def connection_error(self) -> SocketError | None: ...
-        def remote_disconnected(self) -> bool: ...
+        def read(self, max_bytes: int = ..., *, peek: bool = ...) -> bytes: ...  # noqa: D102
+        def connection_error(self) -> SocketError | None: ...  # noqa: D102
+        def remote_disconnected(self) -> bool: ...  # noqa: D102
         def _check_open(self, action: str) -> None: ...
         def _error(self, failure: int, action: str) -> Exception: ...
         def _holds(self, event: int) -> bool: ...
@@ -285,7 +285,8 @@ class MessageMethods:
         :raises MessageTooLargeError: if the delimiter is not among the first ``max_bytes`` bytes. They stay unread.
         :raises SocketError: if the connection could not be established, or the system refuses.
         """
-        wanted = buffers.view_of(delimiter, "the delimiter must be a contiguous buffer of bytes, such as b'\\n'").tobytes()
+        what = "the delimiter must be a contiguous buffer of bytes, such as b'\\n'"
+        wanted = buffers.view_of(delimiter, what).tobytes()
         size = index(max_bytes)
         if not 0 < len(wanted) <= size:
             raise ValueError(f"the delimiter must have 1 to max_bytes={size} bytes, not {len(wanted)}")
@@ -326,7 +327,7 @@ class MessageMethods:
 
     def _read_rest(self) -> tuple[bytes, SocketError | None]:
         """What is there, and what fails then."""
-        chunks = []
+        chunks: list[bytes] = []
         try:
             while True:
                 chunk = self.read()

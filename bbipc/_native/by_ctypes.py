@@ -207,9 +207,7 @@ def send_messages(handle: int, messages: list[Buffer], start: int, timeout_ns: i
 def _send_one(handle: int, data: Buffer, timeout_ns: int) -> int:
     def send(address: Any, first: int, last: int) -> int:
         unsent, code = c_uint64(), c_int32()
-        count: int = declarations.send_message(
-            handle, address, first, last, timeout_ns, byref(unsent), byref(code)
-        )
+        count: int = declarations.send_message(handle, address, first, last, timeout_ns, byref(unsent), byref(code))
         return _sent(count, unsent, code)
 
     return with_memory(data, "a message must be a contiguous buffer of bytes, such as bytes", 0, None, send)
@@ -293,9 +291,7 @@ def receive_messages(handle: int, max_messages: int) -> list[bytes] | int:
     while True:
         wanted = min(max_messages - len(messages), _SOME) if max_messages else _SOME
         code = c_int32()
-        count: int = declarations.receive_messages(
-            handle, buffer, len(buffer), _address(sizes), wanted, byref(code)
-        )
+        count: int = declarations.receive_messages(handle, buffer, len(buffer), _address(sizes), wanted, byref(code))
         if count < 0:
             return messages or pack(count, code.value)
         start = 0
@@ -314,9 +310,7 @@ def read_until(handle: int, delimiter: bytes, max_bytes: int, timeout_ns: int) -
     """The bytes up to and with the delimiter, 0 if they did not come in time, or a failure."""
     buffer = ctypes.create_string_buffer(max_bytes)
     code = c_int32()
-    result: int = declarations.read_until(
-        handle, delimiter, len(delimiter), buffer, max_bytes, timeout_ns, byref(code)
-    )
+    result: int = declarations.read_until(handle, delimiter, len(delimiter), buffer, max_bytes, timeout_ns, byref(code))
     if result > 0:
         return ctypes.string_at(buffer, result)
     return pack(result, code.value) if result < 0 else 0

@@ -233,7 +233,8 @@ pub const Plan = struct {
 
     fn endMatters(possible: u32, known: Known) bool {
         // Whoever reports data or readiness to write must know of the end, or would report it wrongly.
-        const without_end = determined | connection_succeeded | write_space | message_space | connection_severed | flushed;
+        const without_end = determined | connection_succeeded | connection_severed | write_space | message_space |
+            flushed;
         if (possible & ~without_end != 0) return true;
         // After our own end, the remote end severs the connection.
         return known.finished and possible & connection_severed != 0;

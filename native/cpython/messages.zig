@@ -195,7 +195,8 @@ fn receiveLarge(stream: Handle, size: usize) ?Received {
     const object = bytes.make(size) orelse return .{ .object = null };
     var its_size: usize = 0;
     const result = calling.callReleasing(calls.receiveMessage, .{ stream, bytes.all(object, size), &its_size, 0 });
-    if (result == calls.numberOf(calls.Received.message)) return .{ .object = bytes.cut(object, size, @intCast(its_size)) };
+    const received = calls.numberOf(calls.Received.message);
+    if (result == received) return .{ .object = bytes.cut(object, size, @intCast(its_size)) };
     api.Py_DecRef(object);
     return if (result < 0) .{ .outcome = result } else null;
 }

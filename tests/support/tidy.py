@@ -41,6 +41,7 @@ DOORS = {
 PYTHON_FLOORS = (
     ("bbipc._native",),
     ("bbipc.events", "bbipc.errors"),
+    ("bbipc.messages",),
     ("bbipc.sockets",),
     ("bbipc.polling", "bbipc.ipv4", "bbipc.local"),
     ("bbipc", "bbipc._pyinstaller"),

@@ -142,9 +142,10 @@ test "what is too large takes no memory and stays, until the bound is raised" {
             try expectMessage(pair.near, "back");
             try testing.expectEqual(0, c.bbipc_set_max_message_size(pair.far, 5));
             try expectMessage(pair.far, "hello");
-            for ([_][]const u8{
-                "\xff\xff\xff\xfe", "\x80\x00\x00\x00", "\x7f\xff\xff\xff", "\xff\xff\xff\xff\x80\x00\x00\x00\x00\x00\x00\x00",
-            }) |hostile| {
+            const hostile_ones = [_][]const u8{
+                "\xff\xff\xff\xfe", "\x80\x00\x00\x00", "\x7f\xff\xff\xff", "\xff\xff\xff\xff\x80" ++ "\x00" ** 7,
+            };
+            for (hostile_ones) |hostile| {
                 const other = try stage.pair();
                 try support.writeAll(other.near, hostile);
                 try expectEvents(message_available, poll(other.far, message_available, patience_ns));
@@ -222,13 +223,15 @@ test "many messages in one call, and as many as came in one" {
                 try support.awaitEvent(pair.far, message_available);
                 var buffer: [512]u8 = undefined;
                 var some: [64]u64 = undefined;
-                const taken = try succeed(c.bbipc_receive_messages(pair.far, &buffer, buffer.len, &some, some.len, null));
+                const result = c.bbipc_receive_messages(pair.far, &buffer, buffer.len, &some, some.len, null);
+                const taken = try succeed(result);
                 try testing.expect(taken > 0);
                 var start: usize = 0;
-                for (some[0..@intCast(taken)]) |size| {
+                for (some[0..@intCast(taken)]) |its_size| {
+                    const size: usize = @intCast(its_size);
                     try testing.expectEqual(received % 9, size);
-                    try testing.expectEqualStrings(texts[received][0..@intCast(size)], buffer[start..][0..@intCast(size)]);
-                    start += @intCast(size);
+                    try testing.expectEqualStrings(texts[received][0..size], buffer[start..][0..size]);
+                    start += size;
                     received += 1;
                 }
             }
