@@ -143,7 +143,10 @@ test "what is too large takes no memory and stays, until the bound is raised" {
             try testing.expectEqual(0, c.bbipc_set_max_message_size(pair.far, 5));
             try expectMessage(pair.far, "hello");
             const hostile_ones = [_][]const u8{
-                "\xff\xff\xff\xfe", "\x80\x00\x00\x00", "\x7f\xff\xff\xff", "\xff\xff\xff\xff\x80" ++ "\x00" ** 7,
+                "\xff\xff\xff\xfe",
+                "\x80\x00\x00\x00",
+                "\x7f\xff\xff\xff",
+                "\xff\xff\xff\xff\x80\x00\x00\x00\x00\x00\x00\x00",
             };
             for (hostile_ones) |hostile| {
                 const other = try stage.pair();
