@@ -325,6 +325,12 @@ pub const Stage = struct {
         try system.awaitBehind(try succeed(c.bbipc_fileno(stream)), events);
     }
 
+    /// What can be asked of a state without changing it: a wait for a message reads the bytes that hide an end.
+    pub fn askable(stage: *const Stage, events: u32, way: Ending) u32 {
+        const changes = stage.shown(events, way) != events;
+        return if (changes) stream_events & ~@as(u32, c.BBIPC_MESSAGE_AVAILABLE) else stream_events;
+    }
+
     /// What the system shows of a state.
     pub fn shown(stage: *const Stage, events: u32, way: Ending) u32 {
         if (stage.kind() != .tcp) return events;
@@ -339,7 +345,7 @@ pub const Stage = struct {
                 // What both ends have finished is told at once everywhere.
                 if (!system.hidesEndOfTcp() or events & c.BBIPC_CONNECTION_SEVERED != 0) return events;
                 const stands: u32 = c.BBIPC_DETERMINED | c.BBIPC_CONNECTION_SUCCEEDED | c.BBIPC_DATA_AVAILABLE;
-                const space: u32 = c.BBIPC_READY_TO_WRITE | c.BBIPC_WRITE_SPACE;
+                const space: u32 = c.BBIPC_READY_TO_WRITE | c.BBIPC_WRITE_SPACE | c.BBIPC_MESSAGE_SPACE;
                 return if (events & c.BBIPC_WRITE_SPACE != 0) stands | space else stands;
             },
         }
