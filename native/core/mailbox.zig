@@ -13,8 +13,8 @@ pub const Mailbox = struct {
     incoming: Inbox = .{},
     outgoing: Outbox = .{},
     kept_bits: std.atomic.Value(u8) = .init(0),
-    /// Another number after bytes have moved between the system and this.
-    moves_count: std.atomic.Value(u32) = .init(0),
+    /// Another number after bytes have come or gone, or other events hold. The bits alone could be the same again.
+    changes_count: std.atomic.Value(u32) = .init(0),
 
     pub fn create() error{OutOfMemory}!*Mailbox {
         const mailbox = try allocator.create(Mailbox);
@@ -51,12 +51,17 @@ pub const Mailbox = struct {
         const bits: u8 = @bitCast(now);
         var before = mailbox.kept_bits.load(.monotonic);
         while (before & mask != bits) {
-            before = mailbox.kept_bits.cmpxchgWeak(before, before & ~mask | bits, .acq_rel, .monotonic) orelse return;
+            before = mailbox.kept_bits.cmpxchgWeak(before, before & ~mask | bits, .acq_rel, .monotonic) orelse
+                return mailbox.changed();
         }
     }
 
-    pub fn moved(mailbox: *Mailbox) void {
-        _ = mailbox.moves_count.fetchAdd(1, .monotonic);
+    pub fn changed(mailbox: *Mailbox) void {
+        _ = mailbox.changes_count.fetchAdd(1, .acq_rel);
+    }
+
+    pub fn changes(mailbox: *const Mailbox) u32 {
+        return mailbox.changes_count.load(.acquire);
     }
 
     // ---- Around fork() ----

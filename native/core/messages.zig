@@ -33,8 +33,8 @@ pub fn sizeMax(slot: *handles.Slot) status.Error!u64 {
 
 pub fn setSizeMax(slot: *handles.Slot, size: u64) status.Error!void {
     const mailbox = try mailboxOf(slot);
-    const kept_before = mailbox.kept();
-    defer if (kept_before != mailbox.kept()) transfer.tell(slot);
+    const before: transfer.Before = .of(slot);
+    defer before.tell();
     mailbox.incoming.lock.lock();
     defer mailbox.incoming.lock.unlock();
     mailbox.incoming.message_size_max = size;
@@ -70,8 +70,8 @@ const Taking = struct {
 /// (`hasEnough`). How many it has taken. An error is left for the next call unless there are none.
 pub fn takeNow(slot: *handles.Slot, taker: anytype, failure: *status.Failure) status.Error!usize {
     const mailbox = try mailboxOf(slot);
-    const kept_before = mailbox.kept();
-    defer if (kept_before != mailbox.kept()) transfer.tell(slot);
+    const before: transfer.Before = .of(slot);
+    defer before.tellRead(false);
     const incoming = &mailbox.incoming;
     incoming.lock.lock();
     defer incoming.lock.unlock();
@@ -98,23 +98,27 @@ pub fn takeNow(slot: *handles.Slot, taker: anytype, failure: *status.Failure) st
     }
 }
 
-/// Gives the bytes up to and with the delimiter to the taker, if they have come. They are at most `size_max`.
+/// Gives the bytes up to and with the delimiter to the taker, if they have come. They are at most `size_max`. The place
+/// is that of a wait for more.
 pub fn takeUntilNow(
     slot: *handles.Slot,
     delimiter: []const u8,
     size_max: usize,
     taker: anytype,
+    place: *u32,
     failure: *status.Failure,
 ) status.Error!bool {
     const mailbox = try mailboxOf(slot);
-    const kept_before = mailbox.kept();
-    defer if (kept_before != mailbox.kept()) transfer.tell(slot);
+    const before: transfer.Before = .of(slot);
+    defer before.tellRead(false);
     const incoming = &mailbox.incoming;
     incoming.lock.lock();
     defer incoming.lock.unlock();
     defer {
         incoming.settle();
         mailbox.noteIncoming();
+        // Nobody else moves bytes before the lock is released.
+        place.* = polling.placeOf(&.{slot}, &.{events.inside.more_data});
     }
     var taking: Taking = .{ .stream = &slot.object.stream, .mailbox = mailbox };
     var searched: usize = 0;
@@ -187,15 +191,18 @@ pub fn waitForMessage(
     return try transfer.waitFor(slot, asked, deadline, &place, goes_on, failure) != 0;
 }
 
-/// For bytes that the stream has not yet. False when the time is up.
-pub fn waitForMore(
+/// For bytes that the stream had not at that place. False when the time is up.
+fn waitForMore(
     slot: *handles.Slot,
     deadline: Deadline,
+    place: *u32,
     goes_on: *?bool,
     failure: *status.Failure,
 ) status.Error!bool {
-    var place = places.none;
-    return try transfer.waitFor(slot, events.inside.more_data, deadline, &place, goes_on, failure) != 0;
+    const happened = transfer.waitFor(slot, events.inside.more_data, deadline, place, goes_on, failure) catch |err|
+        // Another thread has brought them.
+        return if (err == error.Woken) true else err;
+    return happened != 0;
 }
 
 /// How many bytes were read up to and with the delimiter, 0 if it did not come in time.
@@ -209,9 +216,10 @@ pub fn readUntil(
     var goes_on: ?bool = null;
     while (true) {
         var taker: CopyTaker = .{ .buffer = buffer };
-        if (try takeUntilNow(slot, delimiter, buffer.len, &taker, failure)) return taker.size.?;
+        var place = places.none;
+        if (try takeUntilNow(slot, delimiter, buffer.len, &taker, &place, failure)) return taker.size.?;
         if (deadline == .now) return 0;
-        if (!try waitForMore(slot, deadline, &goes_on, failure)) return 0;
+        if (!try waitForMore(slot, deadline, &place, &goes_on, failure)) return 0;
     }
 }
 
@@ -278,8 +286,8 @@ pub fn sendNow(
     failure: *status.Failure,
 ) status.Error!Sent {
     const mailbox = try mailboxOf(slot);
-    const kept_before = mailbox.kept();
-    defer if (kept_before != mailbox.kept()) transfer.tell(slot);
+    const before: transfer.Before = .of(slot);
+    defer before.tell();
     const outgoing = &mailbox.outgoing;
     outgoing.lock.lock();
     defer outgoing.lock.unlock();
@@ -357,7 +365,7 @@ fn sendWaiting(
     var is_severed = false;
     while (true) {
         // Taken before anything is sent: a place that is taken later would miss a finish_writing in between.
-        var place = places.after(polling.finishedCount(&.{slot}));
+        var place = polling.placeOf(&.{slot}, &.{events.message_space});
         const now = try sendNow(slot, messages[sent.count..], true, failure);
         sent.count += now.count;
         sent.is_rest_left = now.is_rest_left;
@@ -384,8 +392,8 @@ pub fn drain(slot: *handles.Slot, deadline: Deadline, failure: *status.Failure) 
 pub fn unsent(slot: *handles.Slot) usize {
     const stream = &slot.object.stream;
     const mailbox = stream.mailbox.load(.acquire) orelse return 0;
-    const kept_before = mailbox.kept();
-    defer if (kept_before != mailbox.kept()) transfer.tell(slot);
+    const before: transfer.Before = .of(slot);
+    defer before.tell();
     mailbox.outgoing.lock.lock();
     defer mailbox.outgoing.lock.unlock();
     var ignored: status.Failure = .{};

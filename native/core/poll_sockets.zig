@@ -16,7 +16,7 @@ pub const Request = struct {
     sockets: []const handles.Handle,
     asked: []const u32,
     happened: []u32,
-    /// Keeps the wait's place between its pieces: see `finishedCount`.
+    /// Keeps the wait's place between its pieces: see `placeOf`.
     place: *u32,
     /// Whether this is not the wait's first piece.
     goes_on: bool = false,
@@ -57,13 +57,17 @@ pub fn pollSockets(request: Request, deadline: platform.sys.Deadline, failure: *
     return wait.run(deadline);
 }
 
-/// How many of the streams have finished writing: what a wait's place counts.
-pub fn finishedCount(slots: []const *handles.Slot) u64 {
+/// What ends a wait for these events, and no event tells of: that a stream has finished writing; and that bytes have
+/// come from the system by another thread, for a wait for them.
+pub fn placeOf(slots: []const *handles.Slot, asked: []const u32) u32 {
     var count: u64 = 0;
-    for (slots) |slot| {
-        if (slot.object == .stream and slot.object.stream.connection.known.load().finished) count += 1;
+    for (slots, asked) |slot, its_asked| {
+        if (slot.object != .stream) continue;
+        const stream = &slot.object.stream;
+        const waits_for_more = its_asked & events.inside.more_data != 0;
+        count += if (waits_for_more) stream.changes() else @intFromBool(stream.connection.known.load().finished);
     }
-    return count;
+    return places.after(count);
 }
 
 const Wait = struct {
@@ -80,8 +84,8 @@ const Wait = struct {
     /// Every socket was asked in this turn, whatever its plan.
     asked_all: bool = false,
     backoff: Backoff = .{},
-    /// A stream has finished writing since the wait's place was taken.
-    finished: bool = false,
+    /// What ends it has happened since the wait's place was taken.
+    is_past: bool = false,
     /// Of the first turn that sleeps.
     spin: ?spinning.Wait = null,
 
@@ -102,8 +106,8 @@ const Wait = struct {
             lock.lock();
             defer lock.unlock();
             found = try self.prepare();
-            self.finished = self.finished or self.finishedMeanwhile();
-            if (found == 0 and deadline != .now and !self.finished) {
+            self.is_past = self.is_past or self.passedMeanwhile();
+            if (found == 0 and deadline != .now and !self.is_past) {
                 sleeper = try .take(self.failure);
                 waiter = .{ .waker = sleeper.?.waker };
                 for (self.slots) |slot| slot.waiting += 1;
@@ -133,10 +137,10 @@ const Wait = struct {
         }
         if (interrupted) return self.ended(error.Interrupted);
         if (deadline == .now and !self.stuck) return 0;
-        if (self.finished) return self.ended(error.Woken);
+        if (self.is_past) return self.ended(error.Woken);
         // What holds since then is looked for once more.
-        self.finished = self.finishedMeanwhile();
-        if (self.finished or self.stuck or deadline.remainingNs() != 0) return null;
+        self.is_past = self.passedMeanwhile();
+        if (self.is_past or self.stuck or deadline.remainingNs() != 0) return null;
         self.learn(.time_is_up);
         return 0;
     }
@@ -179,10 +183,10 @@ const Wait = struct {
         return err;
     }
 
-    /// Whether a thread has called finish_writing since the wait's place was taken. No event tells of that, but a wait
-    /// for room is then in vain.
-    fn finishedMeanwhile(self: *Wait) bool {
-        const now = places.after(finishedCount(self.slots));
+    /// Whether the place was left since it was taken: see `placeOf`. A wait for room of a stream that has finished is in
+    /// vain.
+    fn passedMeanwhile(self: *Wait) bool {
+        const now = placeOf(self.slots, self.request.asked);
         if (self.request.place.* == places.none) self.request.place.* = now;
         return self.request.place.* != now;
     }
@@ -226,11 +230,11 @@ const Wait = struct {
             const conditions = platform.poll.conditionsOf(entry);
             if (conditions.isEmpty()) continue;
             const before = socket_events.planOf(slot, asked);
-            const moves_before = socket_events.movesOf(slot);
+            const changes_before = socket_events.changesOf(slot);
             happened.* = socket_events.eventsOf(slot, conditions, asked, self.failure) catch |err|
                 return self.fail(index, err);
             found += @intFromBool(happened.* != 0);
-            if (happened.* != 0 or moves_before != socket_events.movesOf(slot)) continue;
+            if (happened.* != 0 or changes_before != socket_events.changesOf(slot)) continue;
             if (std.meta.eql(before, socket_events.planOf(slot, asked))) self.stuck = true;
         }
         return found;

@@ -670,7 +670,7 @@ pub const Poller = struct {
             const registration = poller.find(socket) orelse continue;
             // It may have moved since the selector was asked.
             const interest = registration.watches orelse continue;
-            const moves_before = socket_events.movesOf(socket);
+            const changes_before = socket_events.changesOf(socket);
             var failure: status.Failure = .{};
             // A socket that can't be asked has nothing to report now, and is asked again.
             var lost = false;
@@ -695,7 +695,7 @@ pub const Poller = struct {
                 continue;
             }
             // It had something to report: a part of a message.
-            if (moves_before != socket_events.movesOf(socket)) continue;
+            if (changes_before != socket_events.changesOf(socket)) continue;
             // The selector would report it for ever. Either what is known now makes it of no more interest, or nobody
             // foresaw this state of the system, which must not spin the processor.
             if (poller.settle(registration) or (!report.repeats and !lost)) continue;

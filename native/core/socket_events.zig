@@ -46,13 +46,13 @@ pub fn eventsOf(
         },
         .stream => |*stream| {
             const before = stream.connection.known.load();
-            const kept_before = stream.kept();
+            const changes_before = stream.changes();
             const result = if (conditions) |given|
                 stream.eventsOf(given, asked, failure)
             else
                 stream.probe(asked, failure);
             const is_determined = !before.determined and stream.connection.known.load().determined;
-            if (is_determined or kept_before != stream.kept()) becameKnown(socket);
+            if (is_determined or changes_before != stream.changes()) becameKnown(socket);
             return result;
         },
         .none, .poller => unreachable,
@@ -61,9 +61,9 @@ pub fn eventsOf(
 
 /// Another number after the look at a socket has moved bytes, of a message. Then a selector that reports the same again
 /// has something new to report.
-pub fn movesOf(socket: *const handles.Slot) u32 {
+pub fn changesOf(socket: *const handles.Slot) u32 {
     return switch (socket.object) {
-        .stream => |*stream| if (stream.mailbox.load(.acquire)) |mailbox| mailbox.moves_count.load(.monotonic) else 0,
+        .stream => |*stream| stream.changes(),
         .server => 0,
         .none, .poller => unreachable,
     };

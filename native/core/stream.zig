@@ -92,7 +92,7 @@ pub const Stream = struct {
         const count = try stream.receive(try mailbox.incoming.room(), false, failure);
         if (count == 0) return 0;
         mailbox.incoming.added(count);
-        mailbox.moved();
+        mailbox.changed();
         // At once, so that nobody sees the end without the bytes before it.
         mailbox.noteIncoming();
         return count;
@@ -133,7 +133,7 @@ pub const Stream = struct {
             const count = try stream.send(outgoing.rest, failure);
             if (count == 0) return false;
             outgoing.remove(count);
-            mailbox.moved();
+            mailbox.changed();
         }
         if (!outgoing.finishes) return true;
         outgoing.finishes = false;
@@ -190,6 +190,12 @@ pub const Stream = struct {
     pub fn kept(stream: *const Stream) events.Kept {
         const mailbox = stream.mailbox.load(.acquire) orelse return .{};
         return mailbox.kept();
+    }
+
+    /// Another number after what it keeps has changed.
+    pub fn changes(stream: *const Stream) u32 {
+        const mailbox = stream.mailbox.load(.acquire) orelse return 0;
+        return mailbox.changes();
     }
 
     /// For messages.

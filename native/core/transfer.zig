@@ -10,31 +10,48 @@ const status = @import("../base/status.zig");
 
 const Deadline = @import("../platform.zig").sys.Deadline;
 
-/// How much was read now, at least a byte unless nothing is there. When the last byte of a remote end that has gone is
-/// read, this tells the threads that wait for the end. No kernel does.
+/// What a call may change that other threads wait for.
+pub const Before = struct {
+    slot: *handles.Slot,
+    known: events.Known,
+    changes: u32,
+
+    pub fn of(slot: *handles.Slot) Before {
+        const stream = &slot.object.stream;
+        return .{ .slot = slot, .known = stream.connection.known.load(), .changes = stream.changes() };
+    }
+
+    /// After a write.
+    pub fn tell(before: Before) void {
+        if (before.changes != before.slot.object.stream.changes()) tellAll(before.slot);
+    }
+
+    /// After a read. When the last byte of a remote end that has gone is read, this tells the threads that wait for the
+    /// end. No kernel does.
+    pub fn tellRead(before: Before, peeks: bool) void {
+        const stream = &before.slot.object.stream;
+        const now = stream.connection.known.load();
+        if (now != before.known or (now.ended and !now.drained and !peeks)) return tellEnd(before.slot);
+        before.tell();
+    }
+};
+
+/// How much was read now, at least a byte unless nothing is there.
 pub fn read(slot: *handles.Slot, buffer: []u8, peek: bool, failure: *status.Failure) status.Error!usize {
-    const stream = &slot.object.stream;
-    const known = &stream.connection.known;
-    const before = known.load();
-    const kept_before = stream.kept();
-    const outcome = stream.read(buffer, peek, failure);
-    const now = known.load();
-    if (kept_before != stream.kept()) {
-        tell(slot);
-    } else if (now != before or (now.ended and !now.drained and !peek)) tellEnd(slot);
-    return outcome;
+    const before: Before = .of(slot);
+    defer before.tellRead(peek);
+    return slot.object.stream.read(buffer, peek, failure);
 }
 
 /// How much was written now.
 pub fn write(slot: *handles.Slot, data: []const u8, failure: *status.Failure) status.Error!usize {
-    const stream = &slot.object.stream;
-    const kept_before = stream.kept();
-    defer if (kept_before != stream.kept()) tell(slot);
-    return stream.write(data, failure);
+    const before: Before = .of(slot);
+    defer before.tell();
+    return slot.object.stream.write(data, failure);
 }
 
 /// Other threads may wait for what has become true, or has another plan now.
-pub fn tell(slot: *handles.Slot) void {
+fn tellAll(slot: *handles.Slot) void {
     handles.lock.lock();
     defer handles.lock.unlock();
     if (slot.waiting > 0 or slot.registrations.first != null) socket_events.becameKnown(slot);
@@ -49,7 +66,7 @@ fn tellEnd(slot: *handles.Slot) void {
     if (known.ended and !known.drained) {
         var failure: status.Failure = .{};
         // If the look fails, the threads that wait ask now and then.
-        if (slot.object.stream.hasUnread(&failure) catch return) return;
+        _ = slot.object.stream.hasUnread(&failure) catch false;
     }
     socket_events.becameKnown(slot);
 }
@@ -99,7 +116,7 @@ pub fn writeAll(
     var count: usize = 0;
     while (true) {
         // Taken before the write: a place that is taken later would miss a finish_writing in between.
-        var place = places.after(polling.finishedCount(&.{slot}));
+        var place = polling.placeOf(&.{slot}, &.{events.write_space});
         count += write(slot, data[count..], failure) catch |err| return if (count > 0) count else err;
         if (count == data.len or deadline == .now) return count;
         const asked = events.write_space | events.connection_severed;

@@ -161,7 +161,7 @@ test "what is too large takes no memory and stays, until the bound is raised" {
 test "the rest of a message goes out in any wait, before anything else, and then the end" {
     try eachTransport(struct {
         fn body(stage: *Stage) !void {
-            const size = 4 << 20;
+            const size = 16 << 20;
             const data = try testing.allocator.alloc(u8, size);
             defer testing.allocator.free(data);
             for (data, 0..) |*byte, index| byte.* = @truncate(index *% 31);
