@@ -98,7 +98,7 @@ pub fn setSpinning(longest_ns: i64) status.Error!void {
 pub fn close(handle: Handle) status.Error!u64 {
     const slot = try table.pin(handle);
     defer slot.unpin();
-    const lost = if (slot.object == .stream) messages.unsent(slot) else 0;
+    const lost = if (slot.object == .stream) messages.lostByClose(slot) else 0;
     const is_file_deleted = try table.close(handle);
     return if (is_file_deleted) lost else 1;
 }

@@ -400,3 +400,9 @@ pub fn unsent(slot: *handles.Slot) usize {
     _ = stream.sendRest(mailbox, &ignored) catch {};
     return mailbox.outgoing.rest.len;
 }
+
+/// How many bytes are lost when the stream closes now.
+pub fn lostByClose(slot: *handles.Slot) usize {
+    const left = unsent(slot);
+    return if (slot.object.stream.transport.sendsAfterClose()) 0 else left;
+}

@@ -41,11 +41,11 @@ pub const Stream = struct {
         const chooses_port = if (local) |address| address.port() == 0 else true;
         for (0..self_connects_max) |_| {
             var attempt = try platform.connectTcp(remote, local, failure);
-            errdefer attempt.transport.close();
+            errdefer attempt.transport.close(&.{});
             if (chooses_port and attempt.state != .failed) {
                 const chosen = try attempt.transport.localAddress(failure);
                 if (chosen.eql(remote.reached())) {
-                    attempt.transport.close();
+                    attempt.transport.close(&.{});
                     continue;
                 }
             }
@@ -371,7 +371,8 @@ pub const Stream = struct {
     }
 
     pub fn deinit(stream: *Stream) void {
-        stream.transport.close();
-        if (stream.mailbox.load(.acquire)) |mailbox| mailbox.destroy();
+        const mailbox = stream.mailbox.load(.acquire) orelse return stream.transport.close(&.{});
+        stream.transport.close(mailbox.outgoing.rest);
+        mailbox.destroy();
     }
 };

@@ -107,7 +107,12 @@ pub const Transport = union(enum) {
         }
     }
 
-    pub fn close(transport: *Transport) void {
+    /// Whether what is left to be sent goes out after the close.
+    pub fn sendsAfterClose(_: *const Transport) bool {
+        return false;
+    }
+
+    pub fn close(transport: *Transport, _: []const u8) void {
         switch (transport.*) {
             inline else => |socket| sys.close(socket.descriptor),
         }

@@ -206,6 +206,45 @@ test "the rest of a message goes out in any wait, before anything else, and then
     }.body);
 }
 
+test "a close that leaves a part of a message says how much, unless the system goes on with it" {
+    try eachTransport(struct {
+        fn body(stage: *Stage) !void {
+            const size = 16 << 20;
+            const data = try testing.allocator.alloc(u8, size);
+            defer testing.allocator.free(data);
+            for (data, 0..) |*byte, index| byte.* = @truncate(index *% 31);
+            const pair = try stage.pair();
+            var unsent: u64 = 0;
+            try testing.expectEqual(1, c.bbipc_send_message(pair.near, data.ptr, 0, size, 0, &unsent, null));
+            const lost = c.bbipc_close(pair.near);
+            const received = try testing.allocator.alloc(u8, size);
+            defer testing.allocator.free(received);
+            if (stage.kind() != .pipe) {
+                try testing.expect(lost > 0 and lost <= unsent);
+                try support.awaitEvent(pair.far, message_available);
+                try testing.expectEqual(c.BBIPC_ERROR_MESSAGE_CUT, receiveNow(pair.far));
+                const rest = size + 4 - @as(u64, @intCast(lost));
+                const count = c.bbipc_read_exactly(pair.far, received.ptr, 0, rest, patience_ns, null);
+                try testing.expectEqual(@as(i64, @intCast(rest)), count);
+                return;
+            }
+            try testing.expectEqual(0, lost);
+            var received_size: u64 = 0;
+            const result = c.bbipc_receive_message(pair.far, received.ptr, 0, size, &received_size, patience_ns, null);
+            try testing.expectEqual(1, result);
+            try testing.expectEqual(size, received_size);
+            try testing.expect(std.mem.eql(u8, data, received));
+            try testing.expectEqual(1, c.bbipc_finish_writes(patience_ns));
+            try testing.expectEqual(c.BBIPC_ERROR_END_OF_DATA, try receiveEnd(pair.far));
+        }
+    }.body);
+}
+
+fn receiveEnd(stream: Handle) !i64 {
+    try support.awaitEvent(stream, end_of_data);
+    return receiveNow(stream);
+}
+
 test "many messages in one call, and as many as came in one" {
     try eachTransport(struct {
         fn body(stage: *Stage) !void {

@@ -137,6 +137,9 @@ pub const Pipe = struct {
     /// Closing gives up what the remote end has not read.
     aborts: bool = false,
     sink: ?*Sink = null,
+    /// What is written after the close, and the memory that it is in.
+    rest: []const u8 = &.{},
+    rest_memory: []u8 = &.{},
     closing: reaper.Closing = .{ .giveUp = giveUpNow },
 
     // Under this lock.
@@ -364,7 +367,14 @@ pub const Pipe = struct {
             self.write_pending = null;
             done.destroy();
         }
+        const goes_on = self.closed and self.writeRest();
+        // Afterwards, so that somebody who waits for all writes does not see a moment without one.
         _ = pending_writes.fetchSub(1, .acq_rel);
+        if (goes_on) {
+            // The remote end reads: the time begins anew.
+            reaper.expectNoEnd(&self.closing);
+            return reaper.expectEnd(&self.closing);
+        }
         if (!self.closed) return self.tellWatchers();
         reaper.expectNoEnd(&self.closing);
         if (self.sink) |sink| sys.cancel(self.handle, &sink.operation.block);
@@ -374,21 +384,43 @@ pub const Pipe = struct {
 
     // ---- The end ----
 
-    pub fn close(self: *Pipe) void {
+    /// The rest is written afterwards, for as long as a write may be under way then.
+    pub fn close(self: *Pipe, rest: []const u8) void {
         sys.library_lock.lock();
         defer sys.library_lock.unlock();
         std.debug.assert(self.watching.first == null);
         self.closed = true;
         if (self.hint_pending) sys.cancel(self.handle, &self.hint.block);
-        if (self.aborts) self.giveUp();
-        // Nobody else uses it any more, so there is no write to come. One that is under way must end first.
-        if (self.write_pending == null) {
+        if (self.aborts) self.giveUp() else self.keepRest(rest);
+        // Nobody else uses it any more, so there is no write to come but of the rest. One that is under way must end
+        // first.
+        if (self.write_pending == null and !self.writeRest()) {
             _ = sys.CloseHandle(self.handle);
         } else if (!self.aborts) {
             self.startSink();
             reaper.expectEnd(&self.closing);
         }
         self.freeIfDone();
+    }
+
+    fn keepRest(self: *Pipe, rest: []const u8) void {
+        if (rest.len == 0) return;
+        self.rest_memory = allocator.dupe(u8, rest) catch return;
+        self.rest = self.rest_memory;
+    }
+
+    /// Writes what is left of the rest. Whether a write of it is under way: its packet comes.
+    fn writeRest(self: *Pipe) bool {
+        while (self.rest.len > 0 and !self.write_lost) {
+            const outcome = self.write(self.rest);
+            if (outcome != .count) break;
+            self.rest = self.rest[outcome.count..];
+            if (self.write_pending != null) return true;
+        }
+        if (self.rest_memory.len > 0) allocator.free(self.rest_memory);
+        self.rest = &.{};
+        self.rest_memory = &.{};
+        return false;
     }
 
     /// Discards what the remote end has not read, and ends a write that is under way; its packet comes. A client can
@@ -467,6 +499,7 @@ pub const Pipe = struct {
     /// Closed, and nothing of it is with the system.
     fn freeIfDone(self: *Pipe) void {
         if (self.hint_pending or self.write_pending != null or self.sink != null) return;
+        std.debug.assert(self.rest_memory.len == 0);
         allocator.destroy(self);
     }
 };

@@ -182,16 +182,16 @@ test "a write that nobody reads is given up some time after its pipe was closed"
         const writer = if (accepted_writes) accepted else client;
         const reader = if (accepted_writes) client else accepted;
         while (writer.write(&data) == .count) {}
-        writer.close();
+        writer.close(&.{});
         try testing.expect(sys.pendingOperations() > 0);
 
         const end_ns = sys.monotonicNs() + 10 * std.time.ns_per_s;
         while (sys.pendingOperations() > 0 and sys.monotonicNs() < end_ns) sys.yield();
         try testing.expectEqual(0, sys.pendingOperations());
         // A client that stays has no part in the name.
-        if (!accepted_writes) reader.close();
+        if (!accepted_writes) reader.close(&.{});
         const again = try listen(pathname, 1, &failure);
         again.close();
-        if (accepted_writes) reader.close();
+        if (accepted_writes) reader.close(&.{});
     }
 }

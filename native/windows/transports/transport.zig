@@ -133,10 +133,15 @@ pub const Transport = union(enum) {
         }
     }
 
-    pub fn close(transport: *Transport) void {
+    /// Whether what is left to be sent goes out after the close.
+    pub fn sendsAfterClose(transport: *const Transport) bool {
+        return transport.* == .pipe;
+    }
+
+    pub fn close(transport: *Transport, rest: []const u8) void {
         switch (transport.*) {
             .tcp => |*socket| socket.close(),
-            .pipe => |pipe| pipe.close(),
+            .pipe => |pipe| pipe.close(rest),
         }
     }
 };
