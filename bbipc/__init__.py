@@ -9,8 +9,10 @@ with a :class:`Poller`. Nothing else blocks, but the synchronous ``read_exactly`
 from ._native.calls import calling_layer
 from ._native.library import __version__, get_include
 from ._native.spinning import set_spinning
+from .authentication import authenticate, authenticate_peer
 from .errors import (
     AlreadyMonitoredError,
+    AuthenticationError,
     BbipcError,
     EndOfStreamError,
     MessageTooLargeError,
@@ -42,6 +44,7 @@ __all__ = [
     "IPV4_ANY",
     "IPV4_LOOPBACK",
     "AlreadyMonitoredError",
+    "AuthenticationError",
     "BbipcError",
     "EndOfStreamError",
     "Events",
@@ -64,6 +67,8 @@ __all__ = [
     "UnsupportedOperationError",
     "WrongProcessError",
     "__version__",
+    "authenticate",
+    "authenticate_peer",
     "calling_layer",
     "connect_to_ipv4_tcp_server",
     "connect_to_local_server",

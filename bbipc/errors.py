@@ -175,6 +175,15 @@ class MessageTooLargeError(BbipcError, ValueError):
     """
 
 
+class AuthenticationError(BbipcError, PermissionError):
+    """One end of a stream has not proved to the other that it has the key, or could not. ``errno`` is ``EACCES``.
+
+    The message says which end, and what to do. It is an ``OSError``, as a connection's other errors are, so that a
+    server that serves each client within ``except OSError`` loses that client only. It is none of multiprocessing's,
+    which has an ``AuthenticationError`` of its own.
+    """
+
+
 class PollerClosedError(BbipcError, ValueError):
     """The poller has been closed, here or by another thread."""
 

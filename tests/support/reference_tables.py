@@ -19,6 +19,7 @@ MODULES = (
     "_native/calls",
     "_native/library",
     "_native/spinning",
+    "authentication",
     "errors",
     "events",
     "ipv4",

@@ -43,7 +43,7 @@ PYTHON_FLOORS = (
     ("bbipc.events", "bbipc.errors"),
     ("bbipc.messages",),
     ("bbipc.sockets",),
-    ("bbipc.polling", "bbipc.ipv4", "bbipc.local"),
+    ("bbipc.polling", "bbipc.ipv4", "bbipc.local", "bbipc.authentication"),
     ("bbipc", "bbipc._pyinstaller"),
 )
 
