@@ -175,6 +175,22 @@ def resident_bytes(process_id: int) -> int:
     return int(psutil.Process(process_id).memory_info().rss)
 
 
+def available_memory() -> int | None:
+    """Bytes that programs can still have without swapping; None where nothing tells."""
+    if sys.platform == "win32":
+        return None
+    if sys.platform != "linux":
+        return int(psutil.virtual_memory().available)
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    available = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    # A container may have less: cgroups(7), version 2.
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (most := limit.read_text(encoding="ascii").strip()) != "max":
+        used = int(limit.with_name("memory.current").read_text(encoding="ascii"))
+        available = min(available, int(most) - used)
+    return available
+
+
 def thread_count() -> int:
     """How many threads this process has, Python's or not."""
     if sys.platform == "linux":
