@@ -185,6 +185,7 @@ class Candidate:
     peer: str = ""
     #: The event loop that coroutines run on.
     loop: str = "asyncio"
+    transports: tuple[str, ...] = TRANSPORTS
 
 
 class Session:

@@ -66,11 +66,13 @@ def bars(path: Path, comparisons: Sequence[Comparison], title: str, axis: str) -
     largest = 1.0
     for number, comparison in enumerate(comparisons):
         transport = comparison.parameters.get("transport", "local")
-        spreads = [Spread.of(comparison.ratios(name, comparison.baseline)) for name in names]
+        # Not every candidate has every transport.
+        measured = [(at, name) for at, name in enumerate(names) if comparison.values.get(name)]
+        spreads = [Spread.of(comparison.ratios(name, comparison.baseline)) for _, name in measured]
         medians = [spread.median for spread in spreads]
         largest = max(largest, *medians)
         errors = [[one.median - one.low for one in spreads], [one.high - one.median for one in spreads]]
-        places = [at + 0.4 - height * (number + 0.5) for at in range(len(names))]
+        places = [at + 0.4 - height * (number + 0.5) for at, _ in measured]
         axes.barh(
             places,
             medians,
@@ -211,7 +213,7 @@ def draw(results: Results, directory: Path) -> dict[str, str]:
         find("echo", placement=placement, connections=100, size=1024),
         "processor time per request",
     )
-    draw_bars("messages", "100-byte messages one way", find("messages"), "time")
+    draw_bars("messages", "100-byte messages one way", find("messages", size=100), "time")
     draw_bars("memory", "Memory of an echo server per idle connection", find("memory"), "resident memory")
     draw_bars("import", "Import in a new process", find("import"), "processor time")
 

@@ -140,6 +140,8 @@ SECTIONS = (
     Section("stream-work", "size"),
     Section("messages", "transport"),
     Section("messages-work", "transport"),
+    Section("message-round-trip", "transport"),
+    Section("message-round-trip-work", "transport"),
     Section("connecting", "transport"),
     Section("connect", "transport"),
     Section("connect-rate", "transport"),

@@ -15,7 +15,7 @@ from typing import Any
 from .harness import Comparison
 
 #: The distributions whose versions are told.
-DISTRIBUTIONS = ("bbipc", "uvloop", "trio", "pyzmq", "pynng", "ziglang")
+DISTRIBUTIONS = ("bbipc", "uvloop", "trio", "pyzmq", "pynng", "cloudtoid-interprocess", "ziglang")
 
 
 @dataclass

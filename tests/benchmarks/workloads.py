@@ -87,19 +87,25 @@ QUICK = Effort(
 )
 
 
-def installed(candidates: Sequence[Candidate]) -> list[Candidate]:
-    return [one for one in candidates if all(importlib.util.find_spec(module) for module in one.needs)]
+def installed(candidates: Sequence[Candidate], transport: str | None = None) -> list[Candidate]:
+    """Those that are, and that have the transport."""
+    return [
+        one
+        for one in candidates
+        if all(importlib.util.find_spec(module) for module in one.needs)
+        and (transport is None or transport in one.transports)
+    ]
 
 
 # ---- Turns of programs that answer to a count ----
 
 
-def fitting_count(turn: Callable[[int], int], turn_ns: int, *, least: int = 16) -> int:
-    """About how many operations fit into a turn."""
+def fitting_count(turn: Callable[[int], int], turn_ns: int, *, least: int = 16, step: int = 1) -> int:
+    """About how many operations fit into a turn, as a multiple of the step, of which the least number is one too."""
     count = least
     while (elapsed_ns := turn(count)) < turn_ns / 10:
         count *= 4
-    return max(1, int(count * turn_ns / elapsed_ns))
+    return max(1, int(count * turn_ns / elapsed_ns) // step) * step
 
 
 def turn_of(turn: Callable[[int], int], turn_ns: int, *, least: int = 16) -> Callable[[], float]:
@@ -190,9 +196,11 @@ class BetweenTwo:
         self.work = Comparison(f"{workload}-work", parameters, "ns", baseline)
         self._turns: dict[str, Callable[[], float]] = {}
 
-    def add(self, name: str, programs: Sequence[Program], turn: Callable[[int], int], *, least: int = 16) -> None:
-        """A candidate. The turn takes a count and returns nanoseconds."""
-        count = fitting_count(turn, self._effort.turn_ns, least=least)
+    def add(
+        self, name: str, programs: Sequence[Program], turn: Callable[[int], int], *, least: int = 16, step: int = 1
+    ) -> None:
+        """A candidate. The turn takes a count, a multiple of the step, and returns nanoseconds."""
+        count = fitting_count(turn, self._effort.turn_ns, least=least, step=step)
         self.work.values.setdefault(name, [])
         self._turns[name] = partial(self._measure, name, programs, turn, count)
 
@@ -213,7 +221,7 @@ class BetweenTwo:
 
         def turn() -> float:
             with self._session.programs() as start:
-                programs = start_pair(self._session, start, candidate, self.time.parameters, "round_trip_client")
+                programs = start_pair(self._session, start, candidate, self.time.parameters, ANSWERING)
                 return self._measure(candidate.name, programs, elapsed(programs[1]), count)
 
         self._turns[candidate.name] = turn
@@ -252,31 +260,52 @@ ROUND_TRIP = (
 
 
 def start_pair(
-    session: Session, start: Callable[..., Program], candidate: Candidate, parameters: dict[str, Any], client: str
+    session: Session,
+    start: Callable[..., Program],
+    candidate: Candidate,
+    parameters: dict[str, Any],
+    functions: tuple[str, str],
 ) -> tuple[Program, Program]:
     """A server that sends back what it gets, and a client of it."""
     serving, asking = session.processors_of(parameters["placement"])
     size = parameters["size"]
     server_candidate = dataclasses.replace(candidate, module=candidate.peer or candidate.module)
     address = session.address(parameters["transport"])
-    server = start(server_candidate, "round_trip_server", address, size, processor=serving)
-    connected = start(candidate, client, server.line(), size, processor=asking)
+    serve, ask = functions
+    server = start(server_candidate, serve, address, size, processor=serving)
+    connected = start(candidate, ask, server.line(), size, processor=asking)
     connected.line()
     return server, connected
 
 
+@dataclass(frozen=True)
+class RoundTrips:
+    """What goes to another process and back, and the functions of the server and the client."""
+
+    candidates: tuple[Candidate, ...]
+    baseline: str
+    functions: tuple[str, str]
+
+    def measure(self, session: Session, effort: Effort, workload: str) -> Iterator[Comparison]:
+        for transport, placement in itertools.product(TRANSPORTS, session.placements):
+            parameters = {"transport": transport, "placement": placement, "size": 64}
+            pairs = BetweenTwo(session, effort, workload, parameters, self.baseline)
+            for _ in range(effort.starts):
+                with session.programs() as start:
+                    for candidate in installed(self.candidates, transport):
+                        programs = start_pair(session, start, candidate, parameters, self.functions)
+                        pairs.add(candidate.name, programs, elapsed(programs[1]))
+                    pairs.take_turns()
+            yield pairs.time
+            yield pairs.work
+
+
+#: Of programs that answer bytes.
+ANSWERING = ("round_trip_server", "round_trip_client")
+
+
 def round_trip(session: Session, effort: Effort) -> Iterator[Comparison]:
-    for transport, placement in itertools.product(TRANSPORTS, session.placements):
-        parameters = {"transport": transport, "placement": placement, "size": 64}
-        pairs = BetweenTwo(session, effort, "round-trip", parameters)
-        for _ in range(effort.starts):
-            with session.programs() as start:
-                for candidate in installed(ROUND_TRIP):
-                    programs = start_pair(session, start, candidate, parameters, "round_trip_client")
-                    pairs.add(candidate.name, programs, elapsed(programs[1]))
-                pairs.take_turns()
-        yield pairs.time
-        yield pairs.work
+    return RoundTrips(ROUND_TRIP, "socket", ANSWERING).measure(session, effort, "round-trip")
 
 
 # ---- Two processes: what a start has to learn, neighbours, and pauses ----
@@ -316,6 +345,9 @@ def busy(session: Session, effort: Effort) -> Iterator[Comparison]:
         yield pairs.work
 
 
+PACED = ("round_trip_server", "paced_client")
+
+
 def paced(session: Session, effort: Effort) -> Iterator[Comparison]:
     """Requests at set times. The client sleeps between them."""
     for transport in TRANSPORTS:
@@ -327,7 +359,7 @@ def paced(session: Session, effort: Effort) -> Iterator[Comparison]:
         for _ in range(effort.starts):
             with session.programs() as start:
                 programs = {
-                    candidate.name: start_pair(session, start, candidate, parameters, "paced_client")
+                    candidate.name: start_pair(session, start, candidate, parameters, PACED)
                     for candidate in (SOCKET, SPINNING_OFF, SPINNING_ON)
                 }
                 for pairs in all_pairs:
@@ -343,24 +375,38 @@ def paced(session: Session, effort: Effort) -> Iterator[Comparison]:
 CHECKED = 4 << 20
 
 
-def one_way(
-    session: Session, effort: Effort, workload: str, receiver_function: str, sizes: Sequence[int]
-) -> Iterator[Comparison]:
-    for transport, size in itertools.product(TRANSPORTS, sizes):
-        placement = session.placements[0]
-        parameters = {"transport": transport, "placement": placement, "size": size}
-        pairs = BetweenTwo(session, effort, workload, parameters)
-        for _ in range(effort.starts):
-            with session.programs() as start:
-                for candidate in installed(BETWEEN_TWO):
-                    receiver = start(candidate, receiver_function, session.address(transport), size)
-                    sender = start(candidate, "sender", receiver.line(), size, processor=session.other(placement))
-                    sender.line()
-                    transfer(receiver, sender, CHECKED // size, checked=True)
-                    pairs.add(candidate.name, (receiver, sender), partial(transfer, receiver, sender), least=4)
-                pairs.take_turns()
-        yield pairs.time
-        yield pairs.work
+@dataclass(frozen=True)
+class OneWay:
+    """What goes from one process to another, and the functions of the sender and the receiver."""
+
+    candidates: tuple[Candidate, ...]
+    baseline: str
+    functions: tuple[str, str]
+    sizes: tuple[int, ...]
+    #: Counts are multiples of it.
+    step: int = 1
+
+    def measure(self, session: Session, effort: Effort, workload: str) -> Iterator[Comparison]:
+        for transport, size in itertools.product(TRANSPORTS, self.sizes):
+            parameters = {"transport": transport, "placement": session.placements[0], "size": size}
+            pairs = BetweenTwo(session, effort, workload, parameters, self.baseline)
+            for _ in range(effort.starts):
+                with session.programs() as start:
+                    for candidate in installed(self.candidates, transport):
+                        self._add(session, start, candidate, pairs)
+                    pairs.take_turns()
+            yield pairs.time
+            yield pairs.work
+
+    def _add(self, session: Session, start: Callable[..., Program], candidate: Candidate, pairs: BetweenTwo) -> None:
+        size, transport, placement = (pairs.time.parameters[name] for name in ("size", "transport", "placement"))
+        send, receive = self.functions
+        receiver = start(candidate, receive, session.address(transport), size)
+        sender = start(candidate, send, receiver.line(), size, processor=session.other(placement))
+        sender.line()
+        turn = partial(transfer, receiver, sender)
+        turn(CHECKED // size // self.step * self.step, checked=True)
+        pairs.add(candidate.name, (receiver, sender), turn, least=max(4, self.step), step=self.step)
 
 
 def transfer(receiver: Program, sender: Program, count: int, *, checked: bool = False) -> int:
@@ -371,12 +417,58 @@ def transfer(receiver: Program, sender: Program, count: int, *, checked: bool = 
     return end_ns - start_ns
 
 
+STREAM = OneWay(BETWEEN_TWO, "socket", ("sender", "stream_receiver"), (4096, 65536, 1048576))
+
+
 def stream(session: Session, effort: Effort) -> Iterator[Comparison]:
-    return one_way(session, effort, "stream", "stream_receiver", (4096, 65536, 1048576))
+    return STREAM.measure(session, effort, "stream")
+
+
+# ---- Two processes: messages ----
+
+QUEUES = Candidate(
+    "cloudtoid-interprocess", "with_interprocess", needs=("cloudtoid_interprocess",), transports=("local",)
+)
+OF_MESSAGES = (
+    Candidate("socket files", "with_files"),
+    Candidate("multiprocessing", "with_multiprocessing"),
+    Candidate("asyncio streams", "with_streams"),
+    Candidate("uvloop streams", "with_streams", loop="uvloop", needs=("uvloop",)),
+    Candidate("pyzmq", "with_zmq", needs=("zmq",)),
+    Candidate("pynng", "with_nng", needs=("pynng",)),
+    QUEUES,
+)
+MESSAGES = OneWay(
+    (
+        *OF_MESSAGES,
+        dataclasses.replace(QUEUES, name=f"{QUEUES.name}, one at a time", variant="single_"),
+        Candidate("bbipc", "with_bbipc"),
+        Candidate("bbipc, lists of 10", "with_bbipc", variant="tens_"),
+        Candidate("bbipc, one at a time", "with_bbipc", variant="single_"),
+    ),
+    "socket files",
+    ("message_sender", "message_receiver"),
+    (100, 1024),
+    step=100,  # SERIES of the programs
+)
+MESSAGE_ROUND_TRIPS = RoundTrips(
+    (
+        *OF_MESSAGES,
+        SPINNING_ON,
+        SPINNING_OFF,
+        Candidate("bbipc, bytes", "with_bbipc", variant="bytes_"),
+    ),
+    "socket files",
+    ("message_server", "message_client"),
+)
 
 
 def messages(session: Session, effort: Effort) -> Iterator[Comparison]:
-    return one_way(session, effort, "messages", "message_receiver", (100,))
+    return MESSAGES.measure(session, effort, "messages")
+
+
+def message_round_trip(session: Session, effort: Effort) -> Iterator[Comparison]:
+    return MESSAGE_ROUND_TRIPS.measure(session, effort, "message-round-trip")
 
 
 # ---- Echo servers under the load generator ----
@@ -752,6 +844,7 @@ WORKLOADS: dict[str, Workload] = {
     "arrivals": arrivals,
     "stream": stream,
     "messages": messages,
+    "message-round-trip": message_round_trip,
     "connecting": connecting,
     "connect": connect,
     "wait": wait,

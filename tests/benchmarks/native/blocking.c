@@ -143,8 +143,7 @@ int main(int count, char **arguments) {
     if (!strcmp(arguments[1], "round_trip_client")) round_trips(arguments[2]);
     if (!strcmp(arguments[1], "pair")) pair(arguments[2]);
     if (!strcmp(arguments[1], "connecting")) make_connections(arguments[2]);
-    /* What comes is counted alike, as a stream or as messages. */
-    if (!strcmp(arguments[1], "stream_receiver") || !strcmp(arguments[1], "message_receiver")) receive(arguments[2]);
+    if (!strcmp(arguments[1], "stream_receiver")) receive(arguments[2]);
     if (!strcmp(arguments[1], "sender")) transmit(arguments[2]);
     return 0;
 }

@@ -14,11 +14,12 @@ import resource
 import signal
 import socket
 import statistics
+import struct
 import sys
 import time
 import timeit
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 BACKLOG = 4096
@@ -107,20 +108,82 @@ class Receipt:
         answer(end_ns)
 
 
-class Splitter:
-    """Makes messages of one size of the pieces that a stream delivers."""
+# ---- Messages ----
+
+#: What a stream has before each message: multiprocessing's own form.
+LENGTH = struct.Struct("!i")
+#: Different messages, sent over and over. Counts of messages are multiples of it.
+SERIES = 100
+
+
+def series_of(size: int) -> list[bytes]:
+    """Each begins with its number, so that none can be lost, come twice, or come too early."""
+    return [number.to_bytes(4, "big") + message_of(size - 4) for number in range(SERIES)]
+
+
+def lists_of(messages: list[bytes], at_once: int) -> list[list[bytes]]:
+    return [messages[at : at + at_once] for at in range(0, len(messages), at_once)]
+
+
+def send_series(send: Callable[[Any], object], things: Sequence[bytes | list[bytes]]) -> None:
+    """For each COUNT, sends COUNT messages, and tells when it began. The things, messages or lists, are a series."""
+    announce()
+    for (count,) in commands():
+        start_ns = time.monotonic_ns()
+        for _ in range(count // SERIES):
+            for thing in things:
+                send(thing)
+        answer(start_ns)
+
+
+def receive_series(receive: Callable[[], bytes], size: int) -> None:
+    """For each COUNT, receives COUNT messages, and tells when it had all.
+
+    All are compared, in every turn: to ask for the length of each would take as long.
+    """
+    series = series_of(size)
+    for count, _checked in commands():
+        for _ in range(count // SERIES):
+            for expected in series:
+                if receive() != expected:
+                    fail("another message came than was sent")
+        answer(time.monotonic_ns())
+
+
+class Deliveries:
+    """Compares messages that come in lists, as many as there are."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._kept = b""
+        self._series = series_of(size)
+        self._expected = self._series
+        self.due = 0
 
-    def messages(self, data: bytes) -> list[bytes]:
-        size = self._size
-        if self._kept:
-            data = self._kept + data
-        whole = len(data) - len(data) % size
-        self._kept = data[whole:]
-        return [data[at : at + size] for at in range(0, whole, size)]
+    def take(self, messages: list[bytes]) -> None:
+        place = -self.due % SERIES
+        end = place + len(messages)
+        if len(self._expected) < end:
+            self._expected = self._series * (end // SERIES + 1)
+        if messages != self._expected[place:end]:
+            fail("other messages came than were sent")
+        self.due -= len(messages)
+        if self.due < 0:
+            fail("more messages came than were sent")
+
+
+def make_round_trips(send: Callable[[bytes], object], receive: Callable[[], bytes], size: int) -> None:
+    """For each COUNT, makes COUNT round trips, and tells the nanoseconds of all."""
+    message = message_of(size)
+    announce()
+    for (count,) in commands():
+        start_ns = time.perf_counter_ns()
+        for _ in range(count):
+            send(message)
+            if receive() != message:
+                fail("another message came back than was sent")
+        answer(time.perf_counter_ns() - start_ns)
+
+
+# ---- Watching ----
 
 
 def watch(accept_many: Callable[[int], None], wait: Callable[[int], None]) -> None:

@@ -12,19 +12,25 @@ import time
 from control import (
     BACKLOG,
     READ_SIZE,
+    SERIES,
     TIME_OUT_S,
+    Deliveries,
     Receipt,
-    Splitter,
     announce,
     answer,
     ask_in_time,
     commands,
     fail,
+    lists_of,
+    make_round_trips,
     message_of,
     other_address,
     pathname_of,
     port_of,
+    receive_series,
     send_messages,
+    send_series,
+    series_of,
     time_calls,
     time_statement,
     time_waits,
@@ -320,28 +326,69 @@ def stream_receiver(address: str, size: int) -> None:
         receipt.settle(time.monotonic_ns())
 
 
+def await_data(stream: StreamSocket) -> None:
+    if not bbipc.poll_socket(stream, READ).data_available:
+        fail("the sender has closed")
+
+
+# ---- Messages ----
+
+
+def message_server(address: str, _size: int) -> None:
+    with listen(address) as server:
+        announce(address_of(server))
+        stream = accept(server)
+    # Until the client has made its last round trip.
+    with contextlib.suppress(bbipc.EndOfStreamError):
+        while True:
+            stream.send_message(stream.receive_message())
+
+
+def message_client(address: str, size: int) -> None:
+    stream = connect(address)
+    make_round_trips(stream.send_message, stream.receive_message, size)
+
+
+bytes_message_server, bytes_message_client = round_trip_server, round_trip_client
+
+
+def message_sender(address: str, size: int) -> None:
+    send_series(connect(address).send_messages, lists_of(series_of(size), SERIES))
+
+
+def tens_message_sender(address: str, size: int) -> None:
+    send_series(connect(address).send_messages, lists_of(series_of(size), 10))
+
+
+def single_message_sender(address: str, size: int) -> None:
+    send_series(connect(address).send_message, series_of(size))
+
+
 def message_receiver(address: str, size: int) -> None:
     with listen(address) as server:
         announce(address_of(server))
         stream = accept(server)
-    splitter = Splitter(size)
-    for count, checked in commands():
-        receipt = Receipt(size, count, checked)
-        while receipt.due:
-            data = stream.read(READ_SIZE)
-            if not data:
-                await_data(stream)
-                continue
-            messages = splitter.messages(data)
-            if checked:
-                receipt.kept += b"".join(messages)
-            receipt.due -= len(messages)
-        receipt.settle(time.monotonic_ns())
+    deliveries = Deliveries(size)
+    awaited = Events.MESSAGE_AVAILABLE | Events.END_OF_DATA
+    for count, _checked in commands():
+        deliveries.due = count
+        while deliveries.due:
+            messages = stream.receive_messages()
+            if messages:
+                deliveries.take(messages)
+            elif not bbipc.poll_socket(stream, awaited).message_available:
+                fail("the sender has closed")
+        answer(time.monotonic_ns())
 
 
-def await_data(stream: StreamSocket) -> None:
-    if not bbipc.poll_socket(stream, READ).data_available:
-        fail("the sender has closed")
+tens_message_receiver = message_receiver
+
+
+def single_message_receiver(address: str, size: int) -> None:
+    with listen(address) as server:
+        announce(address_of(server))
+        stream = accept(server)
+    receive_series(stream.receive_message, size)
 
 
 # ---- Many idle streams, and events ----

@@ -11,14 +11,15 @@ from control import (
     BACKLOG,
     Receipt,
     announce,
-    answer,
     commands,
-    fail,
-    message_of,
+    make_round_trips,
     no_delay,
     pathname_of,
     port_of,
+    receive_series,
     send_messages,
+    send_series,
+    series_of,
 )
 
 
@@ -56,15 +57,10 @@ def round_trip_server(address: str, size: int) -> None:
 
 def round_trip_client(address: str, size: int) -> None:
     connection = connect(address)
-    message = message_of(size)
-    announce()
-    for (count,) in commands():
-        start_ns = time.perf_counter_ns()
-        for _ in range(count):
-            connection.send_bytes(message)
-            if connection.recv_bytes() != message:
-                fail("other bytes came back than were sent")
-        answer(time.perf_counter_ns() - start_ns)
+    make_round_trips(connection.send_bytes, connection.recv_bytes, size)
+
+
+message_server, message_client = round_trip_server, round_trip_client
 
 
 def sender(address: str, size: int) -> None:
@@ -84,13 +80,9 @@ def stream_receiver(address: str, size: int) -> None:
         receipt.settle(time.monotonic_ns())
 
 
+def message_sender(address: str, size: int) -> None:
+    send_series(connect(address).send_bytes, series_of(size))
+
+
 def message_receiver(address: str, size: int) -> None:
-    connection = accept(listen(address))
-    for count, checked in commands():
-        receipt = Receipt(size, count, checked)
-        while receipt.due:
-            message = connection.recv_bytes()
-            if checked:
-                receipt.kept += message
-            receipt.due -= 1
-        receipt.settle(time.monotonic_ns())
+    receive_series(accept(listen(address)).recv_bytes, size)

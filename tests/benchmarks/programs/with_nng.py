@@ -6,7 +6,18 @@ import time
 from typing import Any
 
 import pynng
-from control import Receipt, announce, answer, commands, fail, message_of, pathname_of, port_of, send_messages
+from control import (
+    Receipt,
+    announce,
+    commands,
+    make_round_trips,
+    pathname_of,
+    port_of,
+    receive_series,
+    send_messages,
+    send_series,
+    series_of,
+)
 
 
 def listen(socket: Any, address: str) -> None:
@@ -36,15 +47,10 @@ def round_trip_server(address: str, size: int) -> None:
 def round_trip_client(address: str, size: int) -> None:
     socket = pynng.Pair0()
     connect(socket, address)
-    message = message_of(size)
-    announce()
-    for (count,) in commands():
-        start_ns = time.perf_counter_ns()
-        for _ in range(count):
-            socket.send(message)
-            if socket.recv() != message:
-                fail("other bytes came back than were sent")
-        answer(time.perf_counter_ns() - start_ns)
+    make_round_trips(socket.send, socket.recv, size)
+
+
+message_server, message_client = round_trip_server, round_trip_client
 
 
 def sender(address: str, size: int) -> None:
@@ -66,4 +72,13 @@ def stream_receiver(address: str, size: int) -> None:
         receipt.settle(time.monotonic_ns())
 
 
-message_receiver = stream_receiver
+def message_sender(address: str, size: int) -> None:
+    socket = pynng.Push0()
+    connect(socket, address)
+    send_series(socket.send, series_of(size))
+
+
+def message_receiver(address: str, size: int) -> None:
+    socket = pynng.Pull0()
+    listen(socket, address)
+    receive_series(socket.recv, size)

@@ -14,7 +14,6 @@ from typing import Any, cast
 from control import (
     BACKLOG,
     Receipt,
-    Splitter,
     address_of,
     announce,
     answer,
@@ -171,10 +170,9 @@ async def flushed(transport: asyncio.WriteTransport) -> None:
 
 
 class Receiver(Connection):
-    """Counts bytes, or takes messages apart."""
+    """Counts bytes."""
 
-    def __init__(self, splitter: Splitter | None) -> None:
-        self.splitter = splitter
+    def __init__(self) -> None:
         self.made = asyncio.get_running_loop().create_future()
         self.receipt: Receipt | None = None
         #: What came before the command to receive it.
@@ -197,10 +195,7 @@ class Receiver(Connection):
         if receipt is None:
             self.early.append(data)
             return
-        if self.splitter is None:
-            receipt.due -= len(data)
-        else:
-            receipt.due -= len(self.splitter.messages(data))
+        receipt.due -= len(data)
         if receipt.checked:
             receipt.kept += data
         if not receipt.due:
@@ -208,22 +203,14 @@ class Receiver(Connection):
             self.done.set_result(None)
 
 
-async def receive(address: str, size: int, splits: bool) -> None:
-    protocol = Receiver(Splitter(size) if splits else None)
+async def stream_receiver(address: str, size: int) -> None:
+    protocol = Receiver()
     listener = listen(address)
     server = await serve(lambda: protocol, listener)
     announce(address_of(listener))
     await protocol.made
     server.close()
     for count, checked in commands():
-        receipt = Receipt(size, count if splits else count * size, checked)
+        receipt = Receipt(size, count * size, checked)
         await protocol.start(receipt)
         receipt.settle(time.monotonic_ns())
-
-
-async def stream_receiver(address: str, size: int) -> None:
-    await receive(address, size, splits=False)
-
-
-async def message_receiver(address: str, size: int) -> None:
-    await receive(address, size, splits=True)

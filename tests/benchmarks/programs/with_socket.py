@@ -9,7 +9,6 @@ import time
 from control import (
     READ_SIZE,
     Receipt,
-    Splitter,
     address_of,
     announce,
     answer,
@@ -130,19 +129,4 @@ def stream_receiver(address: str, size: int) -> None:
             if checked:
                 receipt.kept += buffer[:received]
             receipt.due -= received
-        receipt.settle(time.monotonic_ns())
-
-
-def message_receiver(address: str, size: int) -> None:
-    listener = listen(address)
-    announce(address_of(listener))
-    connection = accept(listener)
-    splitter = Splitter(size)
-    for count, checked in commands():
-        receipt = Receipt(size, count, checked)
-        while receipt.due:
-            messages = splitter.messages(connection.recv(READ_SIZE) or fail("the sender has closed"))
-            if checked:
-                receipt.kept += b"".join(messages)
-            receipt.due -= len(messages)
         receipt.settle(time.monotonic_ns())

@@ -6,14 +6,17 @@ While a program waits for a command, its event loop stands still.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from control import (
     BACKLOG,
+    LENGTH,
     READ_SIZE,
+    SERIES,
     Receipt,
     address_of,
     announce,
@@ -23,6 +26,7 @@ from control import (
     fail,
     listen,
     message_of,
+    series_of,
 )
 
 
@@ -97,35 +101,86 @@ async def flushed(transport: asyncio.WriteTransport) -> None:
         await asyncio.sleep(0)
 
 
-async def receive(address: str, size: int, splits: bool) -> None:
-    accepted: asyncio.Future[asyncio.StreamReader] = asyncio.get_running_loop().create_future()
-    writers = []
+async def accept_streams(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    accepted: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
+    accepted = asyncio.get_running_loop().create_future()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)  # which would close the connection when it is dropped
-        accepted.set_result(reader)
+        accepted.set_result((reader, writer))
 
     listener = listen(address)
     await serve_streams(accept, listener)
     announce(address_of(listener))
-    reader = await accepted
+    return await accepted
+
+
+async def stream_receiver(address: str, size: int) -> None:
+    reader, _writer = await accept_streams(address)
     for count, checked in commands():
-        receipt = Receipt(size, count if splits else count * size, checked)
+        receipt = Receipt(size, count * size, checked)
         while receipt.due:
-            if splits:
-                data = await reader.readexactly(size)
-                receipt.due -= 1
-            else:
-                data = await reader.read(READ_SIZE) or fail("the sender has closed")
-                receipt.due -= len(data)
+            data = await reader.read(READ_SIZE) or fail("the sender has closed")
+            receipt.due -= len(data)
             if checked:
                 receipt.kept += data
         receipt.settle(time.monotonic_ns())
 
 
-async def stream_receiver(address: str, size: int) -> None:
-    await receive(address, size, splits=False)
+# ---- Messages, with a length before each ----
+
+
+async def receive_message(reader: asyncio.StreamReader) -> bytes:
+    (size,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+    return await reader.readexactly(size)
+
+
+def with_lengths(messages: Sequence[bytes]) -> Iterator[bytes]:
+    for message in messages:
+        yield LENGTH.pack(len(message))
+        yield message
+
+
+async def message_server(address: str, _size: int) -> None:
+    reader, writer = await accept_streams(address)
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while True:
+            message = await receive_message(reader)
+            writer.write(LENGTH.pack(len(message)) + message)
+            await writer.drain()
+
+
+async def message_client(address: str, size: int) -> None:
+    reader, writer = await open_streams(address)
+    message = message_of(size)
+    announce()
+    for (count,) in commands():
+        start_ns = time.perf_counter_ns()
+        for _ in range(count):
+            writer.write(LENGTH.pack(len(message)) + message)
+            if await receive_message(reader) != message:
+                fail("another message came back than was sent")
+        answer(time.perf_counter_ns() - start_ns)
+
+
+async def message_sender(address: str, size: int) -> None:
+    _reader, writer = await open_streams(address)
+    series = series_of(size)
+    announce()
+    for (count,) in commands():
+        start_ns = time.monotonic_ns()
+        for _ in range(count // SERIES):
+            writer.writelines(with_lengths(series))
+            await writer.drain()
+        await flushed(writer.transport)
+        answer(start_ns)
 
 
 async def message_receiver(address: str, size: int) -> None:
-    await receive(address, size, splits=True)
+    reader, _writer = await accept_streams(address)
+    series = series_of(size)
+    for count, _checked in commands():
+        for _ in range(count // SERIES):
+            for expected in series:
+                if await receive_message(reader) != expected:
+                    fail("another message came than was sent")
+        answer(time.monotonic_ns())

@@ -9,7 +9,6 @@ import trio
 from control import (
     READ_SIZE,
     Receipt,
-    Splitter,
     address_of,
     announce,
     answer,
@@ -116,20 +115,3 @@ async def receive_stream(address: str, size: int) -> None:
 
 def stream_receiver(address: str, size: int) -> None:
     run(receive_stream, address, size)
-
-
-async def receive_messages(address: str, size: int) -> None:
-    stream = await accept(address)
-    splitter = Splitter(size)
-    for count, checked in commands():
-        receipt = Receipt(size, count, checked)
-        while receipt.due:
-            messages = splitter.messages(await stream.receive_some(READ_SIZE) or fail("the sender has closed"))
-            if checked:
-                receipt.kept += b"".join(messages)
-            receipt.due -= len(messages)
-        receipt.settle(time.monotonic_ns())
-
-
-def message_receiver(address: str, size: int) -> None:
-    run(receive_messages, address, size)

@@ -1,4 +1,4 @@
-"""pyzmq: REQ and REP for round trips as libzmq's own benchmark, PUSH and PULL one way."""
+"""pyzmq: REQ and REP for round trips as libzmq's own benchmark, a pair for those of messages, PUSH and PULL one way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ import time
 from typing import Any
 
 import zmq
-from control import Receipt, announce, answer, commands, fail, message_of, pathname_of, port_of
+from control import (
+    Receipt,
+    announce,
+    answer,
+    commands,
+    make_round_trips,
+    message_of,
+    pathname_of,
+    port_of,
+    receive_series,
+    send_series,
+    series_of,
+)
 
 #: Bytes that may be under way in large messages. The default counts messages only: it would let gigabytes.
 UNDER_WAY_MAX = 16 << 20
@@ -42,15 +54,20 @@ def round_trip_server(address: str, size: int) -> None:
 def round_trip_client(address: str, size: int) -> None:
     socket = zmq.Context().socket(zmq.REQ)
     connect(socket, address)
-    message = message_of(size)
-    announce()
-    for (count,) in commands():
-        start_ns = time.perf_counter_ns()
-        for _ in range(count):
-            socket.send(message)
-            if socket.recv() != message:
-                fail("other bytes came back than were sent")
-        answer(time.perf_counter_ns() - start_ns)
+    make_round_trips(socket.send, socket.recv, size)
+
+
+def message_server(address: str, _size: int) -> None:
+    socket = zmq.Context().socket(zmq.PAIR)
+    listen(socket, address)
+    while True:
+        socket.send(socket.recv())
+
+
+def message_client(address: str, size: int) -> None:
+    socket = zmq.Context().socket(zmq.PAIR)
+    connect(socket, address)
+    make_round_trips(socket.send, socket.recv, size)
 
 
 def sender(address: str, size: int) -> None:
@@ -83,4 +100,13 @@ def stream_receiver(address: str, size: int) -> None:
         receipt.settle(time.monotonic_ns())
 
 
-message_receiver = stream_receiver
+def message_sender(address: str, size: int) -> None:
+    socket = zmq.Context().socket(zmq.PUSH)
+    connect(socket, address)
+    send_series(socket.send, series_of(size))
+
+
+def message_receiver(address: str, size: int) -> None:
+    socket = zmq.Context().socket(zmq.PULL)
+    listen(socket, address)
+    receive_series(socket.recv, size)
