@@ -36,6 +36,7 @@ TOGETHER = {"placement": "together"}
 APART = {"placement": "apart"}
 TCP = {"transport": "tcp", **APART}
 LOCAL = {"transport": "local", **APART}
+LOCAL_100 = {"size": 100, **LOCAL}
 OFF = "bbipc, spinning off"
 MIXED = "bbipc, server with socket"
 
@@ -43,6 +44,8 @@ ROUND_TRIP, NEW = "64 B round trip", "20,000 round trips of new processes"
 BOTH = "the same, processor time of both processes"
 ARRIVALS = "requests at random, 20 connections, processor time of the server"
 PACED = "requests at set times, processor time of both processes"
+MESSAGES = "100 B messages one way, lists of 100"
+MESSAGE = "round trip of a 64 B message"
 TARGETS = (
     Target("`write` + `read_into` of 64 B, one process", "pair", "bbipc", "socket", 1.0),
     Target("the same, ctypes against the CPython layer", "pair", "bbipc, ctypes", "bbipc", None),
@@ -75,6 +78,13 @@ TARGETS = (
     Target("the same, both ends awaited", "connecting", "bbipc, both awaited", "socket", None),
     Target("one-way stream, 64 KiB", "stream", "bbipc", "socket", 1.0, parameters={"size": 65536}),
     Target(BOTH, "stream-work", "bbipc", "socket", None, parameters={"size": 65536}),
+    Target(MESSAGES, "messages", "bbipc", "pyzmq", 0.166, parameters=LOCAL_100),
+    Target(MESSAGES, "messages", "bbipc", "cloudtoid-interprocess, one at a time", 0.166, parameters=LOCAL_100),
+    Target(MESSAGES, "messages", "bbipc", "cloudtoid-interprocess", None, parameters=LOCAL_100),
+    Target(MESSAGES, "messages", "bbipc", "socket files", 0.333, parameters=LOCAL_100),
+    Target("the same, 1 KiB", "messages", "bbipc", "pyzmq", 0.285, parameters={"size": 1024, **LOCAL}),
+    Target(MESSAGE, "message-round-trip", "bbipc", "bbipc, bytes", 1.1, parameters=APART),
+    Target(MESSAGE, "message-round-trip", "bbipc", "multiprocessing", 0.15, parameters=APART),
     Target("a wait with 10,000 idle sockets", "wait", "bbipc, 10000 idle", "bbipc, 10 idle", 1.1),
     Target("waiting beside 1,000 idle connections, processor time", "idle", "bbipc", OFF, 1.5),
     Target("a wait that times out after 100 µs", "time-out", "bbipc", None, 250, "µs"),
