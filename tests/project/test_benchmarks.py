@@ -30,7 +30,7 @@ pytestmark = [
 
 if LINUX:
     from benchmarks.__main__ import main, measure
-    from benchmarks.harness import ROOT, BenchmarkError, Comparison, Session, Spread
+    from benchmarks.harness import ROOT, BenchmarkError, Candidate, Comparison, Session, Spread
     from benchmarks.report import PICTURES, SECTIONS, page
     from benchmarks.results import Results
     from benchmarks.targets import OFF, outcomes
@@ -38,6 +38,7 @@ if LINUX:
 
 #: What can be measured without any peer of the extra `benchmarks`.
 ALWAYS = {"C, epoll", "select.epoll", "selectors", "asyncio Protocol", "asyncio streams", "bbipc", "bbipc, batched"}
+WITH_LENGTHS = {"socket files", "multiprocessing", "asyncio streams", "bbipc"}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,10 @@ def test_least_run_from_end_to_end(least: Results, directory: Path, capsys: pyte
         assert set(pair.values) == {"C", "socket", "bbipc", "bbipc, ctypes"}
         (echo, *_) = least.find("echo", transport=transport)
         assert set(echo.values) >= ALWAYS
+        (messages, *_) = least.find("messages", transport=transport)
+        assert set(messages.values) >= {*WITH_LENGTHS, "bbipc, lists of 10", "bbipc, one at a time"}
+        (message_round_trip, *_) = least.find("message-round-trip", transport=transport)
+        assert set(message_round_trip.values) >= {*WITH_LENGTHS, "bbipc, spinning off", "bbipc, bytes"}
 
     # Stored, taken again by the command, and shown.
     stored = directory / "results.json"
@@ -198,3 +203,26 @@ def test_wrong_byte_in_an_echo_ends_the_run(directory: Path, mode: str, rate: tu
         program.close()
         server.listener.close()
         server.join(10)
+
+
+@pytest.mark.parametrize("module", ["with_files", "with_bbipc"])
+def test_wrong_byte_in_a_message_ends_the_run(directory: Path, module: str) -> None:
+    size = 100 * (4 + 100)
+    session = Session(directory)
+    with socket.create_server(("127.0.0.1", 0)) as listener, session.programs() as start:
+        listener.settimeout(10)
+        sender = start(Candidate("sender", "with_files"), "message_sender", f"tcp:{listener.getsockname()[1]}", 100)
+        receiver = start(Candidate("receiver", module), "message_receiver", "tcp", 100)
+        port = int(receiver.line().partition(":")[2])
+        with listener.accept()[0] as source, socket.create_connection(("127.0.0.1", port)) as sink:
+            sender.line()
+            for last_byte in (0, 1):
+                receiver.send(100, 0)
+                sender.ask(100)
+                series = bytearray(source.recv(size, socket.MSG_WAITALL))
+                series[-1] ^= last_byte
+                sink.sendall(series)
+                if not last_byte:
+                    receiver.answer()
+            with pytest.raises(BenchmarkError, match="came than w"):
+                receiver.answer()
