@@ -12,7 +12,7 @@ from .events import Events
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any
+    from typing import Any, NoReturn
 
     from typing_extensions import Buffer
 
@@ -101,7 +101,7 @@ class MessageMethods:
         # So that it keeps its size meanwhile.
         view = buffers.view_of(data, "send_message() needs a contiguous buffer of bytes, such as bytes")
         try:
-            self._send_until([data if type(data) is bytes else view], 0, deadline)
+            self._send_until([data if type(data) is bytes else view], deadline)
         finally:
             buffers.let_go(view)
 
@@ -128,36 +128,38 @@ class MessageMethods:
                 what = f"messages[{place}] of send_messages() must be a contiguous buffer of bytes, such as bytes"
                 listed[place] = buffers.view_of(data, what).tobytes()
         if listed:
-            self._send_until(listed, 0, deadline)
+            self._send_until(listed, deadline)
 
-    def _send_on(self, messages: list[bytes], result: int, timeout: float | None) -> None:
-        """Goes on with a send_message that began with this result."""
-        self._send_until(messages, result, Deadline(timeout))
+    def _raise_unsent(self, failure: int, accepted: int, size: int) -> NoReturn:
+        """Raises why a message of this size was not sent: a failure, or 0 when the time is up."""
+        raise self._not_sent(failure, accepted, size) if failure else self._not_in_time(accepted, 1)
 
-    def _send_until(self, messages: list[Any], result: int, deadline: Deadline) -> None:
+    def _send_until(self, messages: list[Any], deadline: Deadline) -> None:
         accepted = 0
-        while True:
+        is_rest_left = 0
+        while accepted < len(messages):
+            result = wait(deadline, calls.send_messages, self._handle, messages, accepted)
             if result < 0:
-                raise self._not_sent(result, accepted, messages)
+                raise self._not_sent(result, accepted, max(memoryview(data).nbytes for data in messages))
             accepted += result >> 1
             is_rest_left = result & 1
-            if accepted < len(messages):
-                result = wait(deadline, calls.send_messages, self._handle, messages, accepted)
-                if result or not deadline.passed():
-                    continue
-            elif not is_rest_left or self._drains(accepted, messages, deadline):
-                return
-            what = "send all of the message on" if accepted else "send the message on"
-            if len(messages) > 1:
-                what = f"send {len(messages)} messages, of which {accepted} were taken, on"
-            raise self._time_is_up(f"could not {what}", accepted=accepted)
+            if not result and deadline.passed():
+                raise self._not_in_time(accepted, len(messages))
+        if is_rest_left and not self._drains(accepted, deadline):
+            raise self._not_in_time(accepted, len(messages))
 
-    def _drains(self, accepted: int, messages: list[Any], deadline: Deadline) -> bool:
+    def _not_in_time(self, accepted: int, count: int) -> TimeoutError:
+        what = "could not send all of the message on" if accepted else "could not send the message on"
+        if count > 1:
+            what = f"could not send {count} messages, of which {accepted} were taken, on"
+        return self._time_is_up(what, accepted=accepted)
+
+    def _drains(self, accepted: int, deadline: Deadline) -> bool:
         """Whether the rest of the last message goes in time."""
         while True:
             result = wait(deadline, calls.drain, self._handle)
             if result < 0:
-                raise self._not_sent(result, accepted, messages)
+                raise self._not_sent(result, accepted, 0)
             if result or deadline.passed():
                 return bool(result)
 
@@ -171,12 +173,13 @@ class MessageMethods:
         """
         deadline = Deadline(timeout)
         self._check_open("drain")
-        if not self._drains(0, [], deadline):
+        if not self._drains(0, deadline):
             raise self._time_is_up(f"{calls.unsent(self._handle)} bytes of a message had not gone to")
 
-    def _not_sent(self, failure: int, accepted: int, messages: list[Any]) -> Exception:
+    def _not_sent(self, failure: int, accepted: int, size: int) -> Exception:
+        """The error for a failure, and the size of the longest message."""
         if results.status_of(failure) == declarations.ERROR_MESSAGE_TOO_LARGE:
-            return self._too_large_to_send(messages)
+            return self._too_large_to_send(size)
         error = self._error(failure, "send a message")
         # EPIPE after our own finish_writing() is no news of the remote end.
         if self._remote_went(error) and self.remote_disconnected():
@@ -187,8 +190,7 @@ class MessageMethods:
             error.__dict__["accepted"] = accepted
         return error
 
-    def _too_large_to_send(self, messages: list[Any]) -> MessageTooLargeError:
-        size = max(memoryview(data).nbytes for data in messages)
+    def _too_large_to_send(self, size: int) -> MessageTooLargeError:
         if size <= self.max_message_size:
             return MessageTooLargeError(
                 f"a message of {size} bytes was not sent on the {self!r}: one before it is longer than max_message_size"

@@ -553,7 +553,8 @@ def send_messages(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, int
     if not listed:
         return []
     untaken = calls.send_messages_to_many(listed, StreamSocket)
-    return [
-        (place, outcome if outcome >= 0 else listed[place][0]._not_sent(outcome, 0, [listed[place][1]]))
-        for place, outcome in untaken
-    ]
+    return [(place, outcome and _error_of(*listed[place], outcome)) for place, outcome in untaken]
+
+
+def _error_of(stream: StreamSocket, message: Buffer, failure: int) -> Exception:
+    return stream._not_sent(failure, 0, memoryview(message).nbytes)

@@ -270,12 +270,32 @@ pub fn sendMessages(
     const slot = try pinStream(stream, failure);
     defer slot.unpin();
     try checkTimeout(timeout_ns);
+    try checkSizes(slot, all, failure);
+    return messages.send(slot, all, .after(timeout_ns), failure);
+}
+
+/// The same for one whose memory stays until `endLoan`. So what is left of a large one need not be copied.
+pub fn sendLent(stream: Handle, message: []const u8, timeout_ns: i64, failure: *Failure) status.Error!Sent {
+    const slot = try pinStream(stream, failure);
+    defer slot.unpin();
+    try checkTimeout(timeout_ns);
+    try checkSizes(slot, &.{message}, failure);
+    return messages.sendLent(slot, &.{message}, .after(timeout_ns), failure);
+}
+
+/// The memory of a message goes. Of a stream that is closed meanwhile, nothing refers to it.
+pub fn endLoan(stream: Handle, message: []const u8) status.Error!void {
+    const slot = try table.pinKind(stream, .stream);
+    defer slot.unpin();
+    return messages.endLoan(slot, &.{message});
+}
+
+fn checkSizes(slot: *Slot, all: []const []const u8, failure: *Failure) status.Error!void {
     const size_max = try messages.sizeMax(slot);
     for (all, 0..) |message, index| {
         errdefer failure.index = index;
         if (message.len > size_max) return error.MessageTooLarge;
     }
-    return messages.send(slot, all, .after(timeout_ns), failure);
 }
 
 /// Whether nothing of a message is left to be sent.

@@ -61,8 +61,8 @@ class NativeStream(NativeSocket, Protocol):
     def _receive_on(self, result: int, timeout: float | None) -> bytes:
         """Goes on with a receive_message that began with this result, and has these seconds left."""
 
-    def _send_on(self, messages: list[bytes], result: int, timeout: float | None) -> None:
-        """Goes on with a send_message that began with this result, and has these seconds left."""
+    def _raise_unsent(self, failure: int, accepted: int, size: int) -> NoReturn:
+        """Raises why a message of this size was not sent: a failure, or 0 when the time is up."""
 
     def _write_on(self, data: memoryview, result: int, timeout: float | None) -> None:
         """Goes on with a write_all that began with this result, and has these seconds left.

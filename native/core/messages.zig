@@ -329,8 +329,8 @@ fn sendPack(
     return pack.count;
 }
 
-/// The messages' memory goes.
-fn endLoan(slot: *handles.Slot, messages: []const []const u8) status.Error!void {
+/// The memory of messages that were lent goes.
+pub fn endLoan(slot: *handles.Slot, messages: []const []const u8) status.Error!void {
     const mailbox = try mailboxOf(slot);
     mailbox.outgoing.lock.lock();
     defer mailbox.outgoing.lock.unlock();
@@ -347,10 +347,21 @@ pub fn send(
     failure: *status.Failure,
 ) status.Error!Sent {
     if (deadline == .now) return sendNow(slot, messages, false, failure);
-    var sent: Sent = .{ .count = 0, .is_rest_left = false };
-    const outcome = sendWaiting(slot, messages, deadline, &sent, failure);
+    const sent = try sendLent(slot, messages, deadline, failure);
     if (sent.count > 0) try endLoan(slot, messages[sent.count - 1 ..][0..1]);
-    outcome catch |err| return if (sent.count > 0) sent else err;
+    return sent;
+}
+
+/// The same for messages whose memory stays until `endLoan`.
+pub fn sendLent(
+    slot: *handles.Slot,
+    messages: []const []const u8,
+    deadline: Deadline,
+    failure: *status.Failure,
+) status.Error!Sent {
+    if (deadline == .now) return sendNow(slot, messages, true, failure);
+    var sent: Sent = .{ .count = 0, .is_rest_left = false };
+    sendWaiting(slot, messages, deadline, &sent, failure) catch |err| return if (sent.count > 0) sent else err;
     return sent;
 }
 

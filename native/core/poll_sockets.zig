@@ -184,7 +184,8 @@ const Wait = struct {
     }
 
     /// Whether the place was left since it was taken: see `placeOf`. A wait for room of a stream that has finished is in
-    /// vain.
+    /// Whether the place was left since it was taken: see `placeOf`. A wait for room of a stream that has finished, for
+    /// one, is in vain.
     fn passedMeanwhile(self: *Wait) bool {
         const now = placeOf(self.slots, self.request.asked);
         if (self.request.place.* == places.none) self.request.place.* = now;

@@ -17,5 +17,8 @@ pub const reports_max = 1024;
 /// How long a wait may be before the package looks for signals.
 pub const first_slice_ns = 5 * std.time.ns_per_ms;
 
+/// How long it may be at the most, once it has lasted.
+pub const last_slice_ns = std.time.ns_per_s;
+
 /// How many messages one call receives of a stream at the most.
 pub const messages_max = 1 << 20;

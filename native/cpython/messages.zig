@@ -20,7 +20,10 @@ const api = &python.api;
 
 /// Twice how many messages were taken, and one more if the stream keeps the rest of the last.
 fn send(stream: Handle, all: []const []const u8, timeout_ns: i64, failure: *status.Failure) status.Error!i64 {
-    const sent = try calls.sendMessages(stream, all, timeout_ns, failure);
+    return numberOf(try calls.sendMessages(stream, all, timeout_ns, failure));
+}
+
+fn numberOf(sent: calls.Sent) i64 {
     return @intCast(2 * sent.count + @intFromBool(sent.count > 0 and sent.is_rest_left));
 }
 
@@ -93,20 +96,78 @@ pub fn sendMessages(given: *const [4]*Object) Returned {
     return arguments.numberObject(sendInTime(handle, messages.slices, messages.size, timeout_ns));
 }
 
+fn sendLent(stream: Handle, message: []const u8, timeout_ns: i64, failure: *status.Failure) status.Error!i64 {
+    return numberOf(try calls.sendLent(stream, message, timeout_ns, failure));
+}
+
+/// One message that is sent in pieces of time, as its memory stays.
+const Sending = struct {
+    stream: Handle,
+    data: []const u8,
+    /// As `send` has it, of what is sent so far.
+    outcome: i64 = 0,
+    /// A failure, or 0.
+    failure: i64 = 0,
+
+    const all_gone = 2;
+
+    /// False with an exception set, for a signal's handler has raised.
+    fn run(sending: *Sending, remaining: *const Remaining) bool {
+        defer sending.endLoan();
+        const is_much = calling.isMuch(sending.data.len);
+        sending.keep(calling.callReleasingIf(is_much, sendLent, .{ sending.stream, sending.data, 0 }));
+        var slice_ns: u64 = bounds.first_slice_ns;
+        while (sending.outcome != all_gone and sending.failure == 0) {
+            const left_ns = remaining.deadline.remainingNs() orelse bounds.last_slice_ns;
+            if (left_ns == 0) break;
+            const was_interrupted = sending.goOn(@intCast(@min(left_ns, slice_ns)));
+            if (api.PyErr_CheckSignals() != 0) return false;
+            slice_ns = if (was_interrupted) bounds.first_slice_ns else @min(2 * slice_ns, bounds.last_slice_ns);
+        }
+        return true;
+    }
+
+    /// Whether a signal has ended it.
+    fn goOn(sending: *Sending, timeout_ns: i64) bool {
+        const result = if (sending.outcome == 0)
+            calling.callReleasing(sendLent, .{ sending.stream, sending.data, timeout_ns })
+        else
+            calling.callReleasing(calls.drain, .{ sending.stream, timeout_ns });
+        if (calling.isInterrupted(result)) return true;
+        if (calling.isWoken(result)) return false;
+        if (result < 0 or sending.outcome == 0) {
+            sending.keep(result);
+        } else if (result == 1) sending.outcome = all_gone;
+        return false;
+    }
+
+    fn keep(sending: *Sending, result: i64) void {
+        if (result < 0) sending.failure = result else sending.outcome = result;
+    }
+
+    fn endLoan(sending: *const Sending) void {
+        if (sending.outcome == 0 or sending.outcome == all_gone) return;
+        _ = calling.callReleasing(calls.endLoan, .{ sending.stream, sending.data });
+    }
+};
+
 /// send_message(self, data, timeout=None)
 pub fn sendMessageMethod(stream: *Object, given: anytype) Returned {
     const data_object = given.get(.data) orelse return error.Unusual;
     const remaining: Remaining = try .of(given.get(.timeout));
-    const data = bytesOf(data_object) orelse return error.Unusual;
     const handle = methods.handleOf(stream) orelse return error.Unusual;
-    const outcome = sendInTime(handle, &.{data}, data.len, remaining.first_slice_ns);
-    const all_gone = 2;
-    if (outcome == all_gone) return python.none();
-    const list = api.PyList_New(1) orelse return null;
-    defer api.Py_DecRef(list);
-    api.Py_IncRef(data_object);
-    _ = api.PyList_SetItem(list, 0, data_object);
-    return streams.goOn(stream, "_send_on", list, arguments.numberObject(streams.doneOf(outcome)), &remaining);
+    var piece = arguments.Piece.of(data_object, .reading, null, null) orelse return error.Unusual;
+    defer piece.release();
+    var sending: Sending = .{ .stream = handle, .data = piece.bytes() };
+    if (!sending.run(&remaining)) return null;
+    if (sending.outcome == Sending.all_gone) return python.none();
+    const failure = arguments.numberObject(sending.failure) orelse return null;
+    defer api.Py_DecRef(failure);
+    const accepted = arguments.numberObject(@divFloor(sending.outcome, 2)) orelse return null;
+    defer api.Py_DecRef(accepted);
+    const size = arguments.numberObject(@intCast(sending.data.len)) orelse return null;
+    defer api.Py_DecRef(size);
+    return methods.callMethod(stream, "_raise_unsent", &.{ failure, accepted, size });
 }
 
 // ---- Receiving ----
