@@ -553,8 +553,9 @@ def send_messages(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, int
     if not listed:
         return []
     untaken = calls.send_messages_to_many(listed, StreamSocket)
-    return [(place, outcome and _error_of(*listed[place], outcome)) for place, outcome in untaken]
+    return [(place, outcome and _unsent_error(listed[place], outcome)) for place, outcome in untaken]
 
 
-def _error_of(stream: StreamSocket, message: Buffer, failure: int) -> Exception:
+def _unsent_error(item: tuple[StreamSocket, Buffer], failure: int) -> Exception:
+    stream, message = item
     return stream._not_sent(failure, 0, memoryview(message).nbytes)

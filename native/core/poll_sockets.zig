@@ -183,7 +183,6 @@ const Wait = struct {
         return err;
     }
 
-    /// Whether the place was left since it was taken: see `placeOf`. A wait for room of a stream that has finished is in
     /// Whether the place was left since it was taken: see `placeOf`. A wait for room of a stream that has finished, for
     /// one, is in vain.
     fn passedMeanwhile(self: *Wait) bool {
