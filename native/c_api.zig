@@ -3,6 +3,7 @@
 
 const std = @import("std");
 const calls = @import("calls.zig");
+const copying = @import("base/copying.zig");
 const status = @import("base/status.zig");
 
 const Handle = calls.Handle;
@@ -398,7 +399,7 @@ const StoringTaker = struct {
 
     pub fn take(taker: *StoringTaker, body: []const u8) bool {
         if (taker.count == taker.sizes.len or body.len > taker.room.len) return false;
-        @memcpy(taker.room[0..body.len], body);
+        copying.copy(taker.room, body);
         taker.room = taker.room[body.len..];
         taker.sizes[taker.count] = body.len;
         taker.count += 1;

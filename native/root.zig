@@ -32,6 +32,7 @@ test {
     _ = @import("base/arrivals.zig");
     _ = @import("base/spinner.zig");
     _ = @import("base/framing.zig");
+    _ = @import("base/copying.zig");
     _ = @import("core/blocks.zig");
     _ = @import("core/inbox.zig");
     _ = platform.sys;

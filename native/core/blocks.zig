@@ -19,7 +19,17 @@ pub fn take() error{OutOfMemory}!*Block {
         if (spare.load(.monotonic) == null) continue;
         if (spare.swap(null, .acquire)) |block| return block;
     }
-    return allocator.create(Block);
+    return (try allocate(block_size))[0..block_size];
+}
+
+/// Memory that nobody fills first: where safety is on, Zig would, and have the system find every page of it.
+pub fn allocate(size: usize) error{OutOfMemory}![]u8 {
+    const memory = allocator.rawAlloc(size, .@"1", @returnAddress()) orelse return error.OutOfMemory;
+    return memory[0..size];
+}
+
+pub fn free(memory: []u8) void {
+    allocator.rawFree(memory, .@"1", @returnAddress());
 }
 
 pub fn giveBack(block: *Block) void {
@@ -27,7 +37,7 @@ pub fn giveBack(block: *Block) void {
         if (spare.load(.monotonic) != null) continue;
         if (spare.cmpxchgStrong(null, block, .release, .monotonic) == null) return;
     }
-    allocator.destroy(block);
+    free(block);
 }
 
 // ---- Larger ones ----
@@ -46,19 +56,26 @@ fn sizeOf(memory: [*]u8) *align(1) usize {
 /// More than a block, and at least that many bytes.
 pub fn takeLarge(size: usize) error{OutOfMemory}![]u8 {
     std.debug.assert(size > block_size);
-    if (spare_large.swap(null, .acquire)) |spare| {
-        const memory = spare[0..sizeOf(spare).*];
-        if (memory.len >= size) return memory;
-        allocator.free(memory);
-    }
-    return allocator.alloc(u8, size);
+    return takeSpareLarge(size) orelse allocate(size);
+}
+
+/// Memory for at least that many bytes, if it is to be had without asking the system.
+pub fn takeSpareLarge(size: usize) ?[]u8 {
+    const spare = spare_large.swap(null, .acquire) orelse return null;
+    const memory = spare[0..sizeOf(spare).*];
+    if (memory.len >= size) return memory;
+    giveBackLarge(memory);
+    return null;
 }
 
 pub fn giveBackLarge(memory: []u8) void {
-    if (memory.len > large_max) return allocator.free(memory);
+    if (memory.len > large_max) return free(memory);
     sizeOf(memory.ptr).* = memory.len;
     const other = spare_large.swap(memory.ptr, .acq_rel) orelse return;
-    allocator.free(other[0..sizeOf(other).*]);
+    // The larger one serves more.
+    const others = other[0..sizeOf(other).*];
+    if (others.len <= memory.len) return free(others);
+    if (spare_large.swap(other, .acq_rel)) |third| free(third[0..sizeOf(third).*]);
 }
 
 test "large memory that was given back serves again, if it is large enough" {

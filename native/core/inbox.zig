@@ -6,6 +6,7 @@
 const std = @import("std");
 const platform = @import("../platform.zig");
 const blocks = @import("blocks.zig");
+const copying = @import("../base/copying.zig");
 const framing = @import("../base/framing.zig");
 const status = @import("../base/status.zig");
 
@@ -35,6 +36,8 @@ pub const Inbox = struct {
     memory: []u8 = &.{},
     start: usize = 0,
     end: usize = 0,
+    /// Bytes of the last message, with its header: the next may be as large.
+    last_size: usize = 0,
     /// Bytes of a message at the most.
     message_size_max: u64 = message_size_default,
 
@@ -68,18 +71,40 @@ pub const Inbox = struct {
 
     /// Room for what is read next, behind the rest. `added` tells how much of it was filled.
     pub fn room(inbox: *Inbox) status.Error![]u8 {
+        try inbox.makeRoom();
+        const free = inbox.memory[inbox.end..];
+        const kept = inbox.unread();
+        // Behind a large message nothing is read, so that nothing needs to be moved.
+        const whole = inbox.announced();
+        if (whole <= blocks.block_size or whole <= kept.len) return free;
+        return free[0..@intCast(@min(free.len, whole - kept.len))];
+    }
+
+    /// Bytes of the message that they begin with, and its header. 0 if that is not known.
+    fn announced(inbox: *const Inbox) u64 {
+        return switch (framing.parse(inbox.unread())) {
+            .header => |header| header.size +| header.body_size,
+            else => 0,
+        };
+    }
+
+    fn makeRoom(inbox: *Inbox) status.Error!void {
         const kept = inbox.unread().len;
         if (inbox.memory.len < blocks.block_size) {
             std.debug.assert(kept < blocks.block_size);
-            inbox.moveTo(try blocks.take());
+            const large = if (inbox.last_size > blocks.block_size) blocks.takeSpareLarge(inbox.last_size) else null;
+            inbox.moveTo(large orelse try blocks.take());
         } else if (inbox.memory.len - inbox.end < inbox.memory.len / 4) {
             if (kept <= inbox.memory.len / 2) {
-                std.mem.copyForwards(u8, inbox.memory[0..kept], inbox.unread());
+                @memmove(inbox.memory[0..kept], inbox.unread());
                 inbox.start = 0;
                 inbox.end = kept;
-            } else inbox.moveTo(try blocks.takeLarge(2 * inbox.memory.len));
+            } else {
+                const whole = inbox.announced();
+                const is_near = whole > inbox.memory.len and whole <= 4 * inbox.memory.len;
+                inbox.moveTo(try blocks.takeLarge(if (is_near) @intCast(whole) else 2 * inbox.memory.len));
+            }
         }
-        return inbox.memory[inbox.end..];
     }
 
     pub fn added(inbox: *Inbox, count: usize) void {
@@ -90,8 +115,14 @@ pub const Inbox = struct {
     /// Copies the first bytes out of it.
     pub fn copyTo(inbox: *const Inbox, buffer: []u8) usize {
         const count = @min(buffer.len, inbox.end - inbox.start);
-        @memcpy(buffer[0..count], inbox.unread()[0..count]);
+        copying.copy(buffer, inbox.unread()[0..count]);
         return count;
+    }
+
+    /// The message that the bytes begin with has been received.
+    pub fn removeMessage(inbox: *Inbox, message: Message) void {
+        inbox.last_size = message.end;
+        inbox.remove(message.end);
     }
 
     /// The first bytes have been read.

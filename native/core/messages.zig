@@ -3,6 +3,7 @@
 
 const std = @import("std");
 const blocks = @import("blocks.zig");
+const copying = @import("../base/copying.zig");
 const events = @import("../base/events.zig");
 const framing = @import("../base/framing.zig");
 const handles = @import("handles.zig");
@@ -85,7 +86,7 @@ pub fn takeNow(slot: *handles.Slot, taker: anytype, failure: *status.Failure) st
         switch (incoming.front()) {
             .message => |message| {
                 if (!taker.take(incoming.bodyOf(message))) return count;
-                incoming.remove(message.end);
+                incoming.removeMessage(message);
                 count += 1;
                 continue;
             },
@@ -147,7 +148,7 @@ pub const CopyTaker = struct {
         if (taker.size != null) return false;
         taker.size = body.len;
         if (body.len > taker.buffer.len) return false;
-        @memcpy(taker.buffer[0..body.len], body);
+        copying.copy(taker.buffer, body);
         return true;
     }
 
@@ -245,7 +246,7 @@ const Pack = struct {
             if (pack.count > 0 and (is_large or pack.size + framing.header_max + message.len > block.len)) break;
             pack.size += framing.write(block[pack.size..][0..framing.header_max], message.len);
             const here = if (is_large) whole_max else message.len;
-            @memcpy(block[pack.size..][0..here], message[0..here]);
+            copying.copy(block[pack.size..], message[0..here]);
             pack.size += here;
             pack.count += 1;
             pack.more = message[here..];

@@ -1,10 +1,10 @@
 //! The rest of a message that the system did not take: of one at the most. It goes out before anything else does.
 
 const std = @import("std");
+const blocks = @import("blocks.zig");
+const copying = @import("../base/copying.zig");
 const platform = @import("../platform.zig");
 const status = @import("../base/status.zig");
-
-const allocator = platform.sys.allocator;
 
 /// All its functions are called with its lock held, which is taken inside the library's, never around it. Who sends
 /// anything on the stream holds it too.
@@ -25,12 +25,12 @@ pub const Outbox = struct {
     /// Keeps copies, one behind the other.
     pub fn keep(outbox: *Outbox, first: []const u8, second: []const u8) status.Error!void {
         std.debug.assert(outbox.isEmpty());
-        const memory = allocator.alloc(u8, first.len + second.len) catch |err| {
+        const memory = blocks.allocate(first.len + second.len) catch |err| {
             outbox.is_cut = true;
             return err;
         };
-        @memcpy(memory[0..first.len], first);
-        @memcpy(memory[first.len..], second);
+        copying.copy(memory, first);
+        copying.copy(memory[first.len..], second);
         outbox.memory = memory;
         outbox.rest = memory;
     }
@@ -59,7 +59,7 @@ pub const Outbox = struct {
     }
 
     pub fn release(outbox: *Outbox) void {
-        if (outbox.memory.len > 0) allocator.free(outbox.memory);
+        if (outbox.memory.len > 0) blocks.free(outbox.memory);
         outbox.memory = &.{};
         outbox.rest = &.{};
     }

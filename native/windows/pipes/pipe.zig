@@ -25,6 +25,7 @@ const std = @import("std");
 const sys = @import("../sys.zig");
 const reaper = @import("reaper.zig");
 const watchers = @import("../watchers.zig");
+const copying = @import("../../base/copying.zig");
 const events = @import("../../base/events.zig");
 const status = @import("../../base/status.zig");
 const Operation = reaper.Operation;
@@ -91,7 +92,7 @@ const Write = struct {
         self.operation = .{ .ended = Pipe.writeEnded };
         self.pipe = pipe;
         self.size = @intCast(data.len);
-        @memcpy(self.bytes[0..data.len], data);
+        copying.copy(&self.bytes, data);
         return self;
     }
 
