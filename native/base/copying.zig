@@ -1,5 +1,5 @@
 //! Copies of many bytes. Without a libc, Zig's own memcpy copies 16 bytes at a time or fewer; a processor that has an
-//! instruction for it does better (Intel 64 and IA-32 Architectures Optimization Reference Manual, "Enhanced REP MOVSB").
+//! instruction for it does better (Intel 64 and IA-32 Architectures Optimization Reference Manual: Enhanced REP MOVSB).
 
 const std = @import("std");
 const builtin = @import("builtin");
