@@ -276,7 +276,7 @@ class MessageMethods:
             yield message
 
     def read_until(self, delimiter: Buffer, timeout: float | None = None, max_bytes: int = 65536) -> bytes:
-        """Reads up to and with a delimiter, ``b"\\n"`` for example, and waits until it has come.
+        """Reads up to and with a delimiter, the end of a line for example, and waits until it has come.
 
         :param delimiter: one byte or more.
         :param timeout: seconds; ``None`` waits for ever, 0 not at all.

@@ -62,7 +62,7 @@ def _name_bases(_app: Any, _name: str, _object: Any, _options: Any, bases: list[
         # Not a reference, which would lead to bbipc's own error of that name.
         "``TimeoutError`` of Python" if base is builtins.TimeoutError else base
         for base in bases
-        if isinstance(base, str) or not base.__name__.startswith("_")
+        if isinstance(base, str) or base.__name__ in bbipc.__all__ or not base.__module__.startswith("bbipc.")
     ]
 
 

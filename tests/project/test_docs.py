@@ -297,7 +297,16 @@ def test_links_have_a_text_and_lead_somewhere_on_a_source_page(page: Path) -> No
 
 
 def public_members(owner: type) -> list[str]:
-    return [name for name, value in vars(owner).items() if not name.startswith("_") and callable(value)]
+    # What a base that is not public gives it is its own.
+    hidden = [
+        base for base in owner.__bases__ if base.__module__.startswith("bbipc.") and base.__name__ not in bbipc.__all__
+    ]
+    return [
+        name
+        for kind in (owner, *hidden)
+        for name, value in vars(kind).items()
+        if not name.startswith("_") and (callable(value) or isinstance(value, property))
+    ]
 
 
 def test_every_public_member_has_a_docstring() -> None:

@@ -28,6 +28,9 @@ MODULES = (
     "sockets",
 )
 
+#: Classes that are not public, by the module that defines them: what they give to a class is its own.
+HIDDEN = {"MessageMethods": "messages"}
+
 Definition = Union[ast.ClassDef, ast.FunctionDef, ast.Assign]
 
 
@@ -51,10 +54,25 @@ class Module:
             return [row(f"`{name}`", self._comment(node))]
         if isinstance(node, ast.FunctionDef):
             return [row(f"`{signature(node, method=False)}`", docstring(node))]
-        bases = [base for base in map(ast.unparse, node.bases) if not base.startswith("_") and base != "HandleOwner"]
+        bases = [base for base in map(ast.unparse, node.bases) if not base.startswith("_")]
+        bases = [base for base in bases if base != "HandleOwner" and base not in HIDDEN]
         named = f"{name}({', '.join(bases)})" if bases else name
         rows = [row(f"**class** `{named}`", docstring(node))]
-        return rows if name == "Events" else rows + self._members_of(node)
+        if name == "Events":
+            return rows
+        rows += self._members_of(node)
+        for base in self.hidden_bases_of(name):
+            module = Module(HIDDEN[base])
+            hidden = module.defined[base]
+            assert isinstance(hidden, ast.ClassDef)
+            rows += module._members_of(hidden)
+        return rows
+
+    def hidden_bases_of(self, name: str) -> list[str]:
+        """A class's bases from other modules that are not public."""
+        node = self.defined.get(name)
+        bases = node.bases if isinstance(node, ast.ClassDef) else []
+        return [base for base in map(ast.unparse, bases) if base in HIDDEN]
 
     def _members_of(self, kind: ast.ClassDef) -> list[str]:
         # What a base that is not public gives it is its own.
@@ -63,6 +81,8 @@ class Module:
         for member in [*(node for base in bases if isinstance(base, ast.ClassDef) for node in base.body), *kind.body]:
             if isinstance(member, ast.FunctionDef) and not member.name.startswith("_"):
                 decorators = [ast.unparse(decorator) for decorator in member.decorator_list]
+                if f"{member.name}.setter" in decorators:
+                    continue
                 what = member.name if "property" in decorators else signature(member, method=True)
                 rows.append(row(f"`.{what}`", docstring(member)))
             elif isinstance(member, ast.AnnAssign) and not ast.unparse(member.target).startswith("_"):
@@ -70,8 +90,10 @@ class Module:
         return rows
 
     def _comment(self, node: ast.stmt) -> str:
-        above = self._lines[node.lineno - 2].strip()
-        return above[2:] if above.startswith("#:") else ""
+        first = node.lineno - 1
+        while self._lines[first - 1].strip().startswith("#:"):
+            first -= 1
+        return " ".join(line.strip()[2:] for line in self._lines[first : node.lineno - 1])
 
 
 def docstring(node: ast.ClassDef | ast.FunctionDef) -> str:
@@ -108,9 +130,10 @@ def tables_of(page: str) -> str:
     for module in modules:
         rows = [one for name in names if name in module.defined for one in module.rows_of(name)]
         if rows:
-            link = f"[`bbipc/{module.name}.py`](../../bbipc/{module.name}.py)"
+            hidden = {HIDDEN[base] for name in names for base in module.hidden_bases_of(name)}
+            links = " and ".join(f"[`bbipc/{one}.py`](../../bbipc/{one}.py)" for one in (module.name, *sorted(hidden)))
             tables += ["| name | in short |", "|---|---|", *rows, ""]
-            tables += [f"The docstrings in {link} tell all of it: the parameters, the results, the errors.", ""]
+            tables += [f"The docstrings in {links} tell all of it: the parameters, the results, the errors.", ""]
     return "\n".join([BEGIN, "", *tables, END])
 
 
