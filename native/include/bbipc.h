@@ -27,15 +27,16 @@
  *   Every function may be called from any thread, also with the same handle at the same time. bbipc_close ends the
  *   waits of other threads on that handle: they return BBIPC_ERROR_INVALID_HANDLE. The descriptor below is closed when
  *   the last call that uses it has returned, so its number is never reused under a thread. Two threads that write to
- *   one stream at once may find their pieces interleaved. No function may be called from a signal handler.
+ *   one stream at once may find their pieces interleaved, but their messages stay whole. No function may be called from
+ *   a signal handler.
  *
  * Blocking and signals
  *
- *   Nothing blocks except functions with a timeout_ns, for as long as that says. When a signal handler has run in the waiting thread, on
- *   Windows when Ctrl-C or Ctrl-Break was pressed (in every waiting thread, a moment before the program's own handlers
- *   run), they return BBIPC_ERROR_INTERRUPTED; call again with the time that is left, and with the same place. With a
- *   timeout_ns of 0 they never do. No function raises SIGPIPE. On Windows bbipc_finish_writes waits too, and nothing
- *   interrupts it.
+ *   Nothing blocks except functions with a timeout_ns, for as long as that says. When a signal handler has run in the
+ *   waiting thread, on Windows when Ctrl-C or Ctrl-Break was pressed (in every waiting thread, a moment before the
+ *   program's own handlers run), they return BBIPC_ERROR_INTERRUPTED; call again with the time that is left, and with
+ *   the same place. With a timeout_ns of 0 they never do. No function raises SIGPIPE. On Windows bbipc_finish_writes
+ *   waits too, and nothing interrupts it.
  *
  * Fork
  *
@@ -112,10 +113,11 @@ typedef int64_t bbipc_result;
 /* Nothing travels any more, in either direction: reset, timed out, finished at both ends, or never established. Whoever
  * waits for BBIPC_WRITE_SPACE alone asks for this too, or would wait for ever when the remote end dies. */
 #define BBIPC_CONNECTION_SEVERED 0x200u
-/* bbipc_receive_message would return a message, or an error of one, at once. At an end between two messages it does not
- * hold: that is BBIPC_END_OF_DATA. Nobody wakes for a part of a message: who waits for this reads it into the stream. */
+/* bbipc_receive_message would return at once, with a message or with an error. Not at an end between two messages: that
+ * is BBIPC_END_OF_DATA. A wait for this reads a message that is incomplete into the stream, and goes on sleeping. */
 #define BBIPC_MESSAGE_AVAILABLE 0x400u
-/* bbipc_send_message would take a message: nothing of an earlier one is left, and a write would take at least a byte. */
+/* bbipc_send_message would take a message: nothing of an earlier one is left, and a write would take at least a byte.
+ * Ask for BBIPC_CONNECTION_SEVERED too, as with BBIPC_WRITE_SPACE. */
 #define BBIPC_MESSAGE_SPACE 0x800u
 
 #define BBIPC_SERVER_EVENTS 0x001u
@@ -284,53 +286,66 @@ bbipc_result bbipc_write_all(bbipc_handle stream, const void *data, uint64_t sta
 
 /* ---- Messages ---- */
 
-/* A message is bytes with their size before them, in the form of Python's multiprocessing.connection: the size as a signed
- * number of four bytes in network byte order; or -1, and then the size in eight bytes, unsigned. So send_bytes and
- * recv_bytes of any Python are peers, over TCP and Unix sockets (on Windows, its pipes send no sizes).
+/* A message is bytes with their size before them. The size is a signed number of four bytes in network byte order;
+ * or it is -1, and an unsigned number of eight bytes follows. That is the form of Python's
+ * multiprocessing.connection, whose send_bytes and recv_bytes can therefore be at the other end, over TCP and Unix
+ * sockets. (On Windows its pipes send no sizes.)
  *
- * A stream keeps what it has read of messages. bbipc_read, bbipc_read_exactly and the events BBIPC_DATA_AVAILABLE and
- * BBIPC_END_OF_DATA take that into account, so messages and bytes may be mixed. It needs memory for what has come, not for
- * what was announced. A program that watches bbipc_fileno itself must receive until nothing is there.
+ * A stream keeps what it has read of messages. It needs memory for what has come, not for what was announced.
+ * bbipc_read, bbipc_read_exactly, BBIPC_DATA_AVAILABLE and BBIPC_END_OF_DATA take what it keeps into account, so
+ * messages and bytes may be mixed. A program that watches bbipc_fileno itself must receive until nothing is there.
  *
- * A stream also keeps the rest of one message that the system has not taken. It goes out in any wait for the stream, or of
- * a poller that has it, and by bbipc_drain. Until then no other message is taken, and bbipc_write returns 0. A child of
- * fork() does not send it. bbipc_finish_writing comes after it; bbipc_close makes a last try. */
+ * A stream also keeps the rest of one message that the system has not taken. The rest goes out in any wait for the
+ * stream, in any wait of a poller that monitors it, in the next call that sends, and by bbipc_drain. Until it has
+ * gone, no other message is taken, and bbipc_write returns 0. bbipc_finish_writing takes effect after it.
+ * bbipc_close tries once more to send it.
+ *
+ * After fork(), parent and child both have what the stream had read; the rest is the parent's, and the child drops
+ * it. */
 
-/* Sends the bytes start (inclusive) to end (exclusive) of the data as a message, or `count` messages in as few system calls
- * as the system's buffer allows. Waits until they have gone, or the time is up.
- * Return how many messages were taken, in their order: they must not be sent again. *unsent (which may be NULL) is how many
- * bytes of the last of these the stream keeps. Failures after the first are left for the next call. Where one is longer than
- * bbipc_max_message_size, it is BBIPC_ERROR_MESSAGE_TOO_LARGE, and nothing was sent. */
+/* Send the bytes start (inclusive) to end (exclusive) of the data as a message; or `count` messages, in as few
+ * system calls as the system's buffer allows. They wait until all has gone to the system, or the time is up.
+ *
+ * Return how many messages were taken, in their order: do not send these again. *unsent (which may be NULL) is how
+ * many bytes of a message the stream keeps then. 0 means that nothing was taken in time: there was no room, or the
+ * rest of an earlier message is left. An error means that no message was taken; if one comes later, the next call
+ * tells it. Where a message is longer than bbipc_max_message_size, it is BBIPC_ERROR_MESSAGE_TOO_LARGE, and nothing
+ * was sent. */
 bbipc_result bbipc_send_message(bbipc_handle stream, const void *data, uint64_t start, uint64_t end, int64_t timeout_ns,
                                 uint64_t *unsent, int32_t *system_code);
 bbipc_result bbipc_send_messages(bbipc_handle stream, const void *const *messages, const uint64_t *sizes, uint64_t count,
                                  int64_t timeout_ns, uint64_t *unsent, int32_t *system_code);
 
-/* Waits until the stream keeps nothing of a message. Returns 1 when that is so, 0 when the time is up. */
+/* Waits until the stream keeps no rest of a message. Returns 1 when that is so, 0 when the time is up. */
 bbipc_result bbipc_drain(bbipc_handle stream, int64_t timeout_ns, int32_t *system_code);
 
-/* How many bytes of a message the stream keeps, after it has tried to send them. */
+/* Tries to send the rest of a message, without waiting. Returns how many bytes the stream still keeps. */
 bbipc_result bbipc_unsent(bbipc_handle stream);
 
-/* Waits for a message, and puts it into the bytes start (inclusive) to end (exclusive) of the buffer.
- * Returns 1 for a message, with its size in *size; 2 for one that has more bytes than there is room for, with its size too,
- * and which stays; 0 when the time is up: what has come of a message stays in the stream.
- * BBIPC_ERROR_END_OF_DATA at an end between two messages. BBIPC_ERROR_MESSAGE_CUT if the remote end has gone in the middle
- * of one; what has come of it is read by bbipc_read. BBIPC_ERROR_MESSAGE_TOO_LARGE if the next one is longer than
- * bbipc_max_message_size, or begins as none does: it stays, and no message is received any more until the bound is raised or
- * its bytes are read. */
+/* Waits for a message, and puts it into the bytes start (inclusive) to end (exclusive) of the buffer. Returns
+ *
+ *   1  for a message, with its size in *size;
+ *   2  for one that is larger than the range, with its size in *size too. It stays in the stream: call again with room;
+ *   0  when the time is up. What has come of a message stays in the stream.
+ *
+ * BBIPC_ERROR_END_OF_DATA: the remote end has gone, between two messages.
+ * BBIPC_ERROR_MESSAGE_CUT: the remote end has gone in the middle of one. bbipc_read reads what has come of it.
+ * BBIPC_ERROR_MESSAGE_TOO_LARGE: the next message is longer than bbipc_max_message_size, or what has come begins
+ * like no message. It stays, and no message is received any more until the bound is raised, or the bytes are read. */
 bbipc_result bbipc_receive_message(bbipc_handle stream, void *buffer, uint64_t start, uint64_t end, uint64_t *size,
                                    int64_t timeout_ns, int32_t *system_code);
 
-/* Stores the messages that are there, one behind the other, at most `sizes_capacity` of them and as many as the buffer has
- * room for, and the size of each. Returns how many, 0 also where the first needs more room: see bbipc_receive_message. It
- * does not wait. The errors are the same, where there is no message before. */
+/* Stores the messages that are there, one behind the other, and the size of each. It stores at most
+ * `sizes_capacity` of them, and as many as the buffer has room for. It does not wait. Returns how many: 0 also
+ * where the first of them needs more room, which bbipc_receive_message tells. The errors are those of
+ * bbipc_receive_message, where no message comes before them. */
 bbipc_result bbipc_receive_messages(bbipc_handle stream, void *buffer, uint64_t capacity, uint64_t *sizes,
                                     uint64_t sizes_capacity, int32_t *system_code);
 
-/* Waits until these bytes have come, one or more, and reads up to and with the first of them.
- * Returns how many bytes, 0 when the time is up: what has come stays. BBIPC_ERROR_MESSAGE_TOO_LARGE if they are not among the
- * first `capacity` bytes, and BBIPC_ERROR_MESSAGE_CUT if the end comes first: all stays, for bbipc_read. */
+/* Waits until a delimiter of one byte or more has come, and reads up to and with the first of them. Returns how
+ * many bytes it has read; 0 when the time is up: what has come stays in the stream. BBIPC_ERROR_MESSAGE_TOO_LARGE
+ * if the delimiter is not among the first `capacity` bytes, and BBIPC_ERROR_MESSAGE_CUT if the end comes first: all
+ * stays, for bbipc_read. BBIPC_ERROR_END_OF_DATA if the end comes first, and no byte before it. */
 bbipc_result bbipc_read_until(bbipc_handle stream, const void *delimiter, uint64_t delimiter_size, void *buffer,
                               uint64_t capacity, int64_t timeout_ns, int32_t *system_code);
 
