@@ -156,7 +156,7 @@ class EndOfStreamError(BbipcError, EOFError):
 
 
 class TimeoutError(BbipcError, builtins.TimeoutError):
-    """The time was up before all was read or written."""
+    """The time was up before all was read, written, sent or received."""
 
     #: What :meth:`~bbipc.StreamSocket.read_exactly` had read.
     partial: bytes = b""
@@ -168,10 +168,12 @@ class TimeoutError(BbipcError, builtins.TimeoutError):
 
 
 class MessageTooLargeError(BbipcError, ValueError):
-    """A message is longer than the stream's :attr:`~bbipc.StreamSocket.max_message_size`, or none begins like that.
+    """A message is longer than the stream's :attr:`~bbipc.StreamSocket.max_message_size`.
 
-    One that was received stays unread, and no message is received any more until the bound is raised; sending goes on.
-    One that was to be sent was not.
+    It is also raised for bytes that no message begins with: the remote end sends something else. What has come stays
+    unread, and no message is received any more until the bound is raised, or the bytes are read; sending goes on. A
+    message that was to be sent was not. From :meth:`~bbipc.StreamSocket.read_until` it says that the delimiter is not
+    among the first ``max_bytes`` bytes.
     """
 
 

@@ -42,9 +42,9 @@ class MessageMethods:
 
     @property
     def max_message_size(self) -> int:
-        """Bytes that a message may have, in either direction: 16 MiB (16,777,216) at first.
+        """How many bytes a message may have, in either direction: 16 MiB (16,777,216) at first.
 
-        Memory is taken for what has come of a message, not for what is announced.
+        It can be set. Memory is taken for what has come of a message, not for what is announced.
 
         :raises ValueError: for a negative bound, and for one of 2**63 or more.
         """
@@ -89,10 +89,10 @@ class MessageMethods:
         :raises ValueError: for a timeout that is negative or NaN; nothing has been sent then.
         :raises MessageTooLargeError: if it is longer than :attr:`max_message_size`; nothing has been sent then.
         :raises TimeoutError: when the time is up. If its ``accepted`` is 1, the stream keeps the rest of the message,
-            which must not be sent again: it goes out in the next wait for the stream, or of a poller that has it, or by
-            :meth:`drain`. If it is 0, nothing was taken, because there was no room, or something of an earlier message
-            was left.
-        :raises EndOfStreamError: when the remote end goes first.
+            which must not be sent again: the rest goes out in the next wait for the stream, or of a poller that has it,
+            or by :meth:`drain`. If it is 0, nothing was taken, because there was no room, or because the rest of an
+            earlier message is left.
+        :raises EndOfStreamError: when the remote end goes first. The message may have arrived, or not.
         :raises SocketError: if the connection could not be established, after ``finish_writing()`` (``EPIPE``), and if
             the system refuses.
         """
@@ -164,7 +164,7 @@ class MessageMethods:
                 return bool(result)
 
     def drain(self, timeout: float | None = None) -> None:
-        """Waits until nothing of a message is left in the stream.
+        """Waits until the rest of a message that the stream keeps has gone to the system. Mostly there is none.
 
         :param timeout: seconds; ``None`` waits for ever, 0 not at all.
         :raises TimeoutError: when the time is up.
@@ -238,8 +238,9 @@ class MessageMethods:
 
         Wait for ``MESSAGE_AVAILABLE`` and ``END_OF_DATA`` before.
 
-        :param max_messages: how many at the most; ``None`` is as many as there are, within reason.
-        :returns: the messages; an empty list if none is whole, and at an end between two messages
+        :param max_messages: how many at the most. ``None`` sets no number.
+        :returns: the messages, at least one if one is whole. It may leave others for the next call, so that one stream
+            does not fill the memory. An empty list if none is whole, and at an end between two messages
             (:meth:`end_of_data` tells).
         :raises ValueError: if ``max_messages`` is not positive.
         :raises EndOfStreamError: if the end came in the middle of a message, and there is none before it; see
@@ -259,12 +260,14 @@ class MessageMethods:
         raise self._not_received(result, "receive messages")
 
     def messages(self, timeout: float | None = None) -> Iterator[bytes]:
-        """Iterates over the messages that come, until an end between two of them.
+        """Iterates over the messages that come, until the remote end has closed or finished writing.
 
         :param timeout: seconds for each message; ``None`` waits for ever.
         :raises TimeoutError: when no message has come in time; then a new iterator goes on.
         :raises EndOfStreamError: if the end comes in the middle of a message, or because the connection was severed
             (then it has a ``__cause__``).
+        :raises MessageTooLargeError: as :meth:`receive_message`.
+        :raises SocketError: as :meth:`receive_message`.
         """
         while True:
             try:

@@ -262,15 +262,17 @@ class Poller(HandleOwner):
         return self._wait("receive", place, timeout, calls.receive, max_bytes)
 
     def receive_messages(self, timeout: float | None = None) -> list[tuple[Socket, Events, list[bytes]]]:
-        """Waits like :meth:`wait_for_events`, and receives from every stream that is reported with
-        ``MESSAGE_AVAILABLE``.
+        """Waits like :meth:`wait_for_events`, and receives the messages of every stream with ``MESSAGE_AVAILABLE``.
+
+        Monitor streams for ``MESSAGE_AVAILABLE`` and ``END_OF_DATA``. Then an empty list of a stream says that no more
+        messages will come. (Servers, and streams with other events, have empty lists too.)
 
         :param timeout: seconds; ``None`` waits for ever, 0 not at all.
         :returns: a triple for each socket that has events: the socket, the part of its monitored events that held
-            before, and a list of the messages that have come. It is empty without ``MESSAGE_AVAILABLE``; and where
-            :meth:`~StreamSocket.receive_message` would raise, which it does for whoever calls it then. So of a stream
-            that is monitored for ``MESSAGE_AVAILABLE`` and ``END_OF_DATA``, an empty list says that no more will come.
-            At most 1024 sockets, and empty when :meth:`wait_for_events` would return an empty list.
+            before the receiving, and a list of the messages that have come. The list is empty without
+            ``MESSAGE_AVAILABLE``; and where :meth:`~StreamSocket.receive_message` would raise: call it to learn why. At
+            most 1024 sockets, and empty when :meth:`wait_for_events` would return an empty list. A socket that is
+            closed while an earlier triple is handled is still in the list.
         :raises ValueError: for a timeout that is negative or NaN.
         """
         return self._wait("receive messages", BEGINNING, timeout, calls.receive_messages_of_many)

@@ -115,7 +115,9 @@ class Socket(HandleOwner):
     def fileno(self) -> int:
         """The file descriptor. It stays the socket's: don't close it, or use it after :meth:`close`.
 
-        On Windows the number of the TCP socket, what ``socket.fileno()`` tells there.
+        On Windows the number of the TCP socket, what ``socket.fileno()`` tells there. Whoever watches it in another
+        loop, and receives messages, receives until nothing is there: a stream may keep messages of which the system
+        knows nothing any more.
 
         :raises UnsupportedOperationError: for named pipes on Windows, which have none.
         """
@@ -335,10 +337,10 @@ class StreamSocket(MessageMethods, Socket):
         :param data: any contiguous buffer: ``bytes``, ``bytearray``, ``memoryview``, ``array``, a NumPy array.
         :param start: where in it to begin, in bytes.
         :param end: where to stop, in bytes; ``None`` for its end.
-        :returns: how many bytes the system took, 0 to ``end - start``; 0 if it has no room now, or the connection is
-            not established yet. The rest is the caller's to write again: wait for ``WRITE_SPACE`` and
-            ``CONNECTION_SEVERED``, for both. (``READY_TO_WRITE`` does not hold once the remote end has finished
-            sending, though it may still read.)
+        :returns: how many bytes the system took, 0 to ``end - start``; 0 if it has no room now, the connection is not
+            established yet, or the stream still keeps the rest of a message. What was not taken is the caller's to
+            write again: wait for ``WRITE_SPACE`` and ``CONNECTION_SEVERED``, for both. (``READY_TO_WRITE`` does not
+            hold once the remote end has finished sending, though it may still read.)
         :raises TypeError: for any other object.
         :raises ValueError: if ``start`` and ``end`` are not in the buffer or crossed; nothing has been written then.
         :raises SocketError: if the connection is severed or could not be established, and after
@@ -352,7 +354,8 @@ class StreamSocket(MessageMethods, Socket):
     def finish_writing(self) -> None:
         """No more bytes follow: the half-close (``shutdown(2)``). Again, it does nothing.
 
-        The remote end reads to the end of what was written, and can still answer.
+        The remote end reads to the end of what was written, and can still answer. If the stream keeps the rest of a
+        message, it finishes when that has gone.
 
         :raises SocketError: if the connection is not established, or severed.
         :raises UnsupportedOperationError: for named pipes on Windows, which can't.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import bbipc
 from child_processes import Processes, connect, ended, eventually, receive_exactly, reset
 from example_programs import LISTENERS, answers, listening_command
 from tree import EXAMPLES, ROOT
@@ -22,7 +23,7 @@ def readme_programs() -> list[str]:
 
 @pytest.mark.parametrize("namespace", ["tcp", "local"])
 def test_server_and_client_of_the_readme(processes: Processes, directory: Path, namespace: str) -> None:
-    server_program, client_program = readme_programs()
+    server_program, client_program = readme_programs()[2:]
     # A free port, and the change that the README describes.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
@@ -57,6 +58,29 @@ def test_server_and_client_of_the_readme(processes: Processes, directory: Path, 
     assert completed.stdout == ""
 
 
+def test_server_and_client_of_the_readme_for_messages(processes: Processes, directory: Path) -> None:
+    pathname = str(directory / "capitals")
+    server_program, client_program = (
+        program.replace('"/tmp/capitals"', repr(pathname)) for program in readme_programs()[:2]
+    )
+    assert pathname.replace("\\", "\\\\") in server_program
+    server = processes.start([sys.executable, "-c", server_program])
+    eventually(lambda: server.poll() is not None or answers_messages(pathname), "the server listens")
+    for _ in range(2):
+        completed = processes.run([sys.executable, "-c", client_program])
+        assert (completed.returncode, completed.stdout, completed.stderr) == (0, "HELLO WORLD\n", "")
+    server.kill()
+
+
+def answers_messages(pathname: str) -> bool:
+    try:
+        with bbipc.connect_to_local_server(pathname) as stream:
+            stream.send_message(b"ping", timeout=10)
+            return stream.receive_message(timeout=10) == b"PING"
+    except bbipc.BbipcError:
+        return False
+
+
 #: In front of a program: the client of the first CONNECTION_AVAILABLE has gone when the program accepts. On macOS and
 #: FreeBSD that is a client that resets its TCP connection.
 FIRST_HAS_GONE = """
@@ -79,7 +103,7 @@ def test_a_client_that_has_gone_again_ends_no_server(processes: Processes, direc
     if name == "README.md":
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = str(listener.getsockname()[1])
-        server = processes.start([sys.executable, "-c", FIRST_HAS_GONE + readme_programs()[0].replace("12345", port)])
+        server = processes.start([sys.executable, "-c", FIRST_HAS_GONE + readme_programs()[2].replace("12345", port)])
         address = f"tcp:127.0.0.1:{port}"
     else:
         command = listening_command(name, directory, "tcp:127.0.0.1:0")
