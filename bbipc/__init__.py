@@ -3,8 +3,8 @@
 A *stream* is a bidirectional channel of bytes, a *server* is where streams come from, and changes of state are learnt
 by polling: with a stream's own predicates, with :func:`poll_socket` and :func:`poll_sockets`, or, for many sockets,
 with a :class:`Poller`. A *message* is bytes that are received whole, as they were sent. Nothing else blocks, but for
-methods of streams that take a timeout, and :func:`resolve_ipv4_address`. A re-creation of the Common Lisp system *Basic Binary
-IPC*.
+methods of streams that take a timeout, and :func:`resolve_ipv4_address`. A re-creation of the Common Lisp system *Basic
+Binary IPC*.
 """
 
 from ._native.calls import calling_layer
