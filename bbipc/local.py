@@ -9,9 +9,9 @@ import errno
 import os
 import stat
 import sys
-import warnings
 
 from ._native import calls, declarations, results
+from ._native.owner import warn_caller
 from .errors import NoLocalServerError, SocketError, errno_of, failure_error, system_error
 from .ipv4 import check_backlog
 from .sockets import StreamServer, StreamSocket
@@ -124,11 +124,10 @@ class LocalServer(_LocalSocket, StreamServer):
         return stream
 
     def _tell_left(self, result: int) -> None:
-        warnings.warn(
+        warn_caller(
             f"the system refuses to delete the socket file {self._local_pathname!r}, so it is left: delete it before a"
             " server listens there again",
             RuntimeWarning,
-            stacklevel=3,
         )
 
 

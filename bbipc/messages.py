@@ -132,7 +132,10 @@ class MessageMethods:
 
     def _raise_unsent(self, failure: int, accepted: int, size: int) -> NoReturn:
         """Raises why a message of this size was not sent: a failure, or 0 when the time is up."""
-        raise self._not_sent(failure, accepted, size) if failure else self._not_in_time(accepted, 1)
+        raise self._unsent_error(failure, accepted, size)
+
+    def _unsent_error(self, failure: int, accepted: int, size: int) -> Exception:
+        return self._not_sent(failure, accepted, size) if failure else self._not_in_time(accepted, 1)
 
     def _send_until(self, messages: list[Any], deadline: Deadline) -> None:
         accepted = 0
@@ -149,9 +152,12 @@ class MessageMethods:
             raise self._not_in_time(accepted, len(messages))
 
     def _not_in_time(self, accepted: int, count: int) -> TimeoutError:
-        what = "could not send all of the message on" if accepted else "could not send the message on"
-        if count > 1:
-            what = f"could not send {count} messages, of which {accepted} were taken, on"
+        if count == 1 and accepted:
+            what = "a message, whose rest goes out by itself and must not be sent again, was not sent wholly on"
+        elif count == 1:
+            what = "a message was not sent on"
+        else:
+            what = f"{accepted} of {count} messages, which must not be sent again, were taken by"
         return self._time_is_up(what, accepted=accepted)
 
     def _drains(self, accepted: int, deadline: Deadline) -> bool:
@@ -174,7 +180,14 @@ class MessageMethods:
         deadline = Deadline(timeout)
         self._check_open("drain")
         if not self._drains(0, deadline):
-            raise self._time_is_up(f"{calls.unsent(self._handle)} bytes of a message had not gone to")
+            raise self._time_is_up(f"{self.unsent()} bytes of a message had not gone to")
+
+    def unsent(self) -> int:
+        """How many bytes of a message the stream keeps, after it has tried to send them. See :meth:`drain`."""
+        result: int = calls.unsent(self._handle)
+        if result < 0:
+            raise self._error(result, "tell what is unsent")
+        return result
 
     def _not_sent(self, failure: int, accepted: int, size: int) -> Exception:
         """The error for a failure, and the size of the longest message."""
@@ -352,6 +365,6 @@ class MessageMethods:
                 f"the remote end of the {self!r} sends no messages: none begins with {bytes(header[:4])!r}"
             )
         return MessageTooLargeError(
-            f"the remote end of the {self!r} announced a message of {size} bytes; the stream's max_message_size is"
-            f" {self.max_message_size}"
+            f"the remote end of the {self!r} announced a message of {size} bytes, or sends no messages: it began with"
+            f" {bytes(header[:4])!r}; the stream's max_message_size is {self.max_message_size}"
         )

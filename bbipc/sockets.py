@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 from operator import index
-from warnings import warn
 
 from ._native import buffers, calls, declarations, results
-from ._native.owner import HandleOwner
+from ._native.owner import HandleOwner, warn_caller
 from ._native.waiting import BEGINNING, Deadline, wait
 from .errors import (
     EndOfStreamError,
@@ -212,10 +211,9 @@ class StreamSocket(MessageMethods, Socket):
     _EVENTS = STREAM_EVENTS
 
     def _tell_left(self, result: int) -> None:
-        warn(
+        warn_caller(
             f"a {type(self).__name__} was closed with {result} bytes of a message unsent: call drain() before close()",
             ResourceWarning,
-            stacklevel=3,
         )
 
     def abort(self) -> None:
@@ -533,21 +531,21 @@ def write_many(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, int | 
     return [(place, taken if taken >= 0 else listed[place][0]._error(taken, "write")) for place, taken in unfinished]
 
 
-def send_messages(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, int | Exception]]:
+def send_messages(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, Exception]]:
     """Sends messages on many streams, in one call and without waiting.
 
     What a loop of ``send_message(data, timeout=0)`` does, but small messages of one stream leave together, and a stream
     that fails does not stop the others::
 
         for place, error in bbipc.send_messages(items):
-            stream, message = items[place]  # was not taken: for want of room, if error is 0
+            stream, message = items[place]  # was not taken
 
     :param items: pairs of a stream and a message, any contiguous buffer. A stream may come more than once: its messages
         keep their order.
     :returns: the messages that were not taken, in their order; mostly none. Each is a pair: its place in ``items``,
-        from 0 on, and 0 if there was no room for it, or the error that ``send_message`` would have raised. All others
-        were taken whole: of one for each stream, the stream may keep the rest, as after ``send_message``. Behind a
-        message that was not taken, none is taken of the same stream.
+        from 0 on, and the error that ``send_message`` would have raised: a :class:`TimeoutError` if there was no room.
+        All others were taken whole: of one for each stream, the stream may keep the rest, as after ``send_message``.
+        Behind a message that was not taken, none is taken of the same stream.
     :raises TypeError: for an item that is not a pair of a stream and a contiguous buffer, a server among them; nothing
         has been sent then.
     """
@@ -556,9 +554,9 @@ def send_messages(items: Iterable[tuple[Socket, Buffer]]) -> list[tuple[int, int
     if not listed:
         return []
     untaken = calls.send_messages_to_many(listed, StreamSocket)
-    return [(place, outcome and _unsent_error(listed[place], outcome)) for place, outcome in untaken]
+    return [(place, _unsent_error(listed[place], outcome)) for place, outcome in untaken]
 
 
-def _unsent_error(item: tuple[StreamSocket, Buffer], failure: int) -> Exception:
+def _unsent_error(item: tuple[StreamSocket, Buffer], outcome: int) -> Exception:
     stream, message = item
-    return stream._not_sent(failure, 0, memoryview(message).nbytes)
+    return stream._unsent_error(outcome, 0, memoryview(message).nbytes)

@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warns of what a program does, where it does it: outside this package."""
+    frame = sys._getframe(1)
+    package = frame.f_globals["__package__"].partition(".")[0]
+    level = 2
+    while frame.f_back is not None and frame.f_globals.get("__package__", "").partition(".")[0] == package:
+        frame = frame.f_back
+        level += 1
+    warn(message, category, stacklevel=level)
+
+
 class HandleOwner:
     """Has a native handle until it is closed, which happens at the latest when it is dropped.
 

@@ -22,3 +22,6 @@ pub const last_slice_ns = std.time.ns_per_s;
 
 /// How many messages one call receives of a stream at the most.
 pub const messages_max = 1 << 20;
+
+/// Bytes of messages, after which one call reads no more.
+pub const messages_enough = 1 << 18;

@@ -312,7 +312,7 @@ pub fn receiveMessages(given: *const [2]*Object) Returned {
     var taker: ListTaker = .{
         .list = list,
         .count_max = if (count_max == 0) bounds.messages_max else count_max,
-        .size_enough = bounds.copy_holding_gil_max,
+        .size_enough = bounds.messages_enough,
     };
     const outcome = calling.call(calls.takeMessages, .{ handle, &taker });
     if (taker.count > 0) {
