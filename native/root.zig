@@ -44,5 +44,6 @@ test {
     _ = @import("core/spinning.zig");
     _ = @import("core/poller.zig");
     _ = @import("tests/c_api_test.zig");
+    _ = @import("tests/random_inputs.zig");
     _ = @import("tests/end_to_end_test.zig");
 }

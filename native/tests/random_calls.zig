@@ -3,11 +3,13 @@
 //! one that bbipc.h allows; in the end everything is closed, and nothing may be left.
 //!
 //! Usage: random-calls CALLS SEED [THREADS]
+//!        random-calls inputs COUNT SEED    (what streams are made to believe: random_inputs.zig)
 //!
 //! One thread with the same seed makes the same calls again, but for what depends on time.
 
 const std = @import("std");
 const c = @import("bbipc_h");
+const random_inputs = @import("random_inputs.zig");
 const sys = @import("../platform.zig").sys;
 const system = @import("end_to_end/support.zig").system;
 
@@ -24,6 +26,13 @@ fn fail(comptime format: []const u8, arguments: anytype) noreturn {
 
 pub fn main(init: std.process.Init) !void {
     const arguments = try init.minimal.args.toSlice(init.arena.allocator());
+    if (arguments.len == 4 and std.mem.eql(u8, arguments[1], "inputs")) {
+        const inputs_count = numberOf(usize, arguments[2]);
+        try random_inputs.run(inputs_count, numberOf(u64, arguments[3]));
+        var text: [64]u8 = undefined;
+        const line = try std.mem.print(&text, "{d} inputs\n", .{inputs_count});
+        return std.Io.File.stdout().writeStreamingAll(init.io, line);
+    }
     if (arguments.len < 3 or arguments.len > 4) fail("usage: random-calls CALLS SEED [THREADS]", .{});
     const calls = numberOf(usize, arguments[1]);
     const seed = numberOf(u64, arguments[2]);
@@ -185,6 +194,15 @@ const Operation = enum {
     write,
     read_exactly,
     write_all,
+    send_message,
+    send_messages,
+    drain,
+    unsent,
+    receive_message,
+    receive_messages,
+    read_until,
+    max_message_size,
+    set_max_message_size,
     finish_writing,
     connection_error,
     poll_socket,
@@ -214,6 +232,9 @@ const Operation = enum {
             .fileno, .ipv4_local_address, .ipv4_remote_address, .connection_error, .poller_backend => 250,
             .read, .write => 2500,
             .read_exactly, .write_all => 500,
+            .send_message, .receive_message => 1200,
+            .send_messages, .receive_messages => 600,
+            .drain, .unsent, .read_until, .max_message_size, .set_max_message_size => 250,
             .finish_writing => 200,
             .poll_socket, .wait_for_events => 1500,
             .poll_sockets => 500,
@@ -531,8 +552,131 @@ const Caller = struct {
                 }
                 return result;
             },
+            else => return self.moveMessages(operation, code),
+        }
+    }
+
+    /// Sizes of messages whose headers have no other bytes than these.
+    const header_bytes = [_]u8{ 0x00, 0x01, 0x10 };
+    const message_sizes = [_]u64{ 0, 1, 0x10, 0x100, 0x101, 0x110, 0x1000 };
+
+    fn messageSize(self: *Caller) u64 {
+        return message_sizes[self.random().uintLessThan(usize, message_sizes.len)];
+    }
+
+    fn moveMessages(self: *Caller, operation: Operation, code: ?*i32) i64 {
+        switch (operation) {
+            .send_message => {
+                // Or what is refused: `range` gives nothing else behind the buffer's end.
+                const part = self.range();
+                const is_refused = part.start > part.end or part.end > self.buffer.len;
+                const size = if (is_refused) part.end else self.messageSize();
+                const start = if (is_refused) part.start else 0;
+                const data: ?*const anyopaque = if (self.oneIn(64)) null else &self.buffer;
+                var unsent: u64 = 0;
+                const unsent_asked = if (self.oneIn(4)) null else &unsent;
+                const stream = self.handle(.stream);
+                const timeout_ns = self.timeoutNs();
+                const result = c.bbipc_send_message(stream, data, start, size, timeout_ns, unsent_asked, code);
+                if (result > 1) fail("of one message {d} were sent", .{result});
+                if (result <= 0 and unsent != 0) fail("{d} bytes of no message are left", .{unsent});
+                if (result == 1) self.tally.written += size;
+                return result;
+            },
+            .send_messages => return self.sendMessages(code),
+            .drain => return c.bbipc_drain(self.handle(.stream), self.timeoutNs(), code),
+            .unsent => return c.bbipc_unsent(self.handle(.stream)),
+            .receive_message => return self.receiveMessage(code),
+            .receive_messages => return self.receiveMessages(code),
+            .read_until => return self.readUntil(code),
+            .max_message_size => return c.bbipc_max_message_size(self.handle(.stream)),
+            .set_max_message_size => {
+                const size = if (self.oneIn(4)) self.random().int(u64) >> self.random().int(u6) else 1 << 24;
+                return c.bbipc_set_max_message_size(self.handle(.stream), size);
+            },
             else => return self.wait(operation, code),
         }
+    }
+
+    fn sendMessages(self: *Caller, code: ?*i32) i64 {
+        var messages: [many]?*const anyopaque = undefined;
+        var sizes: [many]u64 = undefined;
+        for (&messages, &sizes) |*message, *size| {
+            message.* = &self.buffer;
+            size.* = self.messageSize();
+            if (self.oneIn(512)) message.* = null;
+            if (self.oneIn(512)) size.* = self.random().int(u64) | 1 << 63;
+        }
+        var count = self.random().uintAtMost(u64, many);
+        if (self.oneIn(64)) count = self.random().int(u64) | 1 << 63;
+        var unsent: u64 = 0;
+        const result = c.bbipc_send_messages(
+            self.handle(.stream),
+            if (self.oneIn(64)) null else &messages,
+            if (self.oneIn(64)) null else &sizes,
+            count,
+            self.timeoutNs(),
+            if (self.oneIn(4)) null else &unsent,
+            code,
+        );
+        if (result > 0 and result > count) fail("of {d} messages {d} were sent", .{ count, result });
+        if (result <= 0) return result;
+        for (sizes[0..@intCast(result)]) |size| self.tally.written += size;
+        return result;
+    }
+
+    fn receiveMessage(self: *Caller, code: ?*i32) i64 {
+        const part = self.range();
+        const room: ?*anyopaque = if (self.oneIn(64)) null else &self.buffer;
+        var size: u64 = 0;
+        const size_asked = if (self.oneIn(64)) null else &size;
+        const stream = self.handle(.stream);
+        const timeout_ns = self.timeoutNs();
+        const result = c.bbipc_receive_message(stream, room, part.start, part.end, size_asked, timeout_ns, code);
+        if (result > 2) fail("receive_message gave {d}", .{result});
+        if (result == 2 and size_asked != null and size <= part.end - part.start) fail("{d} bytes have no room", .{size});
+        if (result == 1) _ = self.checkRead(part, @intCast(size));
+        return result;
+    }
+
+    fn receiveMessages(self: *Caller, code: ?*i32) i64 {
+        var sizes: [many]u64 = undefined;
+        const capacity = if (self.oneIn(64)) self.random().int(u64) | 1 << 63 else self.buffer.len;
+        const sizes_capacity = if (self.oneIn(64)) self.random().int(u64) | 1 << 63 else many;
+        const is_absurd = capacity > self.buffer.len or sizes_capacity > many;
+        const result = c.bbipc_receive_messages(
+            // Nothing may be stored where there is more room than there can be.
+            if (is_absurd) self.random().int(i64) | std.math.minInt(i64) else self.handle(.stream),
+            if (self.oneIn(64)) null else &self.buffer,
+            capacity,
+            if (self.oneIn(64)) null else &sizes,
+            sizes_capacity,
+            code,
+        );
+        if (result <= 0) return result;
+        if (result > many) fail("{d} messages in the room for {d}", .{ result, many });
+        var total: u64 = 0;
+        for (sizes[0..@intCast(result)]) |size| total += size;
+        _ = self.checkRead(.{ .start = 0, .end = self.buffer.len }, @intCast(total));
+        return result;
+    }
+
+    fn readUntil(self: *Caller, code: ?*i32) i64 {
+        const delimiters = [_][]const u8{ "\x00", "\x00\x00", "\xa5", "\xa5\xa5\xa5\xa5\x00", "\n", "" };
+        const delimiter = delimiters[self.random().uintLessThan(usize, delimiters.len)];
+        const capacity = self.random().uintAtMost(u64, self.buffer.len);
+        const result = c.bbipc_read_until(
+            self.handle(.stream),
+            if (self.oneIn(64)) null else delimiter.ptr,
+            if (self.oneIn(64)) self.random().int(u64) | 1 << 63 else delimiter.len,
+            if (self.oneIn(64)) null else &self.buffer,
+            capacity,
+            self.timeoutNs(),
+            code,
+        );
+        if (result <= 0) return result;
+        if (!std.mem.endsWith(u8, self.buffer[0..@intCast(result)], delimiter)) fail("read up to something else", .{});
+        return self.checkRead(.{ .start = 0, .end = capacity }, result);
     }
 
     fn wait(self: *Caller, operation: Operation, code: ?*i32) i64 {
@@ -607,7 +751,10 @@ const Caller = struct {
         if (size <= 0) return size;
         if (size > part.end - part.start) fail("read {d} bytes of {d}", .{ size, part.end - part.start });
         self.tally.read += @intCast(size);
-        // Whatever was written is filler, and nothing outside the range is touched.
+        // Whatever was written is filler or of a header, and nothing outside the range is touched.
+        for (self.buffer[@intCast(part.start)..][0..@intCast(size)]) |*byte| {
+            if (std.mem.findScalar(u8, &header_bytes, byte.*) != null) byte.* = filler;
+        }
         for (self.buffer) |byte| {
             if (byte != filler) fail("read a byte that nobody wrote", .{});
         }

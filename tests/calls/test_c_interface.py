@@ -38,6 +38,7 @@ EXE = ".exe" if WINDOWS else ""
 
 FULL = os.environ.get("BBIPC_TESTS_FULL") == "1"
 RANDOM_CALLS = 10_000_000 if FULL else 200_000
+RANDOM_INPUTS = 10_000_000
 
 STRICT = ["-Wall", "-Wextra", "-pedantic", "-Werror", f"-I{ROOT / 'native' / 'include'}"]
 
@@ -258,3 +259,13 @@ def test_random_calls(programs: Path, threads: int) -> None:
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROGRAM_TIME_MAX)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert finished.stdout.startswith(f"{RANDOM_CALLS} calls, seed 20261122, threads {threads}: ")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(PROGRAM_TIME_MAX + 600)
+def test_random_bytes_as_messages(programs: Path) -> None:
+    # The native tests do it 20,000 times.
+    command = [str(programs / "random-calls"), "inputs", str(RANDOM_INPUTS), "20261201"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROGRAM_TIME_MAX)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert finished.stdout == f"{RANDOM_INPUTS} inputs\n"
