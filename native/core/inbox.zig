@@ -41,7 +41,7 @@ pub const Inbox = struct {
     /// Bytes of a message at the most.
     message_size_max: u64 = message_size_default,
 
-    /// Bytes. What is less than this in a block moves out of it while the rest of a message is awaited.
+    /// Bytes. What is less than this in a block moves out of it while there is no message for anybody to take at once.
     const small_max = blocks.block_size / 8;
 
     pub fn unread(inbox: *const Inbox) []const u8 {
@@ -135,7 +135,7 @@ pub const Inbox = struct {
     pub fn settle(inbox: *Inbox) void {
         const kept = inbox.unread().len;
         if (kept == 0) return inbox.release();
-        if (inbox.memory.len < blocks.block_size or kept > small_max or inbox.front() != .incomplete) return;
+        if (inbox.memory.len < blocks.block_size or kept > small_max or inbox.front() == .message) return;
         // Without memory of that size it stays where it is.
         inbox.moveTo(allocator.alloc(u8, kept) catch return);
     }
