@@ -27,9 +27,10 @@ fn numberOf(sent: calls.Sent) i64 {
     return @intCast(2 * sent.count + @intFromBool(sent.count > 0 and sent.is_rest_left));
 }
 
-/// The same: first what can go now, with the GIL if it is little.
+/// The same: first what can go now, with the GIL if it is little. What is much is copied only if the time is up.
 pub fn sendInTime(stream: Handle, all: []const []const u8, size: usize, timeout_ns: i64) i64 {
-    const first = calling.callReleasingIf(calling.isMuch(size), send, .{ stream, all, 0 });
+    if (calling.isMuch(size)) return calling.callReleasing(send, .{ stream, all, timeout_ns });
+    const first = calling.call(send, .{ stream, all, 0 });
     if (first < 0 or first == 2 * all.len or timeout_ns == 0) return first;
     const count: usize = @intCast(@divFloor(first, 2));
     if (count < all.len) {

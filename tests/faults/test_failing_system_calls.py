@@ -105,10 +105,11 @@ SCENARIOS = {
     "local": [
         *("connecting", "streams", "unread_end", "severed", "refused", "poller_epoll", "poller_poll", "poll_sockets"),
         *("bulk", "closing", "forking", "thread_poll_socket", "thread_epoll", "thread_poll"),
+        *("messages_streams", "messages_epoll", "messages_poll", "lines"),
     ],
     "tcp": [
         *("connecting", "streams", "unread_end", "severed", "refused", "poller_epoll", "poller_poll", "poll_sockets"),
-        *("bulk", "closing", "thread_epoll"),
+        *("bulk", "closing", "thread_epoll", "messages_streams", "messages_epoll"),
     ],
 }
 

@@ -432,6 +432,95 @@ def bulk(case: Case) -> Callable[[], None]:
     return run
 
 
+#: Of all sizes, the last of which no buffer takes.
+_MESSAGES = [b"hello", b"", *(bytes([number]) * 1000 for number in range(9)), bytes(70_000), bytes(range(256)) * 20_000]
+
+
+def _send(case: Case, stream: StreamSocket, sent: list[bytes]) -> None:
+    """Sends the messages, none of which may be sent again once it was accepted, as far as the time goes."""
+    while len(sent) < len(_MESSAGES):
+        place = len(sent)
+        # One alone, then several, then the large one alone.
+        some = _MESSAGES[place : place + 1] if place in (0, len(_MESSAGES) - 1) else _MESSAGES[place:-1]
+        try:
+            stream.send_messages(some, SHORT / 3) if len(some) > 1 else stream.send_message(some[0], SHORT / 3)
+            sent += some
+        except (bbipc.BbipcError, MemoryError) as error:
+            sent += some[: getattr(error, "accepted", 0)]
+            if not isinstance(error, bbipc.TimeoutError):
+                case._note("send", error)
+            if len(sent) == place:
+                return
+
+
+def messages(case: Case, way: str) -> Callable[[], None]:
+    """Messages with waits on both sides, and the rest of one: each comes once, and whole."""
+    ours, theirs, _ = pair(case)
+    poller = None if way == "streams" else case.keep(bbipc.make_poller(way))
+    if poller is not None:
+        poller.monitor_socket(theirs, Events.MESSAGE_AVAILABLE | Events.END_OF_DATA)
+        poller.monitor_socket(ours, Events.MESSAGE_AVAILABLE)
+
+    def receive() -> list[bytes]:
+        if poller is not None:
+            reports = poller.receive_messages(SHORT / 10)
+            received = [data for one, _, listed in reports if one is theirs for data in listed]
+            # Where it would raise, the list is empty.
+            return received or (theirs.receive_messages(1) if reports else [])
+        bbipc.poll_socket(ours, Events.MESSAGE_SPACE, 0)
+        if bbipc.poll_socket(theirs, Events.MESSAGE_AVAILABLE | Events.END_OF_DATA, SHORT / 10).message_available:
+            return [theirs.receive_message(SHORT)]
+        return theirs.receive_messages()
+
+    def run() -> None:
+        case.expect("message_space", ours.message_space, True)
+        case.expect("message_available", theirs.message_available, False)
+        sent: list[bytes] = []
+        received: list[bytes] = []
+        _send(case, ours, sent)
+        for _ in range(200):
+            # After the end nothing comes. Here something does, for the connection only seemed to end.
+            some = case.attempt("receive", receive, 1 if case.ends else 3)
+            if some is None or (len(sent) == len(received) == len(_MESSAGES)):
+                break
+            received += some
+            if not some and len(sent) < len(_MESSAGES):
+                _send(case, ours, sent)
+        if received != _MESSAGES[: len(received)]:
+            case.wrong.append(f"other messages come: {[(len(one), one[:9]) for one in received]}")
+        if len(received) < len(sent) and not case.ends and not case.always and not case.raised:
+            case.wrong.append(f"{len(received)} of {len(sent)} messages come, and nobody hears why")
+        if len(received) == len(_MESSAGES):
+            case.expect("drain", lambda: ours.drain(SHORT) or True, True)
+            if case.succeeds("finish_writing", ours.finish_writing):
+                case.attempt("receive", theirs.receive_messages)
+                case.expect("end_of_data", theirs.end_of_data, True)
+                case.attempt("receive_message", lambda: theirs.receive_message(0), 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            case.attempt("close", ours.close)
+
+    return run
+
+
+def lines(case: Case) -> Callable[[], None]:
+    """read_until and peeks, mixed with messages."""
+    ours, theirs, _ = pair(case)
+
+    def run() -> None:
+        if not case.succeeds("write_all", lambda: ours.write_all(b"line\n\0\0\0\2okrest\n", SHORT)):
+            return
+        case.wait("read_until", lambda: theirs.read_until(b"\n", SHORT), b"line\n")
+        case.wait("receive_message", lambda: theirs.receive_message(SHORT), b"ok")
+        unread = (b"rest\n", *([b""] if case.error == "EAGAIN" else ()))
+        case.expect("peek", lambda: theirs.read(100, peek=True), *unread)
+        case.wait("read_exactly", lambda: theirs.read_exactly(2, SHORT), b"re")
+        case.wait("read_until", lambda: theirs.read_until(b"\n", SHORT), b"st\n")
+        case.attempt("read_until", lambda: theirs.read_until(b"\n", SHORT / 10), 1)
+
+    return run
+
+
 class _Sleeper(threading.Thread):
     """A thread that begins its work when it is told to; whether it then sleeps is asked by pread(2) alone."""
 
@@ -583,6 +672,10 @@ SCENARIOS: dict[str, Callable[[Case], Callable[[], None]]] = {
     "poller_poll": lambda case: pollers(case, "poll"),
     "poll_sockets": poll_sockets,
     "bulk": bulk,
+    "messages_streams": lambda case: messages(case, "streams"),
+    "messages_epoll": lambda case: messages(case, "epoll"),
+    "messages_poll": lambda case: messages(case, "poll"),
+    "lines": lines,
     "thread_poll_socket": lambda case: threads(case, "poll_socket"),
     "thread_epoll": lambda case: threads(case, "epoll"),
     "thread_poll": lambda case: threads(case, "poll"),
