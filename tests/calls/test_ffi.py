@@ -59,10 +59,12 @@ def number(name: str) -> int:
 
 def types_of_parameter(parameter: str) -> list[Any]:
     """What ctypes may declare it as: where an array's address is passed, a bare pointer is as good."""
-    match = re.fullmatch(r"(?:const )?(?P<type>\w+) (?P<star>\*?)\w+", parameter)
+    match = re.fullmatch(r"(?:const )?(?P<type>\w+) (?P<star>\*?(?:const \*)?)\w+", parameter)
     assert match, parameter
     if not match["star"]:
         return [NUMBERS[match["type"]]]
+    if match["star"].endswith("const *"):
+        return [ctypes.c_void_p]
     if match["type"] == "void":
         return [ctypes.c_void_p, ctypes.py_object]
     if match["type"] == "char":
@@ -127,13 +129,15 @@ def test_what_can_block_releases_the_gil_and_the_rest_keeps_it() -> None:
     assert {"poll_sockets_waiting", "poll_socket_waiting", "wait_for_events_waiting"} <= releasing
     assert {"read_much", "write_much", "read_exactly", "write_all"} <= releasing
     assert "finish_writes" in releasing
+    assert {"send_message", "send_messages", "receive_message", "read_until", "drain"} <= releasing
     # Without waiting, and with little to copy: others are not held up for long.
     assert releasing.isdisjoint({"poll_socket", "wait_for_events", "read", "write", "accept_connection", "wake"})
+    assert releasing.isdisjoint({"receive_messages", "unsent", "max_message_size", "set_max_message_size"})
 
 
 def test_every_constant_is_the_headers() -> None:
     expected = {name: number(name) for name in CONSTANTS if name.startswith("ERROR_")}
-    assert len(expected) == 16
+    assert len(expected) == 18
     assert {name: value for name, value in vars(declarations).items() if name.startswith("ERROR_")} == expected
     for name in ("REUSE_ADDRESS", "DELETE_ON_CLOSE", "PEEK", "FOREVER", "BACKEND_DEFAULT"):
         assert getattr(declarations, name) == number(name)
@@ -190,10 +194,10 @@ def test_there_is_one_version() -> None:
 
 def test_every_error_has_a_message_of_its_own() -> None:
     messages = [declarations.error_message(number(name)) for name in CONSTANTS if name.startswith("ERROR_")]
-    assert len(set(messages)) == 16
+    assert len(set(messages)) == 18
     for message in messages:
         assert message.decode("ascii")[0].islower()
-    for made_up in (0, 1, -17, -(2**63), 2**63 - 1):
+    for made_up in (0, 1, -19, -(2**63), 2**63 - 1):
         assert declarations.error_message(made_up)
 
 
@@ -223,6 +227,7 @@ PUBLIC_NAMES = {
     "poll_socket",
     "poll_sockets",
     "write_many",
+    "send_messages",
     "calling_layer",
     "get_include",
     "make_poller",
@@ -236,6 +241,7 @@ PUBLIC_NAMES = {
     "NoLocalServerError",
     "EndOfStreamError",
     "TimeoutError",
+    "MessageTooLargeError",
     "UnsupportedOperationError",
     "AlreadyMonitoredError",
     "NotMonitoredError",
@@ -250,6 +256,8 @@ PUBLIC_MEMBERS: dict[type, str] = {
     bbipc.StreamSocket: """
         determined connection_failed connection_succeeded data_available ready_to_write remote_disconnected end_of_data
         write_space connection_severed connection_error read_into read write finish_writing read_exactly write_all abort
+        max_message_size message_available message_space send_message send_messages drain receive_message receive_messages
+        messages read_until
     """,
     bbipc.Ipv4TcpServer: "host_address port",
     bbipc.Ipv4TcpStream: "local_host_address local_port remote_host_address remote_port",
@@ -257,7 +265,7 @@ PUBLIC_MEMBERS: dict[type, str] = {
     bbipc.LocalStream: "local_pathname",
     bbipc.Poller: """
         close closed backend monitor_socket unmonitor_socket monitored_events set_monitored_events monitored_sockets
-        wait_for_events receive wake
+        wait_for_events receive receive_messages wake
     """,
 }
 #: The signatures of the contract, with the added arguments' names.
@@ -270,6 +278,7 @@ SIGNATURES = {
     "poll_socket": "(socket, events, timeout=None)",
     "poll_sockets": "(sockets, events, timeout=None)",
     "write_many": "(items)",
+    "send_messages": "(items)",
     "calling_layer": "()",
     "get_include": "()",
     "make_poller": "(backend=None)",
@@ -279,6 +288,15 @@ SIGNATURES = {
     "StreamSocket.write": "(self, data, start=0, end=None)",
     "StreamSocket.write_all": "(self, data, timeout=None)",
     "StreamSocket.read_exactly": "(self, size, timeout=None)",
+    "StreamSocket.send_message": "(self, data, timeout=None)",
+    "StreamSocket.send_messages": "(self, messages, timeout=None)",
+    "StreamSocket.drain": "(self, timeout=None)",
+    "StreamSocket.receive_message": "(self, timeout=None)",
+    "StreamSocket.receive_messages": "(self, max_messages=None)",
+    "StreamSocket.messages": "(self, timeout=None)",
+    "StreamSocket.read_until": "(self, delimiter, timeout=None, max_bytes=65536)",
+    "StreamSocket.message_available": "(self)",
+    "StreamSocket.message_space": "(self)",
     "StreamSocket.finish_writing": "(self)",
     "StreamSocket.abort": "(self)",
     "StreamSocket.connection_error": "(self)",
@@ -290,6 +308,7 @@ SIGNATURES = {
     "Poller.monitored_sockets": "(self)",
     "Poller.wait_for_events": "(self, timeout=None)",
     "Poller.receive": "(self, timeout=None, max_bytes=65536)",
+    "Poller.receive_messages": "(self, timeout=None)",
     "Poller.wake": "(self)",
 }
 

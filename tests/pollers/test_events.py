@@ -25,6 +25,8 @@ NAMES = [
     "END_OF_DATA",
     "WRITE_SPACE",
     "CONNECTION_SEVERED",
+    "MESSAGE_AVAILABLE",
+    "MESSAGE_SPACE",
 ]
 EVERY_SET = [Events(number) for number in range(1 << len(NAMES))]
 

@@ -39,7 +39,10 @@ if sys.platform != "win32":
 
 ESTABLISHED = Events.DETERMINED | Events.CONNECTION_SUCCEEDED
 GONE = Events.DETERMINED | Events.CONNECTION_FAILED | Events.REMOTE_DISCONNECTED
-WRITABLE = Events.READY_TO_WRITE | Events.WRITE_SPACE
+SPACE = Events.WRITE_SPACE | Events.MESSAGE_SPACE
+WRITABLE = Events.READY_TO_WRITE | SPACE
+#: Bytes that begin as no message does: receive_message would raise at once.
+UNREAD = Events.DATA_AVAILABLE | Events.MESSAGE_AVAILABLE
 #: A remote end that is gone, and every byte of it read.
 OVER = GONE | Events.END_OF_DATA
 SEVERED = GONE | Events.CONNECTION_SEVERED
@@ -60,7 +63,7 @@ def fresh(transport: Transport) -> Made:
 def with_data(transport: Transport) -> Made:
     stream, peer = transport.python_peer()
     write(stream, peer)
-    return stream, ESTABLISHED | WRITABLE | Events.DATA_AVAILABLE
+    return stream, ESTABLISHED | WRITABLE | UNREAD
 
 
 def full(transport: Transport) -> Made:
@@ -73,7 +76,7 @@ def full_with_data(transport: Transport) -> Made:
     stream, peer = transport.python_peer()
     fill(stream)
     write(stream, peer)
-    return stream, ESTABLISHED | Events.DATA_AVAILABLE
+    return stream, ESTABLISHED | UNREAD
 
 
 def peer_finished(transport: Transport) -> Made:
@@ -81,15 +84,15 @@ def peer_finished(transport: Transport) -> Made:
     stream, peer = transport.python_peer()
     peer.shutdown(socket.SHUT_WR)
     arrives(stream, Fact.FINISHED)
-    return stream, OVER | Events.WRITE_SPACE
+    return stream, OVER | SPACE
 
 
 def end_with_data(transport: Transport, stream: StreamSocket, otherwise: Events) -> Made:
     """A stream with bytes unread whose peer has finished or closed, and what else there is then."""
     if transport.name == "tcp" and TELLS_ENDS_LATE:
-        return stream, ESTABLISHED | WRITABLE | Events.DATA_AVAILABLE
+        return stream, ESTABLISHED | WRITABLE | UNREAD
     arrives(stream, Fact.FINISHED)
-    return stream, GONE | Events.DATA_AVAILABLE | otherwise
+    return stream, GONE | UNREAD | otherwise
 
 
 def peer_finished_with_data(transport: Transport) -> Made:
@@ -97,7 +100,7 @@ def peer_finished_with_data(transport: Transport) -> Made:
     stream, peer = transport.python_peer()
     write(stream, peer)
     peer.shutdown(socket.SHUT_WR)
-    return end_with_data(transport, stream, Events.WRITE_SPACE)
+    return end_with_data(transport, stream, SPACE)
 
 
 def peer_finished_while_full(transport: Transport) -> Made:
@@ -132,12 +135,12 @@ def both_finished_with_data(transport: Transport) -> Made:
     stream.finish_writing()
     peer.shutdown(socket.SHUT_WR)
     arrives(stream, Fact.SEVERED)
-    return stream, SEVERED | Events.DATA_AVAILABLE
+    return stream, SEVERED | UNREAD
 
 
 def after_close(transport: Transport) -> Events:
     """TCP can't tell a peer that has closed from one that has finished, until something is written to it."""
-    return Events.WRITE_SPACE if transport.name == "tcp" else Events.CONNECTION_SEVERED
+    return SPACE if transport.name == "tcp" else Events.CONNECTION_SEVERED
 
 
 def peer_closed(transport: Transport) -> Made:
@@ -181,7 +184,7 @@ def severed_with_data(transport: Transport) -> Made:
     arrives(stream, Fact.SEVERED)
     if transport.name == "tcp" and RESETS_DISCARD:
         return stream, SEVERED | Events.END_OF_DATA
-    return stream, SEVERED | Events.DATA_AVAILABLE
+    return stream, SEVERED | UNREAD
 
 
 def connect_in_vain(transport: Transport) -> StreamSocket:
@@ -223,6 +226,82 @@ def under_way(transport: Transport) -> Made:
     return second, Events()
 
 
+# ---- Its states with messages ----
+
+
+#: A message, and one of which a byte is wanting.
+MESSAGE = b"\0\0\0\x05whole"
+PART = b"\0\0\0\x05part"
+
+
+def with_message(transport: Transport) -> Made:
+    stream, peer = transport.python_peer()
+    write(stream, peer, MESSAGE + PART)
+    return stream, ESTABLISHED | WRITABLE | UNREAD
+
+
+def with_part(transport: Transport) -> Made:
+    stream, peer = transport.python_peer()
+    write(stream, peer, PART)
+    return stream, ESTABLISHED | WRITABLE | Events.DATA_AVAILABLE
+
+
+def full_with_part(transport: Transport) -> Made:
+    stream, peer = transport.python_peer()
+    fill(stream)
+    write(stream, peer, PART[:2])
+    return stream, ESTABLISHED | Events.DATA_AVAILABLE
+
+
+def peer_finished_with_part(transport: Transport) -> Made:
+    needs_half_close(transport)
+    stream, peer = transport.python_peer()
+    write(stream, peer, PART)
+    peer.shutdown(socket.SHUT_WR)
+    return end_with_data(transport, stream, SPACE)
+
+
+def peer_closed_with_message(transport: Transport) -> Made:
+    stream, peer = transport.python_peer()
+    write(stream, peer, MESSAGE)
+    peer.close()
+    return end_with_data(transport, stream, after_close(transport))
+
+
+def severed_with_part(transport: Transport) -> Made:
+    stream, peer = transport.python_peer()
+    write(stream, peer, PART)
+    reset(peer, stream)
+    arrives(stream, Fact.SEVERED)
+    if transport.name == "tcp" and RESETS_DISCARD:
+        return stream, SEVERED | Events.END_OF_DATA
+    return stream, SEVERED | UNREAD
+
+
+def keep_rest(transport: Transport, stream: StreamSocket) -> None:
+    """Has it keep the rest of a message for which the system has no room."""
+    with pytest.raises(bbipc.TimeoutError) as caught:
+        stream.send_message(bytes(stream.max_message_size), 0)
+    assert caught.value.accepted == 1
+    # A close would warn of what is lost.
+    transport.on_close(stream.abort)
+
+
+def full_with_rest(transport: Transport) -> Made:
+    stream, peer = transport.python_peer()
+    keep_rest(transport, stream)
+    write(stream, peer, MESSAGE)
+    return stream, ESTABLISHED | UNREAD
+
+
+def peer_closed_while_full_with_rest(transport: Transport) -> Made:
+    stream, peer = transport.python_peer()
+    keep_rest(transport, stream)
+    peer.close()
+    arrives(stream, Fact.SEVERED)
+    return stream, SEVERED | Events.END_OF_DATA
+
+
 STATES = [
     fresh,
     with_data,
@@ -241,6 +320,14 @@ STATES = [
     severed_with_data,
     refused,
     under_way,
+    with_message,
+    with_part,
+    full_with_part,
+    peer_finished_with_part,
+    peer_closed_with_message,
+    severed_with_part,
+    full_with_rest,
+    peer_closed_while_full_with_rest,
 ]
 
 #: States that named pipes never come to.
@@ -251,6 +338,7 @@ HALF_CLOSED = [
     finished,
     both_finished,
     both_finished_with_data,
+    peer_finished_with_part,
 ]
 
 # ---- The ways of waiting ----
@@ -289,6 +377,8 @@ PREDICATES: dict[Events, Callable[[StreamSocket], bool]] = {
     Events.END_OF_DATA: lambda stream: stream.end_of_data(),
     Events.WRITE_SPACE: lambda stream: stream.write_space(),
     Events.CONNECTION_SEVERED: lambda stream: stream.connection_severed(),
+    Events.MESSAGE_AVAILABLE: lambda stream: stream.message_available(),
+    Events.MESSAGE_SPACE: lambda stream: stream.message_space(),
 }
 
 
@@ -409,6 +499,10 @@ def finishes(_stream: StreamSocket, peer: socket.socket) -> None:
         (Events.END_OF_DATA, lambda stream, peer: peer.close()),
         (Events.END_OF_DATA, lambda stream, peer: reset(peer, stream)),
         (Events.CONNECTION_SEVERED, lambda stream, peer: reset(peer, stream)),
+        (Events.MESSAGE_AVAILABLE, lambda stream, peer: peer.send(MESSAGE)),
+        (Events.MESSAGE_AVAILABLE, lambda stream, peer: [peer.send(MESSAGE[:3]), peer.send(MESSAGE[3:])]),
+        (Events.MESSAGE_AVAILABLE, lambda stream, peer: [peer.send(PART), peer.close()]),
+        (Events.MESSAGE_AVAILABLE | Events.END_OF_DATA, lambda stream, peer: peer.close()),
         (Events.DATA_AVAILABLE | Events.END_OF_DATA, lambda stream, peer: peer.close()),
         (STREAM_EVENTS - ESTABLISHED - WRITABLE, lambda stream, peer: peer.close()),
     ],
@@ -427,7 +521,7 @@ def test_a_wait_ends_when_its_event_comes(
     assert way(stream, asked, 0) == bbipc.poll_socket(stream, asked, 0)
 
 
-@pytest.mark.parametrize("asked", [Events.READY_TO_WRITE, Events.WRITE_SPACE, WRITABLE])
+@pytest.mark.parametrize("asked", [Events.READY_TO_WRITE, Events.WRITE_SPACE, Events.MESSAGE_SPACE, WRITABLE])
 def test_a_wait_ends_when_there_is_room(transport: Transport, way: Way, asked: Events) -> None:
     stream, peer = transport.python_peer()
     filled = fill(stream)
@@ -440,6 +534,71 @@ def test_a_wait_ends_when_there_is_room(transport: Transport, way: Way, asked: E
     timer = soon(read_all)
     assert way(stream, asked, PATIENCE) is asked
     timer.join()
+
+
+@pytest.mark.parametrize("asked", [Events.READY_TO_WRITE, Events.WRITE_SPACE, Events.MESSAGE_SPACE, WRITABLE])
+def test_a_wait_for_room_sends_the_rest_of_a_message_and_ends(transport: Transport, way: Way, asked: Events) -> None:
+    stream, peer = transport.python_peer()
+    size = stream.max_message_size
+    with pytest.raises(bbipc.TimeoutError):
+        stream.send_message(bytes(size), 0)
+    received = 0
+
+    def read_all() -> None:
+        nonlocal received
+        while received < 4 + size:
+            received += len(peer.recv(1_000_000))
+
+    timer = soon(read_all)
+    assert way(stream, asked, PATIENCE) is asked
+    timer.join()
+    assert received == 4 + size
+    # Nothing is left.
+    stream.drain(0)
+
+
+def test_a_wait_for_a_message_keeps_what_it_has_read_of_one(transport: Transport, way: Way) -> None:
+    """In the stream, where reads find it."""
+    stream, peer = transport.python_peer()
+    write(stream, peer, PART)
+    assert way(stream, Events.MESSAGE_AVAILABLE, 0.01) is Events()
+    assert way(stream, Events.DATA_AVAILABLE, PATIENCE) is Events.DATA_AVAILABLE
+    assert stream.read(peek=True) == PART
+    peer.sendall(b"!" + MESSAGE)
+    assert way(stream, Events.MESSAGE_AVAILABLE, PATIENCE) is Events.MESSAGE_AVAILABLE
+    assert stream.receive_message(0) == b"part!"
+    assert way(stream, Events.MESSAGE_AVAILABLE, PATIENCE) is Events.MESSAGE_AVAILABLE
+    assert stream.read_exactly(len(MESSAGE), PATIENCE) == MESSAGE
+    assert way(stream, UNREAD | Events.END_OF_DATA, 0) is Events()
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_message_space_and_write_space_hold_together(
+    transport: Transport, way: Way, state: Callable[..., Made]
+) -> None:
+    stream, expected = state(transport)
+    assert expected.message_space == expected.write_space
+    assert way(stream, SPACE, 0) is expected & SPACE
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_message_available_says_what_receive_message_does(
+    transport: Transport, way: Way, state: Callable[..., Made]
+) -> None:
+    """It returns or raises, but for the end between two messages, which is END_OF_DATA."""
+    stream, expected = state(transport)
+    assert way(stream, Events.MESSAGE_AVAILABLE, 0) is expected & Events.MESSAGE_AVAILABLE
+    if expected.message_available or expected.end_of_data:
+        if "with_message" in state.__name__ or state is full_with_rest:
+            assert stream.receive_message(0) == b"whole"
+        else:
+            with pytest.raises((bbipc.EndOfStreamError, bbipc.MessageTooLargeError, bbipc.SocketError)) as caught:
+                stream.receive_message(0)
+            cut = isinstance(caught.value, bbipc.EndOfStreamError) and caught.value.partial != b""
+            assert cut == ("with_part" in state.__name__ and expected.message_available)
+    else:
+        with pytest.raises(bbipc.TimeoutError):
+            stream.receive_message(0)
 
 
 def test_a_wait_ends_when_a_client_comes(transport: Transport, way: Way) -> None:

@@ -45,6 +45,7 @@ FAMILIES = [
     (bbipc.NoLocalServerError, [bbipc.SocketError]),  # test_refusals.py: what else it is depends on what is there
     (bbipc.EndOfStreamError, [bbipc.BbipcError, EOFError]),
     (bbipc.TimeoutError, [bbipc.BbipcError, builtins.TimeoutError]),
+    (bbipc.MessageTooLargeError, [bbipc.BbipcError, ValueError]),
     (bbipc.PollerClosedError, [bbipc.BbipcError, ValueError]),
     (bbipc.AlreadyMonitoredError, [bbipc.BbipcError, ValueError]),
     (bbipc.NotMonitoredError, [bbipc.BbipcError, LookupError]),
@@ -310,6 +311,17 @@ STREAM_USES: dict[str, Callable[[Any], object]] = {
     "finish_writing": lambda stream: stream.finish_writing(),
     "read_exactly": lambda stream: stream.read_exactly(1, 0),
     "write_all": lambda stream: stream.write_all(b"x", 0),
+    "max_message_size": lambda stream: stream.max_message_size,
+    "__setattr__": lambda stream: setattr(stream, "max_message_size", 1),
+    "message_available": lambda stream: stream.message_available(),
+    "message_space": lambda stream: stream.message_space(),
+    "send_message": lambda stream: stream.send_message(b"x", 0),
+    "send_messages": lambda stream: stream.send_messages([b"x"], 0),
+    "drain": lambda stream: stream.drain(0),
+    "receive_message": lambda stream: stream.receive_message(0),
+    "receive_messages": lambda stream: stream.receive_messages(),
+    "messages": lambda stream: list(stream.messages(0)),
+    "read_until": lambda stream: stream.read_until(b"x", 0),
 }
 USES: dict[type, dict[str, Callable[[Any], object]]] = {
     bbipc.Ipv4TcpServer: {
@@ -381,6 +393,8 @@ def test_a_closed_socket_closes_again_and_prints_itself(transport: Transport) ->
         lambda stream: stream.write(b""),
         lambda stream: stream.read_exactly(0),
         lambda stream: stream.write_all(b""),
+        lambda stream: stream.send_messages([]),
+        lambda stream: stream.drain(),
         lambda stream: bbipc.poll_socket(stream, Events(), 0),
     ],
 )
@@ -412,6 +426,7 @@ POLLER_USES: dict[str, Callable[[Poller, Socket], object]] = {
     "monitored_sockets": lambda poller, _: poller.monitored_sockets(),
     "wait_for_events": lambda poller, _: poller.wait_for_events(0),
     "receive": lambda poller, _: poller.receive(0),
+    "receive_messages": lambda poller, _: poller.receive_messages(0),
     "wake": lambda poller, _: poller.wake(),
     "__enter__": lambda poller, _: poller.__enter__(),
 }

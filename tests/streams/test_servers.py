@@ -14,6 +14,7 @@ import pytest
 import bbipc
 from bbipc import Events, StreamServer, StreamSocket
 from patience import PATIENCE
+from streaming import ESTABLISHED, WRITABLE
 from transports import STREAM_EVENTS, Transport, abort, connect_with_python
 
 
@@ -67,7 +68,7 @@ def test_clients_are_accepted_in_the_order_in_which_they_came(transport: Transpo
 
 
 def test_both_ends_of_a_new_connection_have_the_same_events(transport: Transport) -> None:
-    expected = Events.DETERMINED | Events.CONNECTION_SUCCEEDED | Events.READY_TO_WRITE | Events.WRITE_SPACE
+    expected = ESTABLISHED | WRITABLE
     for stream in transport.pair():
         assert bbipc.poll_socket(stream, STREAM_EVENTS, 0) == expected
         assert stream.determined()
@@ -79,6 +80,8 @@ def test_both_ends_of_a_new_connection_have_the_same_events(transport: Transport
         assert not stream.end_of_data()
         assert stream.write_space()
         assert not stream.connection_severed()
+        assert not stream.message_available()
+        assert stream.message_space()
         assert stream.connection_error() is None
 
 

@@ -16,9 +16,9 @@ import bbipc
 from bbipc import Events
 from patience import PATIENCE
 from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, needs_half_close, needs_reset, sever
-from streaming import ESTABLISHED, GONE, await_event, events_of, pattern, send
+from streaming import ESTABLISHED, EVENTS_OF_BYTES, GONE, await_event, events_of, pattern, send
 from systems import WINDOWS
-from transports import Transport, fill, reset
+from transports import STREAM_EVENTS, Transport, fill, reset
 
 # ---- The time is up, or the remote end goes ----
 
@@ -173,7 +173,8 @@ def test_write_all_ends_when_the_remote_end_goes_meanwhile(transport: Transport,
 # ---- The connection is severed ----
 
 
-def test_a_reset_leaves_what_had_arrived_readable(transport: Transport) -> None:
+@pytest.mark.parametrize("asked", [EVENTS_OF_BYTES, STREAM_EVENTS])
+def test_a_reset_leaves_what_had_arrived_readable(transport: Transport, asked: Events) -> None:
     needs_reset(transport)
     stream, peer = transport.python_peer()
     peer.sendall(b"abc")
@@ -181,11 +182,12 @@ def test_a_reset_leaves_what_had_arrived_readable(transport: Transport) -> None:
     sever(peer, stream)
     await_event(stream, Events.CONNECTION_SEVERED)
     if not (RESETS_DISCARD and transport.name == "tcp"):
-        assert events_of(stream) == GONE | Events.CONNECTION_SEVERED | Events.DATA_AVAILABLE
+        unread = GONE | Events.CONNECTION_SEVERED | Events.DATA_AVAILABLE | Events.MESSAGE_AVAILABLE
+        assert events_of(stream, asked) == unread & asked
         assert stream.read(peek=True) == b"abc"
         assert stream.read(2) == b"ab"
         assert stream.read() == b"c"
-    assert events_of(stream) == GONE | Events.CONNECTION_SEVERED | Events.END_OF_DATA
+    assert events_of(stream, asked) == GONE | Events.CONNECTION_SEVERED | Events.END_OF_DATA
     for _ in range(2):
         for attempt in (stream.read, lambda: stream.read_into(bytearray(8)), lambda: stream.read(peek=True)):
             with pytest.raises(bbipc.SocketError) as caught:
@@ -288,7 +290,7 @@ def test_a_half_close_leaves_the_other_direction_open(transport: Transport) -> N
         if finishing is other:
             break
         assert events_of(finishing) == ESTABLISHED
-        assert events_of(answering) == GONE | Events.END_OF_DATA | Events.WRITE_SPACE
+        assert events_of(answering) == GONE | Events.END_OF_DATA | Events.WRITE_SPACE | Events.MESSAGE_SPACE
         assert answering.connection_error() is None
         assert answering.write(b"answer") == 6
         answering.write_all(b" and more", PATIENCE)
@@ -344,7 +346,8 @@ def test_write_all_serves_a_peer_that_has_finished_and_still_reads(transport: Tr
     assert received == data
 
 
-def test_bytes_unread_when_both_ends_have_finished_are_not_lost(transport: Transport) -> None:
+@pytest.mark.parametrize("asked", [EVENTS_OF_BYTES, STREAM_EVENTS])
+def test_bytes_unread_when_both_ends_have_finished_are_not_lost(transport: Transport, asked: Events) -> None:
     needs_half_close(transport)
     one, other = transport.pair()
     one.finish_writing()
@@ -352,9 +355,10 @@ def test_bytes_unread_when_both_ends_have_finished_are_not_lost(transport: Trans
     other.write_all(b"last words")
     other.finish_writing()
     await_event(one, Events.CONNECTION_SEVERED)
-    assert events_of(one) == GONE | Events.CONNECTION_SEVERED | Events.DATA_AVAILABLE
+    unread = GONE | Events.CONNECTION_SEVERED | Events.DATA_AVAILABLE | Events.MESSAGE_AVAILABLE
+    assert events_of(one, asked) == unread & asked
     assert one.read_exactly(10, PATIENCE) == b"last words"
-    assert events_of(one) == GONE | Events.CONNECTION_SEVERED | Events.END_OF_DATA
+    assert events_of(one, asked) == GONE | Events.CONNECTION_SEVERED | Events.END_OF_DATA
     assert one.connection_error() is None
 
 

@@ -11,7 +11,10 @@ from transports import STREAM_EVENTS
 
 ESTABLISHED = Events.DETERMINED | Events.CONNECTION_SUCCEEDED
 GONE = Events.DETERMINED | Events.CONNECTION_FAILED | Events.REMOTE_DISCONNECTED
-WRITABLE = Events.READY_TO_WRITE | Events.WRITE_SPACE
+WRITABLE = Events.READY_TO_WRITE | Events.WRITE_SPACE | Events.MESSAGE_SPACE
+
+#: What is told without a look at messages, which moves bytes into the stream's own buffer.
+EVENTS_OF_BYTES = STREAM_EVENTS - Events.MESSAGE_AVAILABLE - Events.MESSAGE_SPACE
 
 #: Its length is coprime to that of every buffer, so that a byte in the wrong place is a wrong byte.
 PATTERN = os.urandom(65_521)
@@ -23,8 +26,8 @@ def pattern(position: int, size: int) -> bytes:
     return (PATTERN * ((start + size) // len(PATTERN) + 1))[start : start + size]
 
 
-def events_of(stream: StreamSocket) -> Events:
-    return bbipc.poll_socket(stream, STREAM_EVENTS, 0)
+def events_of(stream: StreamSocket, asked: Events = STREAM_EVENTS) -> Events:
+    return bbipc.poll_socket(stream, asked, 0)
 
 
 def await_event(stream: StreamSocket, events: Events) -> None:
