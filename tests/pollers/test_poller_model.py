@@ -21,12 +21,19 @@ from transports import STREAM_EVENTS, Transport
 DATA = Events.DATA_AVAILABLE
 STREAMS = 4
 SERVER = STREAMS
+#: Bytes of a message.
+SIZE_MAX = 16 * 1024 * 1024
 #: Bytes that every stream takes although nobody reads.
 UNREAD_MAX = min(12_000, LOCAL_ROOM)
 
 which_stream = st.integers(0, STREAMS - 1)
 which_socket = st.integers(0, STREAMS)
 which_events = st.integers(0, int(STREAM_EVENTS) >> 1).map(lambda number: Events(number << 1))
+#: Empty messages and the beginning of one more; or a message, or its beginning.
+which_data = st.one_of(
+    st.integers(1, 2000).map(bytes),
+    st.builds(lambda size, end: (size.to_bytes(4, "big") + bytes(size))[:end], st.integers(0, 1000), st.integers(1, 1004)),
+)
 which_poller = st.integers(0, 1)
 
 
@@ -38,11 +45,28 @@ class ModelStream:
         self.stream, self.peer = transport.pair()
         # Whoever closes with this byte unread severs the connection.
         self.stream.write_all(b"!")
-        self.unread = 0
+        #: All that the peer has written, and how much of it was read.
+        self.sent = b""
+        self.read = 0
+        #: How many unread bytes are in the stream's own buffer, since somebody has asked for MESSAGE_AVAILABLE.
+        self.kept = 0
         self.finished = False
         self.peer_finished = False
         self.peer_closed = False
         self.reset = False
+
+    @property
+    def unread(self) -> int:
+        return len(self.sent) - self.read
+
+    @property
+    def message_available(self) -> bool:
+        """Whether the bytes begin with a message, or with what will never be one."""
+        left = self.sent[self.read :]
+        if not left:
+            return False
+        size = int.from_bytes(left[:4], "big", signed=True)
+        return self.gone or (len(left) >= 4 and (not 0 <= size <= SIZE_MAX or len(left) >= 4 + size))
 
     @property
     def gone(self) -> bool:
@@ -61,10 +85,12 @@ class ModelStream:
             events |= DATA
         elif self.gone:
             events |= Events.END_OF_DATA
+        if self.message_available:
+            events |= Events.MESSAGE_AVAILABLE
         if self.severed:
             events |= Events.CONNECTION_SEVERED
         elif not self.finished:
-            events |= Events.WRITE_SPACE
+            events |= Events.WRITE_SPACE | Events.MESSAGE_SPACE
             if not self.gone:
                 events |= Events.READY_TO_WRITE
         return events
@@ -79,8 +105,14 @@ class ModelStream:
         if self.severed:
             arrives(self.stream, Fact.SEVERED)
         deadline = time.perf_counter() + PATIENCE
-        while unread_bytes(self.stream) != self.unread:
+        while unread_bytes(self.stream) != self.unread - self.kept:
             assert time.perf_counter() < deadline, "the kernel did not deliver"
+
+
+    def note_kept(self) -> None:
+        """To be called after what may have moved bytes into the stream's own buffer, when all had arrived."""
+        if not WINDOWS or self.tcp:
+            self.kept = self.unread - unread_bytes(self.stream)
 
 
 class PollerModel(RuleBasedStateMachine):
@@ -114,6 +146,10 @@ class PollerModel(RuleBasedStateMachine):
     def asked_of(self, which: int, events: Events) -> Events:
         return (Events.CONNECTION_AVAILABLE if events else Events()) if which == SERVER else events
 
+    def note_kept(self) -> None:
+        for model in self.models:
+            model.note_kept()
+
     def expected(self) -> dict[Socket, Events]:
         """What holds of every socket."""
         for model in self.models:
@@ -126,12 +162,12 @@ class PollerModel(RuleBasedStateMachine):
 
     # ---- What happens to the streams ----
 
-    @rule(which=which_stream, size=st.integers(1, 2000))
-    def peer_writes(self, which: int, size: int) -> None:
+    @rule(which=which_stream, data=which_data)
+    def peer_writes(self, which: int, data: bytes) -> None:
         model = self.models[which]
-        if not (model.peer_finished or model.peer_closed) and model.unread + size <= UNREAD_MAX:
-            model.peer.write_all(bytes(size), PATIENCE)
-            model.unread += size
+        if not (model.peer_finished or model.peer_closed) and model.unread + len(data) <= UNREAD_MAX:
+            model.peer.write_all(data, PATIENCE)
+            model.sent += data
 
     @rule(which=which_stream, size=st.one_of(st.integers(1, 2000), st.just(100_000)))
     def reads(self, which: int, size: int) -> None:
@@ -143,8 +179,34 @@ class PollerModel(RuleBasedStateMachine):
             assert model.reset
             assert not model.unread
         else:
-            assert len(data) == min(size, model.unread)
-            model.unread -= len(data)
+            assert data == model.sent[model.read : model.read + size]
+            model.read += len(data)
+            model.kept = max(model.kept - len(data), 0)
+
+    @rule(which=which_stream)
+    def receives(self, which: int) -> None:
+        model = self.models[which]
+        model.settle()
+        left = model.sent[model.read :]
+        size = int.from_bytes(left[:4], "big", signed=True)
+        try:
+            message = model.stream.receive_message(0)
+        except bbipc.TimeoutError:
+            assert not model.gone
+            assert not model.message_available
+        except bbipc.MessageTooLargeError:
+            assert len(left) >= 4
+            assert not 0 <= size <= SIZE_MAX
+        except bbipc.EndOfStreamError as error:
+            assert model.gone
+            assert error.partial == left
+            assert len(left) < 4 + size
+            model.read += len(left)
+        else:
+            assert message == left[4 : 4 + size]
+            assert len(message) == size
+            model.read += 4 + size
+        model.note_kept()
 
     @rule(which=which_stream)
     def finishes(self, which: int) -> None:
@@ -170,7 +232,7 @@ class PollerModel(RuleBasedStateMachine):
             # Where both have finished, TCP no longer resets.
             model.reset = close_resets(self.transport.name) and not (model.tcp and model.severed)
             if model.tcp and RESETS_DISCARD and model.reset:
-                model.unread = 0
+                model.sent = model.sent[: model.read + model.kept]
         else:
             model.peer.read_exactly(1, PATIENCE)
         model.peer.close()
@@ -230,9 +292,11 @@ class PollerModel(RuleBasedStateMachine):
 
     @rule(number=which_poller)
     def wakes(self, number: int) -> None:
+        self.expected()
         for poller in self.pollers[number]:
             poller.wake()
             assert isinstance(poller.wait_for_events(PATIENCE), list)
+        self.note_kept()
 
     # ---- What they tell ----
 
@@ -252,6 +316,7 @@ class PollerModel(RuleBasedStateMachine):
                 reports = poller.wait_for_events(timeout)
             assert len(reports) == len(expected)
             assert dict(reports) == expected, poller.backend
+        self.note_kept()
 
     @rule(events=st.lists(which_events, min_size=STREAMS + 1, max_size=STREAMS + 1))
     def polls(self, events: list[Events]) -> None:
@@ -260,6 +325,7 @@ class PollerModel(RuleBasedStateMachine):
         sockets = [self.socket(which) for which in range(STREAMS + 1)]
         expected = [one & holds[socket] for socket, one in zip(sockets, asked)]
         assert bbipc.poll_sockets(sockets, asked, 0) == expected
+        self.note_kept()
 
 
 class TcpModel(PollerModel):

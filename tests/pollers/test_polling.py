@@ -439,7 +439,8 @@ def quiet_cases(transport: Transport) -> Iterator[tuple[str, StreamSocket, Event
         stream, expected = state(transport)
         missing = STREAM_EVENTS - expected
         for asked in [*missing, missing, Events()]:
-            if "full" not in state.__name__:
+            # Where one wait reads a part of a message, the others for the same stream look once more.
+            if "full" not in state.__name__ or state is full_with_part:
                 stream, _ = state(transport)
             yield f"{state.__name__}: {asked}", stream, asked
 
