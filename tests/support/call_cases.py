@@ -18,17 +18,43 @@ from typing import Any, NamedTuple
 
 import bbipc
 from bbipc import Events, Poller, StreamSocket, local
-from bbipc._native import by_cpython, by_ctypes
+from bbipc._native import by_cpython, by_ctypes, declarations
 from bbipc.events import SETS
 from systems import LOCAL_ROOM, make_directory
 
 DATA = Events.DATA_AVAILABLE
 ROOM = Events.WRITE_SPACE
+MESSAGE = Events.MESSAGE_AVAILABLE
 
 #: What a stream has to be read when a call begins.
 UNREAD = bytes(range(8))
 #: More than is read or written while holding the GIL, where a local stream has room for it.
 MUCH = bytes(min(70_000, LOCAL_ROOM))
+
+
+def framed(*messages: bytes) -> bytes:
+    """Messages as they travel."""
+    return b"".join(len(one).to_bytes(4, "big") + one for one in messages)
+
+
+#: What a stream has to be read where messages are received.
+MESSAGES = framed(b"first", b"", b"third")
+#: A message of which a byte is wanting.
+PART = framed(b"part!")[:-1]
+#: Bytes. A message larger than this is copied without the GIL.
+LARGE = 65536
+#: As MESSAGES: messages of each kind first.
+UNREAD_MESSAGES = (
+    *(MESSAGES, framed(b""), framed(b"one") + PART, framed(MUCH[:-4]), framed(b"x" * (len(MUCH) // 2), b"small")),
+    *(framed(bytes(min(LARGE + more, LOCAL_ROOM - 4))) for more in (0, 1)),
+    # Its size in eight bytes.
+    b"\xff" * 4 + (4).to_bytes(8, "big") + b"long",
+)
+#: The same: none that is whole, and then what can't become one, or is longer than messages may be.
+UNREAD_PARTS = (PART, b"\0", b"\xff" * 5, UNREAD)
+UNREAD_WRONG = (b"\xff\xff\xff\xfemore", ((1 << 24) + 1).to_bytes(4, "big"), b"\xff" * 4 + bytes([128, *bytes(7)]))
+#: More than a message may have.
+TOO_LARGE = bytes((1 << 24) + 1)
 
 
 class Refusal(Exception):  # noqa: N818 - no error of the program
@@ -163,11 +189,19 @@ class Scene:
         self._stack.callback(self._drop_clients)
         self.stream, self.remote = self.pair()
         self.other, self.other_remote = self.pair()
+        for one in (self.stream, self.other):
+            # A close would warn of the rest of a message.
+            self._stack.callback(one.abort)
         self.full, self._full_remote = self.pair()
         while self.full.write(bytes(65536)):
             pass
         self.ended, ended_remote = self.pair()
         ended_remote.close()
+        self.cut, cut_remote = self.pair()
+        assert by_ctypes.write(cut_remote._handle, PART, 0, None) == len(PART)
+        cut_remote.close()
+        # Now the stream has read to the end.
+        assert bbipc.poll_socket(self.cut, MESSAGE, 20)
         self.ipv4_stream = self._stack.enter_context(self._connect_by_tcp())
         self.closed, closed_remote = self.pair()
         self.closed.close()
@@ -178,6 +212,9 @@ class Scene:
         self.idle_poller = self.keep(bbipc.make_poller())
         self.poller.monitor_socket(self.stream, DATA | ROOM)
         self.poller.monitor_socket(self.ended, Events.END_OF_DATA)
+        self.message_poller = self.keep(bbipc.make_poller())
+        self.message_poller.monitor_socket(self.stream, MESSAGE | ROOM)
+        self.message_poller.monitor_socket(self.ended, Events.END_OF_DATA)
         self.sockets = {one._handle: one for one in (self.stream, self.ended)}
         self._space = bytearray(1 << 20)
         self.begin()
@@ -205,8 +242,11 @@ class Scene:
             available = int(Events.CONNECTION_AVAILABLE)
             assert by_ctypes.poll_socket(self.server._handle, available, 20_000_000_000, 0) == available
         for one in (self.stream, self.remote, self.other, self.other_remote):
-            while by_ctypes.read_into(one._handle, self._space, 0, None, False) > 0:
-                pass
+            self._empty(one)
+        # One keeps the rest of a message.
+        while any(declarations.unsent(one._handle) for one in (self.stream, self.other)):
+            for one in (self.remote, self.other_remote):
+                self._empty(one)
         assert by_ctypes.write(self.remote._handle, unread, 0, None) == len(unread)
         assert by_ctypes.poll_socket(self.stream._handle, int(DATA), 20_000_000_000, 0) > 0
         poller, handle = self.poller._handle, self.stream._handle
@@ -219,6 +259,10 @@ class Scene:
             by_ctypes.wake(self.idle_poller._handle)
         else:
             by_ctypes.wait_for_events(self.idle_poller._handle, {}, SETS, 0, 0)
+
+    def _empty(self, one: StreamSocket) -> None:
+        while by_ctypes.read_into(one._handle, self._space, 0, None, False) > 0:
+            pass
 
     def _drop_clients(self) -> None:
         """Those who wait to be accepted. As `begin`."""
@@ -345,7 +389,9 @@ def cases_of(scene: Scene) -> list[Case]:
         *_of_pollers(scene),
         *_reading(scene),
         *_writing(scene),
-        *_writing_to_many(scene),
+        *_writing_to_many(scene, "write_many"),
+        *_writing_to_many(scene, "send_messages_to_many"),
+        *_with_messages(scene),
         *_methods(scene),
     ]
 
@@ -367,6 +413,11 @@ def good(scene: Scene) -> dict[str, tuple[Any, ...]]:
         "read_exactly": (stream, 8, 0),
         "read_into": (stream, bytearray(8), 0, None, False),
         "receive": (poller, scene.sockets, SETS, 300, 0, 0),
+        "receive_message": (stream, 0),
+        "receive_messages": (stream, 0),
+        "receive_messages_of_many": (scene.message_poller._handle, scene.sockets, SETS, 0, 0),
+        "send_messages": (stream, [b"written!"], 0, 0),
+        "send_messages_to_many": ([(scene.stream, b"written!"), (scene.other, b"too")], StreamSocket),
         "set_monitored_events": (poller, stream, int(ROOM)),
         "unmonitor_socket": (poller, stream),
         "wait_for_events": (poller, scene.sockets, SETS, 0, 0),
@@ -395,7 +446,7 @@ def _each(name: str, arguments: tuple[Any, ...], position: int, values: Any) -> 
 def _with_handles(scene: Scene) -> Iterator[Case]:
     other_kinds = [scene.closed._handle, scene.closed_poller._handle, scene.server._handle, scene.poller._handle]
     for name, arguments in good(scene).items():
-        if name in ("write_many", "close", "connect_to_ipv4_tcp_server", "connect_to_local_server"):
+        if name in ("write_many", "send_messages_to_many", "close", "connect_to_ipv4_tcp_server", "connect_to_local_server"):
             continue
         yield from _each(name, arguments, 0, (*WRONG_HANDLES, *other_kinds, LikeInt(arguments[0])))
     yield from _each("close", good(scene)["close"], 0, (*WRONG_HANDLES[:-3], scene.closed_poller._handle))
@@ -439,13 +490,14 @@ def _of_pollers(scene: Scene) -> Iterator[Case]:
     yield from _each("poll_socket", all_good["poll_socket"], 2, (*WRONG_TIMEOUTS, 1, -1))
     yield from _each("poll_socket", all_good["poll_socket"], 3, PLACES_OF_WAITS)
     yield Case("poll_socket", (scene.other._handle, int(DATA), 1000, 0))
-    for name, timeout_at in (("wait_for_events", 3), ("receive", 4)):
+    for name, timeout_at in (("wait_for_events", 3), ("receive", 4), ("receive_messages_of_many", 3)):
         arguments = all_good[name]
         yield from _each(name, arguments, timeout_at, (*WRONG_TIMEOUTS, 1, -1, 10_000_000))
         yield from _each(name, arguments, timeout_at + 1, PLACES_OF_WAITS)
         # One that has left the poller, and one that is about to come.
         yield from _each(name, arguments, 1, ({}, {scene.stream._handle: scene.stream}))
-        yield from _each(name, arguments, 2, ({}, FailingSets(), {int(DATA | ROOM): DATA | ROOM}))
+        reported = [DATA | ROOM, MESSAGE | ROOM, ROOM]
+        yield from _each(name, arguments, 2, ({}, FailingSets(), {int(one): one for one in reported}))
     yield from _each("receive", all_good["receive"], 3, ("1", None, 1.0, FailingIndex()))
     for size in (1, 7, 8, 9, 65536, 65537, 1 << 20, (1 << 20) + 1):
         for unread in (UNREAD, MUCH[:8192], MUCH[:8193], MUCH):
@@ -517,12 +569,12 @@ def _writing(scene: Scene) -> Iterator[Case]:
     yield Case("write_all", (scene.full._handle, bytes(70000), 0, 1000))
 
 
-def _writing_to_many(scene: Scene) -> Iterator[Case]:
+def _writing_to_many(scene: Scene, name: str) -> Iterator[Case]:
     stream, other = scene.stream, scene.other
     first, last = (stream, b"first"), (other, b"last")
 
     def many(*items: Any) -> Case:
-        return Case("write_many", (list(items), StreamSocket))
+        return Case(name, (list(items), StreamSocket))
 
     yield many()
     for data in DATA_OF_ALL_KINDS:
@@ -541,9 +593,72 @@ def _writing_to_many(scene: Scene) -> Iterator[Case]:
     unfinished = object.__new__(type(stream))
     yield many(first, (unfinished, b"x"))
     for items in (None, 5, (first, last), (first, 5), {stream: b"x"}, [first, last], ""):
-        yield Case("write_many", (items, StreamSocket))
+        yield Case(name, (items, StreamSocket))
     for kind in (None, 5, int, object(), (StreamSocket,), (StreamSocket, 5)):
-        yield Case("write_many", ([first, last], kind))
+        yield Case(name, ([first, last], kind))
+
+
+def _with_messages(scene: Scene) -> Iterator[Case]:
+    all_good = good(scene)
+    stream, other = scene.stream, scene.other
+    receive, several, of_many = "receive_message", "receive_messages", "receive_messages_of_many"
+    for unread in (*UNREAD_MESSAGES, *UNREAD_PARTS, *UNREAD_WRONG):
+        for timeout_ns in (0, 1, 1000):
+            yield Case(receive, (stream._handle, timeout_ns), unread=unread)
+            yield Case(of_many, (*all_good[of_many][:3], timeout_ns, 0), unread=unread)
+        for count in (0, 1, 2, 3, 4, 1 << 20, 2**63 - 1, LikeInt(2), True):
+            yield Case(several, (stream._handle, count), unread=unread)
+    many = framed(*[b"x"] * (len(MUCH) // 5))
+    yield Case(several, (stream._handle, 0), unread=many)
+    # How many of them these receive at once differs.
+    yield Case(of_many, (*all_good[of_many][:3], 0, 0), unread=many, compared=False)
+    many = framed(*[bytes(1000)] * (len(MUCH) // 1004))
+    yield Case(several, (stream._handle, 0), unread=many, compared=False)
+    yield Case(of_many, (*all_good[of_many][:3], 0, 0), unread=many, compared=False)
+    for unread in (*UNREAD_MESSAGES, *UNREAD_WRONG):
+        yield Case(receive, (stream._handle, -1), unread=unread)
+        yield Case(of_many, (*all_good[of_many][:3], -1, 0), unread=unread)
+    yield from _each(receive, all_good[receive], 1, (*WRONG_TIMEOUTS, LikeInt(0)))
+    yield from _each(several, all_good[several], 1, ("8", None, 1.5, b"", [], FailingIndex(), object(), 2**63, 2**70))
+    for one in (scene.ended, scene.full, other, scene.cut):
+        yield Case(receive, (one._handle, 0))
+        yield Case(several, (one._handle, 0))
+    for one in (scene.ended, scene.cut):
+        yield Case(receive, (one._handle, -1))
+    yield Case(receive, (other._handle, 1000))
+    yield from _sending_messages(scene)
+    for items in (
+        [(stream, b"one"), (other, b"two"), (stream, b"three"), (other, b""), (stream, b"")],
+        [(stream, b"one"), (stream, TOO_LARGE), (other, b"two"), (stream, b"three")],
+        [(stream, TOO_LARGE)],
+        [(stream, bytes(100))] * 200,
+        [(stream, b"one"), (scene.full, TOO_LARGE), (scene.full, b"x"), (scene.ended, b"x"), (scene.ended, b"x")],
+    ):
+        yield Case("send_messages_to_many", (items, StreamSocket))
+
+
+def _sending_messages(scene: Scene) -> Iterator[Case]:
+    send = "send_messages"
+    arguments = good(scene)[send]
+    three = [b"first", b"", b"third"]
+    lists = [[data] for data in (*NO_BUFFERS, *not_contiguous(), *DATA_OF_ALL_KINDS)]
+    lists += [three, [], [b"first", bytearray(b"second")], [bytearray(b"first"), b"second"], [b"first", 5]]
+    lists += [[bytes(100)] * 200, [b"small", MUCH[:-100]], [MUCH[:-100], b"small"], [TOO_LARGE], [b"small", TOO_LARGE]]
+    for messages in (*lists, tuple(three), None, 5, b"bytes", "text", {}, iter(three)):
+        yield Case(send, (arguments[0], messages, 0, 0))
+    for start in (0, 1, 2, 3, 4, 2**62, -1, 2**63, "0", None, 1.0, FailingIndex(), LikeInt(1), True):
+        yield Case(send, (arguments[0], three, start, 0))
+    yield from _each(send, arguments, 3, (*WRONG_TIMEOUTS, 1, -1, LikeInt(0)))
+    yield Case(send, (arguments[0], three, 0, -1))
+    for one in (scene.ended, scene.full, scene.closed):
+        for timeout_ns in (0, 1000):
+            yield Case(send, (one._handle, [b"waits"], 0, timeout_ns))
+            yield Case(send, (one._handle, three, 1, timeout_ns))
+            yield Case(send, (one._handle, [bytes(70000)], 0, timeout_ns))
+    for timeout_ns in (0, 1000):
+        # The stream keeps the rest of the first.
+        yield Case(send, (arguments[0], [bytes(1 << 20), b"behind"], 0, timeout_ns), compared=False)
+        yield Case(send, (arguments[0], [bytes(1 << 20)], 0, timeout_ns), compared=False)
 
 
 def good_methods(scene: Scene) -> dict[str, tuple[Any, ...]]:
@@ -555,19 +670,26 @@ def good_methods(scene: Scene) -> dict[str, tuple[Any, ...]]:
         "StreamSocket.read": (stream, 8),
         "StreamSocket.read_exactly": (stream, 8, 0),
         "StreamSocket.read_into": (stream, bytearray(8), 0, None),
+        "StreamSocket.receive_message": (stream, 0),
+        "StreamSocket.send_message": (stream, b"written!", 0),
         "StreamSocket.write": (stream, b"written!", 0, None),
         "StreamSocket.write_all": (stream, b"written!", 0),
     }
     return {name: usual[name] for name in METHODS}
 
 
+#: What there is to be read for the usual call of a method.
+UNREAD_OF_METHODS = {"StreamSocket.receive_message": MESSAGES}
+
+
 def _methods(scene: Scene) -> Iterator[Case]:
     if not METHODS_ARE_BUILT_IN:
         return
     for name, arguments in good_methods(scene).items():
-        yield from _with_selves(scene, name, arguments)
-        yield from _by_position_and_keyword(name, arguments)
-    for case in (*_reading_by_methods(scene), *_writing_by_methods(scene), *_waiting_by_methods(scene)):
+        for case in (*_with_selves(scene, name, arguments), *_by_position_and_keyword(name, arguments)):
+            yield case._replace(unread=UNREAD_OF_METHODS.get(name, UNREAD))
+    by_methods = (_reading_by_methods, _writing_by_methods, _waiting_by_methods, _messages_by_methods)
+    for case in (case for cases in by_methods for case in cases(scene)):
         if case.name in METHODS:
             yield case
 
@@ -748,6 +870,37 @@ def _waiting_by_methods(scene: Scene) -> Iterator[Case]:
         yield Case(receive, (idle, BRIEF_SECONDS, size))
 
 
+def _messages_by_methods(scene: Scene) -> Iterator[Case]:
+    stream, other = scene.stream, scene.other
+    receive, send = "StreamSocket.receive_message", "StreamSocket.send_message"
+    unfinished = object.__new__(type(stream))
+    brief = (BRIEF_SECONDS, LikeFloat(BRIEF_SECONDS), Number(BRIEF_SECONDS), LONGER_SECONDS)
+    for unread in (*UNREAD_MESSAGES, *UNREAD_WRONG):
+        yield from _either_way(receive, (stream, 0), "timeout", (None, 0, 1), unread=unread)
+        yield Case(receive, (stream,), unread=unread)
+    yield from _either_way(receive, (stream, 0), "timeout", (*SECONDS, *WRONG_SECONDS), unread=MESSAGES)
+    for one in (scene.closed, scene.ended, unfinished):
+        yield from _either_way(receive, (one, 0), "timeout", (None, 0, 1, 2.5, math.nan, -1, "0"))
+        yield from _either_way(send, (one, b"x", 0), "timeout", (None, 0, 1, 2.5, math.nan, -1, "0"))
+    for timeout in (0, *brief):
+        yield from _either_way(receive, (other, 0), "timeout", (timeout,))
+        for unread in UNREAD_PARTS:
+            yield Case(receive, (stream, timeout), unread=unread)
+        yield from _either_way(send, (scene.full, b"waits", 0), "timeout", (timeout,))
+        yield Case(send, (scene.full, bytes(70000), timeout))
+    for one in (scene.closed, scene.ended, scene.full, other, unfinished):
+        for data in (bytearray(8), b"", PythonBuffer(), not_contiguous()[0], "text"):
+            yield Case(send, (one, data, 0))
+            yield Case(send, (one, data, -1))
+    for data in (*NO_BUFFERS, *not_contiguous(), *DATA_OF_ALL_KINDS, TOO_LARGE):
+        yield Case(send, (stream, data))
+        yield from _either_way(send, (stream, data, 0), "data", (data,))
+        yield Case(send, (stream, data), {"timeout": -1})
+    yield from _either_way(send, (stream, b"written!", 0), "timeout", (*SECONDS, *WRONG_SECONDS))
+    for timeout in (0, LONGER_SECONDS):
+        yield Case(send, (stream, bytes(1 << 20), timeout), compared=False)
+
+
 def built_in_functions() -> dict[str, Callable[..., Any]]:
     """Whichever layer is in use."""
     make = by_cpython.bind()
@@ -770,7 +923,7 @@ def outcome(function: Callable[..., Any], case: Case) -> tuple[Any, ...]:
     try:
         result = function(*case.arguments, **case.keywords)
     except Exception as error:
-        told = ("socket", "errno", "partial", "bytes_written")
+        told = ("socket", "errno", "partial", "bytes_written", "accepted")
         return (type(error), str(error), type(error.__cause__), *(getattr(error, name, None) for name in told))
     if not hasattr(result, "_handle"):
         return type(result), result
