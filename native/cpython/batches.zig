@@ -98,8 +98,13 @@ pub fn sendMessages(given: *const [2]*Object) Returned {
         letter.* = reader.letterOf(api.PyTuple_GetItem(items, @intCast(index)).?) orelse return error.Unusual;
         place.* = index;
     }
+    // For the messages that are not taken: most of the time there are none.
+    const list = api.PyList_New(0) orelse return null;
     // If a signal's handler raises, nothing has been sent yet.
-    if (api.PyErr_CheckSignals() != 0) return null;
+    if (api.PyErr_CheckSignals() != 0) {
+        api.Py_DecRef(list);
+        return null;
+    }
     std.sort.pdq(usize, order, @as([]const Letter, letters), Letter.isBefore);
     var start: usize = 0;
     while (start < count) {
@@ -108,7 +113,7 @@ pub fn sendMessages(given: *const [2]*Object) Returned {
         sendToOne(letters, order[start..end], slices[start..end]);
         start = end;
     }
-    return untaken(letters);
+    return addUntaken(letters, list);
 }
 
 /// Sends the messages of one stream, in as few calls of the system as can be.
@@ -136,8 +141,8 @@ fn sendToOne(letters: []Letter, order: []const usize, slices: [][]const u8) void
     for (order[allowed_count..]) |place| letters[place].outcome = calling.outcomeOf(error.MessageTooLarge);
 }
 
-fn untaken(letters: []const Letter) ?*Object {
-    const list = api.PyList_New(0) orelse return null;
+/// Takes the reference to the list.
+fn addUntaken(letters: []const Letter, list: *Object) ?*Object {
     for (letters, 0..) |letter, place| {
         if (letter.outcome == Letter.taken) continue;
         const pair = arguments.pairOf(@intCast(place), letter.outcome) orelse {

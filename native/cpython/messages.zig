@@ -270,21 +270,27 @@ fn receiveInTime(stream: Handle, timeout_ns: i64) Received {
     return if (waited > 0) receiveNow(stream) else .{ .outcome = waited };
 }
 
-fn listOf(object: *Object) ?*Object {
-    const list = api.PyList_New(1) orelse {
-        api.Py_DecRef(object);
-        return null;
-    };
-    _ = api.PyList_SetItem(list, 0, object);
-    return list;
+/// Receives one message into a list, which is made first, so that no message is lost for want of memory; null with an
+/// exception set. Or what there is instead: zero, or a failure.
+fn listed(comptime receive: anytype, given: anytype) union(enum) { list: ?*Object, outcome: i64 } {
+    const list = api.PyList_New(1) orelse return .{ .list = null };
+    const received = @call(.auto, receive, given);
+    if (received == .object) {
+        if (received.object) |object| {
+            _ = api.PyList_SetItem(list, 0, object);
+            return .{ .list = list };
+        }
+    }
+    api.Py_DecRef(list);
+    return if (received == .object) .{ .list = null } else .{ .outcome = received.outcome };
 }
 
 /// receive_message(handle, timeout_ns) -> a list with the message, 0 if none came in time, or a failure
 pub fn receiveMessage(given: *const [2]*Object) Returned {
     const handle = arguments.numberOf(Handle, given[0]) orelse return error.Unusual;
     const timeout_ns = arguments.numberOf(i64, given[1]) orelse return error.Unusual;
-    return switch (receiveInTime(handle, timeout_ns)) {
-        .object => |object| listOf(object orelse return null),
+    return switch (listed(receiveInTime, .{ handle, timeout_ns })) {
+        .list => |list| list,
         .outcome => |outcome| arguments.numberObject(outcome),
     };
 }
@@ -322,8 +328,8 @@ pub fn receiveMessages(given: *const [2]*Object) Returned {
     }
     if (taker.is_large) {
         api.Py_DecRef(list);
-        return switch (receiveNow(handle)) {
-            .object => |object| listOf(object orelse return null),
+        return switch (listed(receiveNow, .{handle})) {
+            .list => |list_of_one| list_of_one,
             .outcome => |large| if (large < 0) arguments.numberObject(large) else api.PyList_New(0),
         };
     }
@@ -332,22 +338,27 @@ pub fn receiveMessages(given: *const [2]*Object) Returned {
     return if (taker.has_failed) null else arguments.numberObject(outcome);
 }
 
-/// Adds to the list what a wait has brought into the stream. An error is left for the next call.
-pub fn takeAfterWait(stream: Handle, list: *Object) void {
+/// Adds to the empty list what a wait has brought into the stream. An error is left for the next call. False with an
+/// exception set if memory ends before the first message is in the list, which stays empty then.
+pub fn takeAfterWait(stream: Handle, list: *Object) bool {
     // The wait has read what was there.
     var taker: ListTaker = .{ .list = list, .count_max = bounds.messages_max, .size_enough = 0 };
     _ = calling.call(calls.takeMessages, .{ stream, &taker });
+    if (taker.has_failed and taker.count == 0) return false;
     if (taker.has_failed) api.PyErr_Clear();
-    if (taker.count > 0 or !taker.is_large) return;
+    if (taker.count > 0 or !taker.is_large) return true;
     // The place first, so that the message is not lost for want of memory.
-    if (api.PyList_Append(list, api._Py_NoneStruct) != 0) return api.PyErr_Clear();
+    if (api.PyList_Append(list, api._Py_NoneStruct) != 0) return false;
     const received = receiveNow(stream);
     if (received == .object) {
         if (received.object) |message| {
             _ = api.PyList_SetItem(list, 0, message);
-            return;
+            return true;
         }
-        api.PyErr_Clear();
     }
+    var exception: [3]?*Object = @splat(null);
+    api.PyErr_Fetch(&exception[0], &exception[1], &exception[2]);
     _ = api.PyList_SetSlice(list, 0, 1, null);
+    api.PyErr_Restore(exception[0], exception[1], exception[2]);
+    return received != .object;
 }

@@ -66,22 +66,30 @@ pub const Reports = struct {
 
     /// The sockets with their events, and with the messages that each stream has received.
     ///
-    /// The list is made before a message is taken. If memory ends then, the next wait reports the others again.
+    /// The lists are made before a message is taken. If memory ends then, the next wait reports the others again.
     pub fn withMessages(reports: *Reports, found: i64, names: Names) ?*Object {
         var result = reports.unread(found, names, api._Py_NoneStruct) orelse return null;
         // Runs signal handlers now: they have been due since the wait, and may raise.
         if (api.PyErr_CheckSignals() != 0 or !result.cut()) return result.drop();
-        for (reports.sockets[0..result.count], reports.happened[0..result.count], 0..) |handle, happened, place| {
-            const taken = api.PyList_New(0) orelse {
-                if (place == 0) return result.drop();
-                api.PyErr_Clear();
-                result.count = place;
-                break;
-            };
+        for (0..result.count) |place| {
+            const taken = api.PyList_New(0) orelse return result.drop();
             const report = api.PyList_GetItem(result.list, @intCast(place)).?;
             _ = api.PyTuple_SetItem(report, 2, taken);
             api.PyObject_GC_Track(report);
-            if (happened & events.message_available != 0) messages.takeAfterWait(handle, taken);
+        }
+        for (reports.sockets[0..result.count], reports.happened[0..result.count], 0..) |handle, happened, place| {
+            if (happened & events.message_available == 0) continue;
+            const report = api.PyList_GetItem(result.list, @intCast(place)).?;
+            if (messages.takeAfterWait(handle, api.PyTuple_GetItem(report, 2).?)) continue;
+            if (place == 0) return result.drop();
+            api.PyErr_Clear();
+            result.count = place;
+            break;
+        }
+        if (!result.cut()) {
+            // The others stay, with no messages: better than to lose those that were received.
+            api.PyErr_Clear();
+            result.count = result.room;
         }
         return result.made();
     }

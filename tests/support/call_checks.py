@@ -25,11 +25,17 @@ from call_cases import (
     HAS_GIL,
     LONGER_SECONDS,
     METHODS_ARE_BUILT_IN,
+    MESSAGE,
+    MUCH,
     ROOM,
+    UNREAD,
+    UNREAD_MESSAGES,
+    UNREAD_OF_METHODS,
     Case,
     Scene,
     built_in_functions,
     cases_of,
+    framed,
     good,
     good_methods,
     let_go,
@@ -152,15 +158,22 @@ def memory_cases(scene: Scene) -> list[Case]:
         Case("read_exactly", (stream._handle, 600, -1), unread=bytes(600)),
         Case("receive", (*all_good["receive"][:3], 65536, 0, 0), unread=bytes(4000)),
         Case("receive", (*all_good["receive"][:3], 65536, -1, 0), unread=bytes(4000)),
+        *[Case("receive_message", all_good["receive_message"], unread=one) for one in UNREAD_MESSAGES],
+        *[Case("receive_messages", all_good["receive_messages"], unread=one) for one in UNREAD_MESSAGES],
+        *[Case("receive_messages_of_many", all_good["receive_messages_of_many"], unread=one) for one in UNREAD_MESSAGES],
+        Case("send_messages", (stream._handle, [b"first", b"", b"third"], 0, 0)),
+        Case("send_messages_to_many", ([(stream, b"first"), full, last, full, (scene.ended, b"x")], StreamSocket)),
         Case("write_many", ([(stream, b"first"), full, last, full, (scene.ended, b"x")], StreamSocket)),
     ]
     if METHODS_ARE_BUILT_IN:
         for name, arguments in good_methods(scene).items():
-            cases.append(Case(name, arguments))
-            cases.append(Case(name, arguments[:-1], {parameters_of(name)[-1]: arguments[-1]}))
+            unread = UNREAD_OF_METHODS.get(name, UNREAD)
+            cases.append(Case(name, arguments, unread=unread))
+            cases.append(Case(name, arguments[:-1], {parameters_of(name)[-1]: arguments[-1]}, unread=unread))
         cases += [
             Case("StreamSocket.read_into", (stream, bytearray(8)), {"peek": True}),
             Case("StreamSocket.read", (stream,), unread=bytes(4000)),
+            *[Case("StreamSocket.receive_message", (stream, 0), unread=one) for one in UNREAD_MESSAGES],
             Case("StreamSocket.write", (scene.closed, b"written!")),
             Case("Poller.receive", (scene.poller, None), unread=bytes(4000)),
             Case("Poller.receive", (scene.idle_poller, LONGER_SECONDS)),
@@ -171,6 +184,10 @@ def memory_cases(scene: Scene) -> list[Case]:
         if not hasattr(sys, "gettotalrefcount"):
             cases += [
                 Case("StreamSocket.read_exactly", (scene.closed, 8, 0)),
+                Case("StreamSocket.receive_message", (scene.closed, 0)),
+                Case("StreamSocket.receive_message", (stream, 0)),
+                Case("StreamSocket.send_message", (scene.closed, b"written!", 0)),
+                Case("StreamSocket.send_message", (scene.full, b"waits", BRIEF_SECONDS)),
                 Case("StreamSocket.write_all", (scene.closed, b"written!", 0)),
                 Case("StreamSocket.write_all", (scene.full, b"waits", BRIEF_SECONDS)),
                 Case("Poller.receive", (scene.closed_poller, 0)),
@@ -256,6 +273,20 @@ def fail_allocations(scene: Scene, functions: dict[str, Callable[..., Any]]) -> 
     return found
 
 
+def messages_of(result: Any) -> list[bytes]:
+    """What any of the calls that receive messages has received."""
+    if isinstance(result, bytes):
+        return [result]
+    if not isinstance(result, list):
+        return []
+    return [message for one in result for message in (one[2] if isinstance(one, tuple) else [one])]
+
+
+def framed_shortly(data: bytes) -> bytes:
+    """A size in eight bytes is received as well as one in four."""
+    return data[8:] if data.startswith(b"\xff" * 4 + bytes(4)) else data
+
+
 def check_bytes(scene: Scene, case: Case, result: Any, failed: bool) -> None:
     """No byte is lost when one allocation fails, whatever the call says."""
     left = scene.unread()
@@ -264,6 +295,9 @@ def check_bytes(scene: Scene, case: Case, result: Any, failed: bool) -> None:
         assert left == case.unread, (result, left)
     elif name in ("read", "read_exactly"):
         assert (b"" if failed else result) + left == case.unread, (result, left)
+    elif name.startswith("receive_message"):
+        received = b"" if failed else framed(*messages_of(result))
+        assert framed_shortly(received + left) == framed_shortly(case.unread), (result, left)
     elif name == "receive":
         received = b"" if failed else b"".join(data for _, _, data in result)
         assert received + left == case.unread, (result, left)
@@ -271,6 +305,19 @@ def check_bytes(scene: Scene, case: Case, result: Any, failed: bool) -> None:
         taken = 0 if failed or case.keywords.get("peek") else result
         assert left == case.unread[taken:], (result, left)
         assert failed or bytes(case.arguments[1]) == case.unread, result
+    elif name.startswith("send"):
+        written = scene.written()
+        if name == "send_messages_to_many" and len(case.arguments[0]) > 2:
+            # The memory that is wanting may be that to tell what was not sent.
+            assert written[0] in (b"", framed(b"first")), (result, written)
+            assert written[1] in (b"", framed(b"last")), (result, written)
+        elif name == "send_messages_to_many":
+            # As there is room for all, all are sent or none.
+            assert written == ([b"", b""] if failed else [framed(b"written!"), framed(b"too")]), (result, written)
+        else:
+            given = case.arguments[1]
+            sent = framed(*(given if isinstance(given, list) else [given]))
+            assert written[0] == (b"" if failed else sent), (result, written)
     elif name.startswith("write"):
         written = scene.written()
         if name == "write_many":
@@ -294,16 +341,21 @@ class Crowd:
     #: More allocations than it takes to receive from all of them.
     ALLOCATIONS_MAX = 300
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, *, with_messages: bool = False) -> None:
+        self._with_messages = with_messages
         self.poller = scene.keep(bbipc.make_poller())
         self._pairs = [scene.pair() for _ in range(self.COUNT)]
         for one, _ in self._pairs:
-            self.poller.monitor_socket(one, DATA)
+            self.poller.monitor_socket(one, MESSAGE if with_messages else DATA)
         self.sockets = {one._handle: one for one, _ in self._pairs}
 
     def _sent(self, place: int) -> bytes:
         """Different bytes for each stream, many for some."""
-        return bytes(range(place, place + self.COPIED)) * (1 if place % 3 else 90)
+        data = bytes(range(place, place + self.COPIED)) * (1 if place % 3 else 90)
+        if not self._with_messages:
+            return data
+        # One is large: it is received without the GIL.
+        return framed(data, b"", b"last") if place else framed(MUCH[:-4])
 
     def begin(self) -> None:
         for place, (one, remote) in enumerate(self._pairs):
@@ -313,7 +365,9 @@ class Crowd:
 
     def lost(self, result: list[Any]) -> list[int]:
         """How many bytes are neither in the result nor left to be read, for each stream that has lost some."""
-        received = {socket: data for socket, _, data in result}
+        received = {
+            socket: framed(*data) if self._with_messages else data for socket, _, data in result if data is not None
+        }
         losses = []
         for place, (one, _) in enumerate(self._pairs):
             found: bytes = received.get(one, b"")
@@ -346,6 +400,20 @@ def losing_receives(scene: Scene, functions: dict[str, Callable[..., Any]]) -> l
             if len(lost) > 1 or (lost and attempt.alone and lost[0] <= crowd.COPIED):
                 found.append(f"{case} {attempt}: lost {lost} bytes")
         assert len(attempt.result) == crowd.COUNT, f"{case} makes more allocations than {crowd.ALLOCATIONS_MAX}"
+    return found + losing_messages(scene, functions)
+
+
+def losing_messages(scene: Scene, functions: dict[str, Callable[..., Any]]) -> list[str]:
+    """Those attempts that lose anything of a message when memory ends."""
+    crowd = Crowd(scene, with_messages=True)
+    case = Case("receive_messages_of_many", (crowd.poller._handle, crowd.sockets, SETS, 0, 0))
+    call = functools.partial(functions[case.name], *case.arguments)
+    found = []
+    for attempt in without_memory(crowd.begin, call, crowd.ALLOCATIONS_MAX):
+        lost = crowd.lost(attempt.result or [])
+        if lost:
+            found.append(f"{case} {attempt}: lost {lost} bytes")
+    assert len(attempt.result) == crowd.COUNT, f"{case} makes more allocations than {crowd.ALLOCATIONS_MAX}"
     return found
 
 
