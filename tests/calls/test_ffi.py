@@ -256,8 +256,8 @@ PUBLIC_MEMBERS: dict[type, str] = {
     bbipc.StreamSocket: """
         determined connection_failed connection_succeeded data_available ready_to_write remote_disconnected end_of_data
         write_space connection_severed connection_error read_into read write finish_writing read_exactly write_all abort
-        max_message_size message_available message_space send_message send_messages drain receive_message receive_messages
-        messages read_until
+        max_message_size message_available message_space send_message send_messages drain receive_message
+        receive_messages messages read_until
     """,
     bbipc.Ipv4TcpServer: "host_address port",
     bbipc.Ipv4TcpStream: "local_host_address local_port remote_host_address remote_port",

@@ -32,7 +32,9 @@ which_events = st.integers(0, int(STREAM_EVENTS) >> 1).map(lambda number: Events
 #: Empty messages and the beginning of one more; or a message, or its beginning.
 which_data = st.one_of(
     st.integers(1, 2000).map(bytes),
-    st.builds(lambda size, end: (size.to_bytes(4, "big") + bytes(size))[:end], st.integers(0, 1000), st.integers(1, 1004)),
+    st.builds(
+        lambda size, end: (size.to_bytes(4, "big") + bytes(size))[:end], st.integers(0, 1000), st.integers(1, 1004)
+    ),
 )
 which_poller = st.integers(0, 1)
 
@@ -107,7 +109,6 @@ class ModelStream:
         deadline = time.perf_counter() + PATIENCE
         while unread_bytes(self.stream) != self.unread - self.kept:
             assert time.perf_counter() < deadline, "the kernel did not deliver"
-
 
     def note_kept(self) -> None:
         """To be called after what may have moved bytes into the stream's own buffer, when all had arrived."""

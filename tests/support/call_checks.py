@@ -24,8 +24,8 @@ from call_cases import (
     DATA,
     HAS_GIL,
     LONGER_SECONDS,
-    METHODS_ARE_BUILT_IN,
     MESSAGE,
+    METHODS_ARE_BUILT_IN,
     MUCH,
     ROOM,
     UNREAD,
@@ -160,7 +160,10 @@ def memory_cases(scene: Scene) -> list[Case]:
         Case("receive", (*all_good["receive"][:3], 65536, -1, 0), unread=bytes(4000)),
         *[Case("receive_message", all_good["receive_message"], unread=one) for one in UNREAD_MESSAGES],
         *[Case("receive_messages", all_good["receive_messages"], unread=one) for one in UNREAD_MESSAGES],
-        *[Case("receive_messages_of_many", all_good["receive_messages_of_many"], unread=one) for one in UNREAD_MESSAGES],
+        *[
+            Case("receive_messages_of_many", all_good["receive_messages_of_many"], unread=one)
+            for one in UNREAD_MESSAGES
+        ],
         Case("send_messages", (stream._handle, [b"first", b"", b"third"], 0, 0)),
         Case("send_messages_to_many", ([(stream, b"first"), full, last, full, (scene.ended, b"x")], StreamSocket)),
         Case("write_many", ([(stream, b"first"), full, last, full, (scene.ended, b"x")], StreamSocket)),
