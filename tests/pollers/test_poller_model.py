@@ -198,9 +198,10 @@ class PollerModel(RuleBasedStateMachine):
         except bbipc.MessageTooLargeError:
             assert len(left) >= 4
             assert not 0 <= size <= SIZE_MAX
-        except bbipc.EndOfStreamError as error:
+        except bbipc.EndOfStreamError as ended:
+            partial = ended.partial
             assert model.gone
-            assert error.partial == left
+            assert partial == left
             assert len(left) < 4 + size
             model.read += len(left)
         else:

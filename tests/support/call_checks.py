@@ -158,10 +158,9 @@ def memory_cases(scene: Scene) -> list[Case]:
         Case("read_exactly", (stream._handle, 600, -1), unread=bytes(600)),
         Case("receive", (*all_good["receive"][:3], 65536, 0, 0), unread=bytes(4000)),
         Case("receive", (*all_good["receive"][:3], 65536, -1, 0), unread=bytes(4000)),
-        *[Case("receive_message", all_good["receive_message"], unread=one) for one in UNREAD_MESSAGES],
-        *[Case("receive_messages", all_good["receive_messages"], unread=one) for one in UNREAD_MESSAGES],
         *[
-            Case("receive_messages_of_many", all_good["receive_messages_of_many"], unread=one)
+            Case(name, all_good[name], unread=one)
+            for name in ("receive_message", "receive_messages", "receive_messages_of_many")
             for one in UNREAD_MESSAGES
         ],
         Case("send_messages", (stream._handle, [b"first", b"", b"third"], 0, 0)),

@@ -21,6 +21,7 @@ import systems
 from bbipc import Events, StreamServer, StreamSocket
 from patience import PATIENCE
 from systems import BACKENDS
+from transports import fill
 
 #: Bytes per write or read of a transfer.
 PIECE = 40_009
@@ -70,18 +71,47 @@ def _receive(stream: StreamSocket, timeout: float | None) -> object:
         return poller.receive(timeout)
 
 
+def _receive_messages(stream: StreamSocket, timeout: float | None) -> object:
+    with bbipc.make_poller() as poller:
+        poller.monitor_socket(stream, Events.MESSAGE_AVAILABLE)
+        return poller.receive_messages(timeout)
+
+
+def _send_message(stream: StreamSocket, timeout: float | None) -> None:
+    if stream.write_space():
+        fill(stream)
+    # Nothing of it is taken, so that nothing is left.
+    stream.send_message(b"waits", timeout)
+
+
 #: Every way to wait for a stream that its remote end neither reads nor writes.
 WAITS: dict[str, Callable[[StreamSocket, float | None], object]] = {
     "poll_socket": lambda stream, timeout: bbipc.poll_socket(stream, Events.DATA_AVAILABLE, timeout),
     "poll_sockets": _poll_many,
     **{f"wait_for_events ({backend})": functools.partial(_wait_with_poller, backend) for backend in BACKENDS},
     "receive": _receive,
+    "receive_messages": _receive_messages,
+    "receive_message": lambda stream, timeout: stream.receive_message(timeout),
+    "send_message": _send_message,
+    "read_until": lambda stream, timeout: stream.read_until(b"!", timeout),
     "read_exactly": lambda stream, timeout: stream.read_exactly(1, timeout),
     "write_all": lambda stream, timeout: stream.write_all(bytes(64 << 20), timeout),
 }
 
 #: Those of them that are with the stream itself, and end with an error when it is closed.
-STREAM_WAITS = {name: wait for name, wait in WAITS.items() if not name.startswith(("wait_for_events", "receive"))}
+STREAM_WAITS = {
+    name: wait
+    for name, wait in WAITS.items()
+    if not name.startswith("wait_for_events") and name not in ("receive", "receive_messages")
+}
+
+#: Those that wait for room, which comes when the remote end reads.
+WAITS_FOR_ROOM = ("write_all", "send_message")
+
+
+def answer_to(name: str) -> bytes:
+    """What the remote end writes to end one of the other waits."""
+    return b"\0\0\0\x01!" if name.startswith("receive_message") else b"!"
 
 
 def until_asleep(process_id: int, thread_id: int | None = None) -> None:
