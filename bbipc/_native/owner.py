@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 def warn_caller(message: str, category: type[Warning]) -> None:
     """Warns of what a program does, where it does it: outside this package."""
+    package = __name__.partition(".")[0]
     frame = sys._getframe(1)
-    package = frame.f_globals["__package__"].partition(".")[0]
     level = 2
-    while frame.f_back is not None and frame.f_globals.get("__package__", "").partition(".")[0] == package:
+    while frame.f_back is not None and (frame.f_globals.get("__name__") or "").partition(".")[0] == package:
         frame = frame.f_back
         level += 1
     warn(message, category, stacklevel=level)

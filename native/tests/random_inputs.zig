@@ -1,5 +1,5 @@
-//! Random bytes as what a remote end has sent, in random pieces, beside a second reader of the form that is as simple as
-//! can be. Whatever comes: the same messages, no crash, and no more memory than what has come needs.
+//! Random bytes as what a remote end has sent, in random pieces, beside a second reader of the form that is as simple
+//! as can be. Whatever comes: the same messages, no crash, and no more memory than what has come needs.
 
 const std = @import("std");
 const blocks = @import("../core/blocks.zig");

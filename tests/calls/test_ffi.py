@@ -210,7 +210,10 @@ def test_the_limit_of_local_pathnames() -> None:
 
 #: The contract's, and the errors that were added to it.
 PUBLIC_NAMES = {
+    "AuthenticationError",
     "Socket",
+    "authenticate",
+    "authenticate_peer",
     "StreamServer",
     "StreamSocket",
     "Ipv4TcpServer",
@@ -256,7 +259,8 @@ PUBLIC_MEMBERS: dict[type, str] = {
     bbipc.StreamSocket: """
         determined connection_failed connection_succeeded data_available ready_to_write remote_disconnected end_of_data
         write_space connection_severed connection_error read_into read write finish_writing read_exactly write_all abort
-        max_message_size message_available message_space send_message send_messages drain receive_message
+        max_message_size message_available message_space send_message send_messages drain unsent
+        receive_message
         receive_messages messages read_until
     """,
     bbipc.Ipv4TcpServer: "host_address port",
@@ -279,6 +283,8 @@ SIGNATURES = {
     "poll_sockets": "(sockets, events, timeout=None)",
     "write_many": "(items)",
     "send_messages": "(items)",
+    "authenticate": "(stream, key, timeout=20.0)",
+    "authenticate_peer": "(stream, key, timeout=20.0)",
     "calling_layer": "()",
     "get_include": "()",
     "make_poller": "(backend=None)",
@@ -291,6 +297,7 @@ SIGNATURES = {
     "StreamSocket.send_message": "(self, data, timeout=None)",
     "StreamSocket.send_messages": "(self, messages, timeout=None)",
     "StreamSocket.drain": "(self, timeout=None)",
+    "StreamSocket.unsent": "(self)",
     "StreamSocket.receive_message": "(self, timeout=None)",
     "StreamSocket.receive_messages": "(self, max_messages=None)",
     "StreamSocket.messages": "(self, timeout=None)",

@@ -108,57 +108,6 @@ def test_ready_to_write_never_comes_from_a_peer_that_has_finished_and_write_spac
     assert bbipc.poll_socket(server, Events.WRITE_SPACE | Events.CONNECTION_SEVERED, PATIENCE) == Events.WRITE_SPACE
 
 
-# ---- Messages with a timeout ----
-
-
-class SlowStream:
-    """Gives its bytes, whole or in part, and lets the time pass that each read is said to take."""
-
-    def __init__(self, *reads: tuple[float, bytes]) -> None:
-        self.reads = list(reads)
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def read_exactly(self, size: int, timeout: float | None = None) -> bytes:
-        if size == 0:
-            return b""
-        took, data = self.reads.pop(0)
-        self.now += took if timeout is None else min(took, timeout)
-        if timeout is not None and took > timeout:
-            error = bbipc.TimeoutError(errno.ETIMEDOUT, "the time is up")
-            error.partial = data
-            raise error
-        assert len(data) == size
-        return data
-
-
-def message_reader(stream: SlowStream) -> Any:
-    program = code_of("synchronous.md", "def send", "class MessageReader").partition("\nwith bbipc")[0]
-    names = names_of(program)
-    names["time"] = stream
-    return names["MessageReader"](stream)
-
-
-def test_a_timeout_of_a_message_is_for_the_whole_message() -> None:
-    stream = SlowStream((0.9, b"\0\0\0\5"), (5.0, b"he"))
-    reader = message_reader(stream)
-    with pytest.raises(bbipc.TimeoutError):
-        reader.receive(1)
-    assert stream.now == pytest.approx(101.0)
-
-
-def test_a_message_goes_on_where_a_timeout_came() -> None:
-    stream = SlowStream((2, b"\0\0"), (0, b"\0\5"), (2, b"he"), (0, b"llo"), (0, b"\0\0\0\3"), (0, b"abc"))
-    reader = message_reader(stream)
-    for _ in range(2):
-        with pytest.raises(bbipc.TimeoutError):
-            reader.receive(1)
-    assert [reader.receive(1), reader.receive()] == [b"hello", b"abc"]
-    assert stream.reads == []
-
-
 # ---- Beside asyncio ----
 
 
