@@ -52,9 +52,10 @@ const Taking = struct {
     /// Whether the last read has found less than there was room for.
     is_short: bool = false,
 
-    /// Reads once more. False if nothing comes now; an error if nothing will.
-    fn readMore(taking: *Taking, failure: *status.Failure) status.Error!bool {
-        if (taking.is_short) return false;
+    /// Reads once more. False if nothing comes now; an error if nothing will. After a short read another would only
+    /// find nothing, or the end, which matters to who has taken nothing yet.
+    fn readMore(taking: *Taking, has_taken: bool, failure: *status.Failure) status.Error!bool {
+        if (taking.is_short and has_taken) return false;
         const incoming = &taking.mailbox.incoming;
         const count = taking.stream.fill(taking.mailbox, failure) catch |err| {
             const has_ended = taking.stream.connection.known.load().drained;
@@ -94,7 +95,7 @@ pub fn takeNow(slot: *handles.Slot, taker: anytype, failure: *status.Failure) st
             .incomplete => {},
         }
         if (count > 0 and taker.hasEnough()) return count;
-        const goes_on = taking.readMore(failure) catch |err| return if (count > 0) count else err;
+        const goes_on = taking.readMore(count > 0, failure) catch |err| return if (count > 0) count else err;
         if (!goes_on) return count;
     }
 }
@@ -134,7 +135,7 @@ pub fn takeUntilNow(
         }
         if (unread.len >= size_max) return error.MessageTooLarge;
         searched = unread.len -| (delimiter.len - 1);
-        if (!try taking.readMore(failure)) return false;
+        if (!try taking.readMore(false, failure)) return false;
     }
 }
 

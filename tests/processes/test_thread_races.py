@@ -18,7 +18,7 @@ import bbipc
 from bbipc import Events, Poller, Socket, StreamServer, StreamSocket
 from bbipc._native import calls
 from patience import PATIENCE
-from peer import MANY, WAITS, Pattern, eager_threads, read_piece, write_piece
+from peer import MANY, REST_IS_LEFT, WAITS, Pattern, eager_threads, read_piece, write_piece
 from systems import BACKENDS
 from threads import PROMPTLY, Failing
 from transports import Transport, fill, monitoring
@@ -284,6 +284,7 @@ def test_the_items_of_write_many_may_change_while_it_writes(
     assert isinstance(error, bbipc.SocketClosedError)
 
 
+@pytest.mark.filterwarnings(REST_IS_LEFT)
 @pytest.mark.parametrize("name", WAITS)
 def test_a_thread_with_the_smallest_stack_waits(transport: Transport, name: str) -> None:
     """The stack had room for a thousand reports twice when a wait went on after its first milliseconds."""

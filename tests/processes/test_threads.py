@@ -15,7 +15,7 @@ import pytest
 import bbipc
 from bbipc import Events, Socket, StreamSocket
 from patience import PATIENCE, least_of_three
-from peer import MANY, STREAM_WAITS, Pattern
+from peer import MANY, REST_IS_LEFT, STREAM_WAITS, Pattern
 from readiness import TELLS_ENDS_LATE, needs_half_close
 from systems import BACKLOG_MAX, WINDOWS
 from threads import PROMPTLY, Failing, Waiting
@@ -24,6 +24,7 @@ from transports import Transport, monitoring
 # ---- Closing what another thread waits for ----
 
 
+@pytest.mark.filterwarnings(REST_IS_LEFT)
 @pytest.mark.parametrize("timeout", [None, PATIENCE])
 @pytest.mark.parametrize("name", STREAM_WAITS)
 def test_closing_a_stream_ends_another_threads_wait(transport: Transport, name: str, timeout: float | None) -> None:
@@ -55,6 +56,7 @@ def test_closing_one_of_many_ends_poll_sockets_and_is_named(transport: Transport
     assert caught.value.socket is streams[position]
 
 
+@pytest.mark.filterwarnings(REST_IS_LEFT)
 def test_every_wait_for_a_closed_stream_ends(transport: Transport) -> None:
     stream, _ = transport.pair()
     waits = [Waiting(partial(wait, stream, None)) for wait in list(STREAM_WAITS.values()) * 3]
