@@ -314,6 +314,20 @@ def test_ctrl_c_in_an_arguments_own_code_is_not_forgotten(scene: Scene, where: s
 
 
 @needs_cpython
+def test_receive_messages_makes_the_sets_before_it_receives(scene: Scene) -> None:
+    functions = call_cases.built_in_functions()
+    arguments = call_cases.good(scene)["receive_messages_of_many"]
+    scene.begin(call_cases.MESSAGES)
+    reported = [int(events) for _, events in scene.message_poller.wait_for_events(0)]
+    assert len(set(reported)) == 2
+    for missing in reported:
+        sets = call_cases.FailingSets({number: Events(number) for number in reported if number != missing})
+        with pytest.raises(call_cases.Refusal):
+            functions["receive_messages_of_many"](*arguments[:2], sets, *arguments[3:])
+    assert scene.unread() == call_cases.MESSAGES
+
+
+@needs_cpython
 def test_receive_makes_the_sets_before_it_reads(scene: Scene) -> None:
     """A new set is made by Python code, which a signal's handler can interrupt: the exception was forgotten once
     something had been read.
@@ -392,4 +406,67 @@ def test_the_layers_take_turns_with_one_connection(
         assert min(there, 1) <= len(data) <= min(size, there)
         read += 0 if peek else len(data)
     one.close()
+    other.close()
+
+
+MESSAGE_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["send", "send_several", "send_to_many", "receive", "receive_messages", "read"]),
+        st.booleans(),
+        st.lists(st.integers(0, 20) | st.integers(0, 9_000), max_size=4),
+    ),
+    max_size=30,
+)
+
+
+@needs_cpython
+@given(MESSAGE_STEPS)
+@settings(
+    deadline=None,
+    max_examples=60,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@pytest.mark.parametrize("transport", ["local"], indirect=True)
+def test_the_layers_take_turns_with_messages(transport: Transport, steps: list[tuple[str, bool, list[int]]]) -> None:
+    """Against a model: the list of the messages that are on their way."""
+    one, other = transport.pair()
+    layers = call_cases.built_in_functions(), call_cases.references()
+    on_their_way: list[bytes] = []
+    pattern = Pattern(7)
+    for name, by_reference, sizes in steps:
+        call = layers[by_reference]
+        messages = [pattern.at(size, size) for size in sizes]
+        if name.startswith("send"):
+            if name == "send_to_many":
+                untaken = call["send_messages_to_many"]([(one, data) for data in messages], StreamSocket)
+                taken = len(messages) - len(untaken)
+                assert untaken == [(place, 0) for place in range(taken, len(messages))]
+            else:
+                del messages[1 if name == "send" else 4 :]
+                result = call["send_messages"](one._handle, messages, 0, 0)
+                taken = result >> 1
+            on_their_way += messages[:taken]
+        elif name == "receive":
+            result = call["receive_message"](other._handle, 0)
+            if isinstance(result, list):
+                assert result == [on_their_way.pop(0)]
+            else:
+                # What is left may be the beginning of the last.
+                assert result == 0
+                assert len(on_their_way) <= 1
+        elif name == "receive_messages":
+            result = call["receive_messages"](other._handle, len(sizes))
+            assert result == on_their_way[: len(result)]
+            assert not sizes or len(result) <= len(sizes)
+            del on_their_way[: len(result)]
+        elif on_their_way:
+            # Bytes of the next one, and then the others, in their form.
+            size = 4 + len(on_their_way[0])
+            data = call["read_exactly"](other._handle, size, 0)
+            if len(data) == size:
+                assert data == call_cases.framed(on_their_way.pop(0))
+            else:
+                break
+    one.abort()
     other.close()

@@ -86,6 +86,8 @@ bbipc.poll_socket(server, Events.CONNECTION_AVAILABLE, 20)
 remote = server.accept_connection()
 poller = bbipc.make_poller()
 poller.monitor_socket(stream, Events.DATA_AVAILABLE)
+message_poller = bbipc.make_poller()
+message_poller.monitor_socket(stream, Events.MESSAGE_AVAILABLE)
 much, into = bytes(100_000), bytearray(100_000)
 
 def copy():
@@ -99,6 +101,9 @@ waits = {
     "wait_for_events": poller.wait_for_events,
     "receive": poller.receive,
     "read_exactly": lambda: stream.read_exactly(1),
+    "receive_message": stream.receive_message,
+    "receive_messages": message_poller.receive_messages,
+    "send_message": lambda: stream.send_message(bytes(16 << 20)),
     "write_all": lambda: stream.write_all(bytes(64 << 20)),
     "copies": copy,
 }
@@ -118,7 +123,7 @@ class Last:
     def __init__(self, descriptor):
         self._descriptor = descriptor
 
-    def __del__(self, read=os.read, write=os.write, sleep=time.sleep, reads=name == "write_all"):
+    def __del__(self, read=os.read, write=os.write, sleep=time.sleep, reads=name in ("write_all", "send_message")):
         if reads:
             for _ in range(20):
                 try:
@@ -141,7 +146,13 @@ elif when == "before":
 @pytest.mark.parametrize(
     "when", ["never", "before", pytest.param("after", marks=pytest.mark.skipif(WINDOWS, reason="sockets are no files"))]
 )
-@pytest.mark.parametrize("name", ["poll_socket", "wait_for_events", "receive", "read_exactly", "write_all", "copies"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("poll_socket", "wait_for_events", "receive", "read_exactly", "write_all", "copies"),
+        *("receive_message", "receive_messages", "send_message"),
+    ],
+)
 def test_a_program_ends_while_a_daemon_thread_is_in_a_call(name: str, when: str) -> None:
     """The thread's wait never ends, or ends shortly before the interpreter does, or after it."""
     if not CPYTHON and when == "after":
@@ -173,6 +184,10 @@ def test_keywords_are_for_the_built_in_methods(scene: Scene, monkeypatch: pytest
     assert stream.read_exactly(timeout=PATIENCE, size=3) == b"fgh"
     assert remote.write(data=b"abc", start=1, end=2) == 1
     assert stream.read_exactly(1, timeout=PATIENCE) == b"b"
+    remote.send_message(data=b"one", timeout=PATIENCE)
+    remote.send_message(b"two", timeout=PATIENCE)
+    assert stream.receive_message(timeout=PATIENCE) == b"one"
+    assert stream.receive_message(PATIENCE) == b"two"
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="buffers by Python code are of Python 3.12")
@@ -262,6 +277,10 @@ def short_calls(scene: Scene) -> dict[str, Callable[[], object]]:
         )
     # These release the GIL if they wait for more than is there.
     del calls["read_exactly"], calls["write_all"]
+    if bbipc.calling_layer() != "cpython":
+        # By ctypes these always release it.
+        del calls["receive_message"], calls["receive_messages_of_many"], calls["send_messages"]
+        del calls["send_messages_to_many"]
     buffer = bytearray(8)
     calls["StreamSocket.write"] = lambda: stream.write(b"12345678")
     calls["StreamSocket.read_into"] = lambda: stream.read_into(buffer)
@@ -289,6 +308,10 @@ def test_what_ends_at_once_keeps_the_gil(scene: Scene, counter: Counter) -> None
         stream.read_exactly(8)
         stream.write_all(b"12345678")
         remote.read(8)
+        remote.send_message(b"12345678")
+        stream.receive_message()
+        stream.send_messages([b"one", b"two"])
+        remote.receive_messages()
 
     scene.unread()
     exchange()
@@ -297,6 +320,10 @@ def test_what_ends_at_once_keeps_the_gil(scene: Scene, counter: Counter) -> None
 
 def long_calls(scene: Scene) -> dict[str, Callable[[], object]]:
     stream, remote, full, poller = scene.stream, scene.remote, scene.full, scene.poller
+    message_poller = scene.message_poller
+    message_poller.set_monitored_events(stream, Events.MESSAGE_AVAILABLE)
+    message_poller.unmonitor_socket(scene.ended)
+    scene.unread()
     much, into = bytes(100_000), bytearray(100_000)
     poller.set_monitored_events(stream, Events())
     poller.unmonitor_socket(scene.ended)
@@ -325,6 +352,23 @@ def long_calls(scene: Scene) -> dict[str, Callable[[], object]]:
         bbipc.write_many([(stream, much)])
         remote.read_into(into)
 
+    def exchange_a_large_message() -> None:
+        stream.send_message(much)
+        remote.receive_message()
+
+    def send_many_messages() -> None:
+        # Each is small, all together are large.
+        stream.send_messages([bytes(1000)] * 100)
+        remote.read_exactly(100 * 1004)
+
+    def receive_in_vain() -> None:
+        with contextlib.suppress(bbipc.TimeoutError):
+            scene.other.receive_message(brief)
+
+    def send_in_vain() -> None:
+        with contextlib.suppress(bbipc.TimeoutError):
+            full.send_message(b"x", brief)
+
     def read_in_vain() -> None:
         with contextlib.suppress(bbipc.TimeoutError):
             scene.other.read_exactly(1, brief)
@@ -337,6 +381,11 @@ def long_calls(scene: Scene) -> dict[str, Callable[[], object]]:
         "poll_socket": lambda: bbipc.poll_socket(scene.other, Events.DATA_AVAILABLE, brief),
         "wait_for_events": lambda: poller.wait_for_events(brief),
         "receive": lambda: poller.receive(brief),
+        "receive_messages": lambda: message_poller.receive_messages(brief),
+        "receive_message": receive_in_vain,
+        "send_message": send_in_vain,
+        "send_message and receive_message": exchange_a_large_message,
+        "send_messages": send_many_messages,
         "read_exactly": read_in_vain,
         "write_all": write_in_vain,
         "read_into and write": copy_much,

@@ -12,7 +12,7 @@ import pytest
 import bbipc
 from bbipc import Events, StreamSocket
 from patience import PATIENCE, least_of_three
-from peer import WAITS
+from peer import REST_IS_LEFT, WAITS
 from threads import Failing, Waiting
 from transports import Transport, fill
 
@@ -31,6 +31,7 @@ def poll_server(transport: Transport, _: StreamSocket, timeout: float | None) ->
     return bbipc.poll_socket(transport.make_server(), Events.CONNECTION_AVAILABLE, timeout)
 
 
+@pytest.mark.filterwarnings(REST_IS_LEFT)
 def test_waits_of_a_second_take_hardly_any_time_of_the_processor(transport: Transport) -> None:
     """In every way, each in a thread of its own, and all in the same second."""
     waits: dict[str, Callable[[StreamSocket, float | None], object]] = {

@@ -14,8 +14,12 @@ import pytest
 import bbipc
 from bbipc import Events, StreamSocket
 from patience import PATIENCE
+from peer import REST_IS_LEFT
 from systems import BACKENDS
 from transports import Transport
+
+# Of a message that was being sent.
+pytestmark = pytest.mark.filterwarnings(REST_IS_LEFT)
 
 #: Waits for something that does not happen by itself. The result is true if it has happened.
 Wait = Callable[[StreamSocket, Any], object]
@@ -41,6 +45,34 @@ def read_exactly(stream: StreamSocket, timeout: Any) -> object:
         return b""
 
 
+def receive_message(stream: StreamSocket, timeout: Any) -> object:
+    try:
+        return stream.receive_message(timeout)
+    except bbipc.TimeoutError:
+        return b""
+
+
+def read_until(stream: StreamSocket, timeout: Any) -> object:
+    try:
+        return stream.read_until(b"x", timeout)
+    except bbipc.TimeoutError:
+        return b""
+
+
+def receive_messages(stream: StreamSocket, timeout: Any) -> object:
+    with bbipc.make_poller() as poller:
+        poller.monitor_socket(stream, Events.MESSAGE_AVAILABLE)
+        return poller.receive_messages(timeout)
+
+
+def send_message(stream: StreamSocket, timeout: Any) -> object:
+    try:
+        stream.send_message(bytes(10_000_000), timeout)
+    except bbipc.TimeoutError:
+        return False
+    return True
+
+
 def write_all(stream: StreamSocket, timeout: Any) -> object:
     try:
         stream.write_all(bytes(10_000_000), timeout)
@@ -55,7 +87,14 @@ READERS: dict[str, Wait] = {
     **{f"wait_for_events-{backend}": wait_for_events(backend) for backend in BACKENDS},
     "read_exactly": read_exactly,
 }
-WAITS = {**READERS, "write_all": write_all}
+WAITS = {
+    **READERS,
+    "write_all": write_all,
+    "receive_message": receive_message,
+    "read_until": read_until,
+    "receive_messages": receive_messages,
+    "send_message": send_message,
+}
 
 
 @pytest.fixture(params=WAITS)

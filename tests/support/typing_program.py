@@ -11,7 +11,7 @@ import sys
 import threading
 from array import array
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import bbipc
 from bbipc import (
@@ -138,12 +138,14 @@ def converse(server: Ipv4TcpServer | LocalServer) -> None:
             stream.connection_succeeded(),
             stream.ready_to_write(),
             stream.write_space(),
+            stream.message_space(),
         ]
         gone: list[bool] = [
             stream.connection_failed(),
             stream.remote_disconnected(),
             stream.end_of_data(),
             stream.connection_severed(),
+            stream.message_available(),
             stream.closed,
         ]
         assert all(standing)
@@ -165,6 +167,23 @@ def converse(server: Ipv4TcpServer | LocalServer) -> None:
         assert stream.read_into(buffer, 2, peek=True) >= 1
         assert stream.read(1, peek=True) == b"A"
         assert stream.read_exactly(5) == b"AGAIN"
+
+        # The service answers in capitals. The sizes before these have no letters.
+        stream.send_message(memoryview(b"one"), timeout=PATIENCE)
+        stream.send_messages([b"two", bytearray(b"three")], PATIENCE)
+        stream.drain()
+        message: bytes = stream.receive_message(PATIENCE)
+        assert message == b"ONE"
+        iterator: Iterator[bytes] = stream.messages(timeout=PATIENCE)
+        assert next(iterator) == b"TWO"
+        ended_by: bytes = stream.read_until(b"EE", PATIENCE, max_bytes=100)
+        assert ended_by == b"\0\0\0\x05THREE"
+        several: list[bytes] = stream.receive_messages(max_messages=2)
+        assert several == []
+        bound: int = stream.max_message_size
+        stream.max_message_size = bound - 1
+        too_large = error_of(lambda: stream.send_message(bytes(bound), 0))
+        assert isinstance(too_large, bbipc.MessageTooLargeError)
 
         if piped:
             assert isinstance(error_of(stream.finish_writing), bbipc.UnsupportedOperationError)
@@ -196,8 +215,8 @@ def refusals(directory: Path) -> None:
         stream = bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, server.port)
         late = error_of(lambda: stream.read_exactly(1, 0.001))
         assert isinstance(late, bbipc.TimeoutError)
-        done: tuple[bytes, int] = (late.partial, late.bytes_written)
-        assert done == (b"", 0)
+        done: tuple[bytes, int, int] = (late.partial, late.bytes_written, late.accepted)
+        assert done == (b"", 0, 0)
         stream.close()
         closed = error_of(lambda: stream.write(b"x"))
         assert isinstance(closed, bbipc.SocketClosedError)
@@ -226,6 +245,11 @@ def pollers(socket: Socket, events: Events) -> None:
     reports: list[tuple[Socket, Events]] = poller.wait_for_events(0)
     assert reports == []
     received: list[tuple[Socket, Events, bytes]] = poller.receive(0)
+    messages: list[tuple[Socket, Events, list[bytes]]] = poller.receive_messages(0)
+    untaken: list[tuple[int, int | Exception]] = bbipc.send_messages(
+        [(one, message) for one, _, several in messages for message in several]
+    )
+    assert untaken == []
     unfinished: list[tuple[int, int | Exception]] = bbipc.write_many([(one, data) for one, _, data in received])
     assert unfinished == []
     poller.close()
@@ -271,6 +295,11 @@ def rejected(stream: StreamSocket, server: StreamServer, poller: Poller, events:
     stream.read_into(bytearray(8), peeking=True)  # type: ignore[call-arg]
     stream.read("many")  # type: ignore[arg-type]
     stream.read_exactly(1.5)  # type: ignore[arg-type]
+    stream.send_message("text")  # type: ignore[arg-type]
+    stream.send_messages(b"one")  # type: ignore[arg-type]
+    stream.receive_messages("many")  # type: ignore[arg-type]
+    stream.max_message_size = "large"  # type: ignore[assignment]
+    server.send_message(b"x")  # type: ignore[attr-defined]
     stream.accept_connection()  # type: ignore[attr-defined]
     server.write(b"x")  # type: ignore[attr-defined]
     text: str = stream.read()  # type: ignore[assignment]
