@@ -144,7 +144,7 @@ fn takeMessages(random: std.Random, inbox: *Inbox, bytes: []const u8) Failure!us
                 if (message.start != one.header_size or message.end != one.size) return error.OtherMessages;
                 const body = bytes[gone..][one.header_size..one.size];
                 if (!std.mem.eql(u8, inbox.bodyOf(message), body)) return error.OtherBytes;
-                inbox.remove(message.end);
+                inbox.removeMessage(message);
                 gone += one.size;
             },
         }

@@ -157,8 +157,8 @@ def test_messages_of_many_streams(transport: Transport) -> None:
     untaken = bbipc.send_messages(items)
     outcomes = dict(untaken)
     assert [place for place, _ in untaken] == sorted(outcomes) == [1, 2, 4, 6, 7, 8, 9, 11]
-    assert isinstance(outcomes[1], bbipc.TimeoutError)
-    assert isinstance(outcomes[6], bbipc.TimeoutError)
+    for place in (1, 6):
+        assert isinstance(outcomes[place], bbipc.TimeoutError)
     assert isinstance(outcomes[2], (bbipc.EndOfStreamError, bbipc.SocketError))
     assert type(outcomes[2]) is type(outcomes[7])
     assert isinstance(outcomes[4], bbipc.SocketClosedError)
@@ -280,7 +280,7 @@ class Rest:
         self.stream, self.remote = transport.pair()
         self.remote.max_message_size = self.stream.max_message_size = LARGE
         self.body = pattern(0, LARGE)
-        with pytest.raises(bbipc.TimeoutError, match="must not be sent again") as raised:
+        with pytest.raises(bbipc.TimeoutError, match="whose rest goes out by itself") as raised:
             self.stream.send_message(self.body, 0)
         assert raised.value.accepted == 1
 
