@@ -29,6 +29,23 @@ const Input = struct {
         input.add(&bytes);
     }
 
+    /// Two messages, one of them large at least, with what there is before, between and behind them.
+    fn addLarge(input: *Input) void {
+        const small_size = input.bytes.len;
+        var size = small_size;
+        for ([_]u32{ repeated_max / 2, repeated_max / 4 }) |most| {
+            const body_size = input.random.uintAtMost(u32, most);
+            std.mem.writeInt(u32, input.room[size..][0..4], body_size, .big);
+            @memset(input.room[size + 4 ..][0..body_size], 'x');
+            size += 4 + body_size;
+            @memcpy(input.room[size..][0..small_size], input.room[0..small_size]);
+            size += small_size;
+        }
+        // Mostly they are not lost behind what can be no message.
+        const first = if (input.random.uintLessThan(u32, 4) == 0) 0 else small_size;
+        input.bytes = input.room[first..size];
+    }
+
     /// Messages, headers without them, and noise.
     fn make(input: *Input) void {
         const random = input.random;
@@ -54,7 +71,8 @@ const Input = struct {
             if (!random.boolean()) @memset(&noise, 0);
             input.add(noise[0..size]);
         }
-        if (input.bytes.len == 0 or random.uintLessThan(u32, 1 << 15) != 0) return;
+        if (input.bytes.len == 0 or random.uintLessThan(u32, 1 << 14) != 0) return;
+        if (random.boolean()) return input.addLarge();
         const once = input.bytes.len;
         const times = random.uintAtMost(usize, repeated_max / once);
         for (1..@max(times, 1)) |time| @memcpy(input.room[time * once ..][0..once], input.room[0..once]);
