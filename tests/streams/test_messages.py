@@ -6,6 +6,7 @@ What they are cut into is in test_messages_cut.py, and what is no message in tes
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import random
@@ -18,12 +19,14 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bbipc
 from bbipc import Events, Poller, StreamSocket
+from child_processes import Processes
 from framing import AVAILABLE, AVAILABLE_OR_END, framed, short
 from patience import PATIENCE
 from peer import eager_threads, until_asleep
@@ -891,3 +894,185 @@ def test_signals_that_raise_nothing_disturb_nothing(transport: Transport) -> Non
     stream.close()
     threads[0].join()
     assert handled
+
+
+# ---- Streams that do not stand yet, or never will ----
+
+
+def test_nothing_is_accepted_before_the_connection_stands(transport: Transport) -> None:
+    """And what is sent meanwhile by a call that waits arrives."""
+    server = transport.make_server()
+    stream = transport.connect(server)
+    sending = Failing(partial(stream.send_message, b"hello", PATIENCE))
+    remote = transport.accept(server)
+    assert remote.receive_message(PATIENCE) == b"hello"
+    sending.join()
+
+
+def test_a_connection_that_is_refused_is_an_error_of_every_call(backend: str) -> None:
+    with bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0) as server:
+        port = server.port
+    with bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, port) as stream, bbipc.make_poller(backend) as poller:
+        poller.monitor_socket(stream, AVAILABLE_OR_END)
+        calls: list[Callable[[], object]] = [
+            *(partial(stream.receive_message, PATIENCE), stream.receive_messages, partial(stream.read_until, b"x")),
+            *(partial(stream.send_message, b"x", PATIENCE), partial(stream.send_messages, [b"x"] * 2, PATIENCE)),
+            lambda: list(stream.messages(PATIENCE)),
+        ]
+        for call in calls:
+            with pytest.raises(bbipc.SocketError) as raised:
+                call()
+            assert raised.value.errno == errno.ECONNREFUSED
+        ((_, error),) = bbipc.send_messages([(stream, b"x")])
+        assert isinstance(error, bbipc.SocketError)
+        assert error.errno == errno.ECONNREFUSED
+        assert not stream.message_available()
+        assert not stream.message_space()
+        assert poller.receive_messages(PATIENCE) == [(stream, Events.END_OF_DATA, [])]
+
+
+def test_servers_have_no_messages(transport: Transport, poller: Poller) -> None:
+    server: Any = transport.make_server()
+    for event in (AVAILABLE, SPACE):
+        with pytest.raises(ValueError, match="can't have"):
+            poller.monitor_socket(server, event)
+        with pytest.raises(ValueError, match="can't have"):
+            bbipc.poll_socket(server, event, 0)
+    with pytest.raises(TypeError):
+        bbipc.send_messages([(server, b"x")])
+    poller.monitor_socket(server, Events.CONNECTION_AVAILABLE)
+    transport.connect(server)
+    assert poller.receive_messages(PATIENCE) == [(server, Events.CONNECTION_AVAILABLE, [])]
+
+
+# ---- Programs that do odd things meanwhile ----
+
+
+def test_messages_from_an_iterator_that_fails_or_closes(transport: Transport) -> None:
+    stream, remote = transport.pair()
+
+    def failing() -> Iterator[bytes]:
+        yield b"never sent"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        stream.send_messages(failing(), PATIENCE)
+    stream.send_message(b"first", PATIENCE)
+    assert remote.receive_message(PATIENCE) == b"first"
+
+    def closing() -> Iterator[bytes]:
+        yield b"never sent"
+        stream.close()
+
+    with pytest.raises(bbipc.SocketClosedError):
+        stream.send_messages(closing(), PATIENCE)
+    assert list(remote.messages(PATIENCE)) == []
+
+
+def test_a_view_that_is_released(transport: Transport) -> None:
+    stream, remote = transport.pair()
+    view = memoryview(b"released")
+    view.release()
+    for send in (
+        lambda: stream.send_message(view, PATIENCE),
+        lambda: stream.send_messages([b"good", view], PATIENCE),
+        lambda: bbipc.send_messages([(stream, b"good"), (stream, view)]),
+    ):
+        with pytest.raises(ValueError, match="released"):
+            send()
+    stream.send_message(b"first", PATIENCE)
+    assert remote.receive_message(PATIENCE) == b"first"
+
+
+def test_a_buffer_can_be_resized_after_the_call(transport: Transport) -> None:
+    """Nothing of it is held, whatever the call has come to."""
+    stream, _ = transport.pair()
+    data = bytearray(LARGE)
+    with pytest.raises(bbipc.TimeoutError):
+        stream.send_message(data, 0.01)
+    data += b"x"
+    with pytest.raises(bbipc.TimeoutError):
+        stream.send_message(data, 0)
+    data.clear()
+    with pytest.warns(ResourceWarning):
+        stream.close()
+
+
+def test_many_streams_with_messages_have_their_turns(backend: str, transport: Transport) -> None:
+    """A stream that always has messages keeps no other from its turn."""
+    pairs = [transport.pair() for _ in range(20)]
+    streams = [stream for stream, _ in pairs]
+    busy, busy_remote = pairs[0]
+    over = threading.Event()
+
+    def keep_busy() -> None:
+        while not over.is_set():
+            busy_remote.send_messages([b"busy"] * 100, PATIENCE)
+
+    with monitoring(*streams, events=AVAILABLE, backend=backend) as poller:
+        sending = Failing(keep_busy)
+        try:
+            for stream, remote in pairs[1:]:
+                remote.send_message(b"once", PATIENCE)
+                give_up_at = time.perf_counter() + PATIENCE
+                while all(one is not stream for one, _, _ in poller.receive_messages(PATIENCE)):
+                    assert time.perf_counter() < give_up_at
+        finally:
+            over.set()
+            while sending.is_alive():
+                busy.read()
+            sending.join()
+
+
+def test_messages_among_pollers_that_share_a_stream(transport: Transport) -> None:
+    """Each message comes to one of them, and none sleeps on one."""
+    stream, remote = transport.pair()
+    count = 2000
+    received: Counter[bytes] = Counter()
+    left = threading.Semaphore(0)
+    over = threading.Event()
+
+    def receive(backend: str) -> None:
+        with monitoring(stream, events=AVAILABLE, backend=backend) as poller:
+            while not over.is_set():
+                for _, _, messages in poller.receive_messages(0.05):
+                    received.update(messages)
+                    for _ in messages:
+                        left.release()
+
+    threads = [Failing(partial(receive, backend)) for backend in BACKENDS * 2]
+    for first in range(0, count, 10):
+        remote.send_messages([b"%d" % number for number in range(first, first + 10)], PATIENCE)
+        for _ in range(10):
+            assert left.acquire(timeout=PATIENCE), "a message is lost"
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert received == Counter(b"%d" % number for number in range(count))
+
+
+CLOSES_WITH_A_REST = """
+import bbipc
+import sys
+from bbipc import Events
+server = bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0)
+stream = bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, server.port)
+bbipc.poll_socket(stream, Events.CONNECTION_SUCCEEDED)
+try:
+    stream.send_message(bytes(1 << 23), 0)
+except bbipc.TimeoutError:
+    pass
+stream.close()
+server.close()
+"""
+
+
+def test_a_script_that_closes_with_a_rest_is_warned(tmp_path: Path, processes: Processes) -> None:
+    """A script's module belongs to no package, and says so with None."""
+    script = tmp_path / "script.py"
+    script.write_text(CLOSES_WITH_A_REST, encoding="utf-8")
+    finished = processes.run([sys.executable, "-Walways", str(script)])
+    assert (finished.returncode, finished.stdout) == (0, "")
+    first, line = finished.stderr.splitlines()
+    assert first.startswith(f"{script}:12: ResourceWarning: a Ipv4TcpStream was closed with ")
+    assert line.strip() == "stream.close()"
