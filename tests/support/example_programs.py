@@ -6,6 +6,7 @@ import ctypes
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from child_processes import connect, example, interrupt
+from child_processes import connect, example, interrupt, receive_exactly
+from transports import PythonPeer
 
 if sys.platform == "win32":
     from windows import WINE
@@ -55,8 +57,8 @@ else:
     KILLED = -signal.SIGKILL
 MANY_CLIENTS_SERVERS = ["poller_echo_server.py", "batched_echo_server.py"]
 ECHO_SERVERS = ["echo_server.py", *MANY_CLIENTS_SERVERS]
-LISTENERS = [*ECHO_SERVERS, "file_transfer.py"]
-PROGRAMS = ["echo.py", "echo_client.py", *ECHO_SERVERS, "file_transfer.py"]
+LISTENERS = [*ECHO_SERVERS, "broadcast.py", "file_transfer.py"]
+PROGRAMS = ["echo.py", "echo_client.py", "job_manager.py", "request_reply.py", *LISTENERS]
 
 MEGABYTE = 1 << 20
 
@@ -67,9 +69,20 @@ def block_of_data(size: int) -> bytes:
 
 def listening_command(name: str, directory: Path, address: str) -> list[str]:
     """What makes one of the LISTENERS listen at the address."""
-    if name == "file_transfer.py":
-        return example(name, "receive", directory / "received", address)
-    return example(name, address)
+    arguments = {
+        "broadcast.py": ["serve", address],
+        "file_transfer.py": ["receive", directory / "received", address],
+    }
+    return example(name, *arguments.get(name, [address]))
+
+
+def message(data: bytes) -> bytes:
+    """What travels for a message."""
+    return struct.pack(">i", len(data)) + data
+
+
+def receive_message(connected: PythonPeer) -> bytes:
+    return receive_exactly(connected, struct.unpack(">i", receive_exactly(connected, 4))[0])
 
 
 def one_line(errors: str) -> str:
