@@ -2,15 +2,14 @@
 
 ``receive`` waits for one file, ``send`` sends it, and ``copy`` does both, with a process for each.
 
-What travels, numbers with the most significant byte first:
+What travels, each line a message:
 
-    ============  ========  ==================================================================
-    from sender   8 bytes   ``bbipc-f1``
-                  8 bytes   the size of the contents
-                  size      the contents
-                  32 bytes  their SHA-256
-    to sender     32 bytes  the SHA-256 of what the receiver got, once the file is in its place
-    ============  ========  ==================================================================
+    ============  ===================================================================================
+    from sender   ``bbipc-f2``, and the size of the contents: 8 bytes, with the most significant first
+                  the contents, in as many messages as it takes
+                  their SHA-256
+    to sender     the SHA-256 of what the receiver got, once the file is in its place
+    ============  ===================================================================================
 
 The file appears at its destination complete or not at all.
 """
@@ -30,13 +29,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import bbipc
-from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, address_of, connect, parse_address, private_local_address
+from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, Address, address_of, connect, parse_address, private_local_address
 from bbipc import EndOfStreamError, Events, NoConnectionAvailableError, StreamServer, StreamSocket, poll_socket
 from programs import ArgumentParser, ProgramError, run, server_process
 
-MAGIC = b"bbipc-f1"
+MAGIC = b"bbipc-f2"
 SIZE_BYTES = 8
-SHA256_BYTES = 32
 CHUNK_SIZE = 262144
 #: How long the other process may keep us waiting.
 TIMEOUT_S = 30.0
@@ -63,7 +61,7 @@ def send(file: BinaryIO, stream: StreamSocket, progress_bar: bool = True) -> str
     """Sends a file, and returns its SHA-256 once the receiver has confirmed it."""
     with patience_with("receiver"):
         size = os.fstat(file.fileno()).st_size
-        stream.write_all(MAGIC + size.to_bytes(SIZE_BYTES, "big"), TIMEOUT_S)
+        stream.send_message(MAGIC + size.to_bytes(SIZE_BYTES, "big"), TIMEOUT_S)
         sha256 = hashlib.sha256()
         with Progress(size, progress_bar) as progress:
             progress.advance(0)
@@ -71,13 +69,13 @@ def send(file: BinaryIO, stream: StreamSocket, progress_bar: bool = True) -> str
                 chunk = file.read(min(CHUNK_SIZE, size - progress.done))
                 if not chunk:
                     raise ProgramError(f"{file.name} became shorter while it was sent")
-                stream.write_all(chunk, TIMEOUT_S)
+                stream.send_message(chunk, TIMEOUT_S)
                 sha256.update(chunk)
                 progress.advance(len(chunk))
         if file.read(1):
             raise ProgramError(f"{file.name} became longer while it was sent")
-        stream.write_all(sha256.digest(), TIMEOUT_S)
-        confirmed = stream.read_exactly(SHA256_BYTES, CONFIRMATION_TIMEOUT_S)
+        stream.send_message(sha256.digest(), TIMEOUT_S)
+        confirmed = stream.receive_message(CONFIRMATION_TIMEOUT_S)
     if confirmed != sha256.digest():
         raise ProgramError("what the receiver got is not what was sent: the SHA-256 differs")
     return sha256.hexdigest()
@@ -85,36 +83,51 @@ def send(file: BinaryIO, stream: StreamSocket, progress_bar: bool = True) -> str
 
 def receive(stream: StreamSocket, destination: Path, progress_bar: bool = True) -> str:
     """Receives a file, and returns its SHA-256 once it is in its place."""
+    stream.max_message_size = CHUNK_SIZE
     with patience_with("sender"):
-        if stream.read_exactly(len(MAGIC), TIMEOUT_S) != MAGIC:
+        announcement = stream.receive_message(TIMEOUT_S)
+        if not announcement.startswith(MAGIC):
             raise ProgramError("the other end is no sender of files")
-        size = int.from_bytes(stream.read_exactly(SIZE_BYTES, TIMEOUT_S), "big")
+        size = int.from_bytes(announcement[len(MAGIC) :], "big")
         sha256 = hashlib.sha256()
         with complete_or_absent(destination) as file:
             with Progress(size, progress_bar) as progress:
                 progress.advance(0)
                 while progress.done < size:
-                    chunk = stream.read_exactly(min(CHUNK_SIZE, size - progress.done), TIMEOUT_S)
+                    chunk = stream.receive_message(TIMEOUT_S)
                     file.write(chunk)
                     sha256.update(chunk)
                     progress.advance(len(chunk))
-            if stream.read_exactly(SHA256_BYTES, TIMEOUT_S) != sha256.digest():
+            if stream.receive_message(TIMEOUT_S) != sha256.digest():
                 raise ProgramError("what arrived is not what was sent: the SHA-256 differs")
     # The file is in its place, whether or not the sender waits to hear of it.
     with contextlib.suppress(EndOfStreamError):
-        stream.write_all(sha256.digest(), TIMEOUT_S)
+        stream.send_message(sha256.digest(), TIMEOUT_S)
     return sha256.hexdigest()
 
 
 @contextlib.contextmanager
 def patience_with(who: str) -> Iterator[None]:
-    """Tells in the user's words that the other process has gone, or does nothing."""
+    """Tells in the user's words that the other process has gone, does nothing, or is another program."""
     try:
         yield
     except EndOfStreamError:
         raise PeerGoneError(f"the {who} went before the file was transferred") from None
     except bbipc.TimeoutError:
         raise ProgramError(f"the {who} does nothing: the time is up") from None
+    except bbipc.MessageTooLargeError:
+        raise ProgramError(f"the other end is no {who} of files") from None
+
+
+@contextlib.contextmanager
+def stream_to(address: Address) -> Iterator[StreamSocket]:
+    """A stream to a receiver, which gives up what it has not sent if the block fails."""
+    with connect(address) as stream:
+        try:
+            yield stream
+        except BaseException:
+            stream.abort()
+            raise
 
 
 @contextlib.contextmanager
@@ -191,7 +204,7 @@ def copy(file: BinaryIO, destination: Path, progress_bar: bool = True) -> str:
     with private_local_address("receiver") as local_address:
         receiver = ("receive", "--quiet", str(destination), local_address)
         with server_process("file_transfer.py", *receiver) as (process, address):
-            with connect(parse_address(address)) as stream:
+            with stream_to(parse_address(address)) as stream:
                 try:
                     sha256 = send(file, stream, progress_bar)
                 except PeerGoneError:
@@ -209,13 +222,13 @@ def copy(file: BinaryIO, destination: Path, progress_bar: bool = True) -> str:
 
 def end_receiver(process: subprocess.Popen[str], stream: StreamSocket) -> None:
     """Ends a receiver amid a transfer, and waits until it has deleted what it has of the file."""
-    # Before the stream closes, for the receiver would complain about that too.
+    # Before the stream ends, for the receiver would complain about that too.
     if sys.platform == "win32":
         # terminate() would not let it delete anything. Ctrl-C has reached the receiver as well, and takes a moment. Of
         # anything else it learns by the end of the stream.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(MOMENT_S)
-        stream.close()
+        stream.abort()
     else:
         process.terminate()
     process.wait()
@@ -246,7 +259,7 @@ def run_receiver(arguments: argparse.Namespace) -> None:
 
 
 def run_sender(arguments: argparse.Namespace) -> None:
-    with open_source(arguments.file) as file, connect(arguments.address) as stream:
+    with open_source(arguments.file) as file, stream_to(arguments.address) as stream:
         sha256 = send(file, stream, not arguments.quiet)
     print(f"sent {arguments.file}, SHA-256 {sha256}")
 

@@ -31,7 +31,7 @@ from child_processes import (
     receive_to_end,
     stopped,
 )
-from example_programs import ENDING_SIGNALS, KILLED, MEGABYTE, Send, block_of_data, kill, one_line
+from example_programs import ENDING_SIGNALS, KILLED, MEGABYTE, Send, block_of_data, kill, message, one_line
 from patience import PATIENCE
 from peer import until_asleep
 from systems import WINDOWS
@@ -148,6 +148,9 @@ def until_under_way(destination: Path) -> None:
     eventually(has_contents, "the file is under way")
 
 
+#: How much of a file there is in a message.
+CHUNK_SIZE = 262_144
+
 FULL_BAR = r"\[#{40}\] 100% +(\d+\.\d) of \1 MB +\d+\.\d MB/s"
 PARTIAL_BAR = r"\[#*-+\] +\d+% .* MB/s"
 
@@ -259,7 +262,9 @@ def test_file_transfer_whose_receiver_ends_midway_leaves_nothing(
 
 def transfer(contents: bytes) -> bytes:
     """What a sender of the contents sends."""
-    return b"bbipc-f1" + struct.pack(">Q", len(contents)) + contents + hashlib.sha256(contents).digest()
+    chunks = [contents[place : place + CHUNK_SIZE] for place in range(0, len(contents), CHUNK_SIZE)]
+    announcement = b"bbipc-f2" + struct.pack(">Q", len(contents))
+    return b"".join(map(message, [announcement, *chunks, hashlib.sha256(contents).digest()]))
 
 
 def test_file_transfer_whose_receiver_is_killed_fails(
@@ -308,12 +313,13 @@ def test_file_transfer_wants_the_contents_that_were_sent(
     assert files_beside(destination) == []
 
 
+@pytest.mark.parametrize("greeting", [b"GET / HTTP/1.1\r\n\r\n", message(b"hello"), message(b"")])
 def test_file_transfer_takes_nothing_from_a_stranger(
-    processes: Processes, free_address: str, destination: Path
+    processes: Processes, free_address: str, destination: Path, greeting: bytes
 ) -> None:
     receiver, address = processes.serve("file_transfer.py", "receive", destination, free_address)
     with connect(address) as stranger:
-        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        stranger.sendall(greeting)
         assert ended(receiver) == (1, "", "file_transfer.py: the other end is no sender of files\n")
     assert files_beside(destination) == []
 
@@ -321,7 +327,10 @@ def test_file_transfer_takes_nothing_from_a_stranger(
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (hashlib.sha256(b"something else").digest(), "what the receiver got is not what was sent: the SHA-256 differs"),
+        (
+            message(hashlib.sha256(b"something else").digest()),
+            "what the receiver got is not what was sent: the SHA-256 differs",
+        ),
         (b"", "the receiver went before the file was transferred"),
     ],
     ids=["wrong", "none"],
