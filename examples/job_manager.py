@@ -116,6 +116,7 @@ def main() -> None:
         signal.signal(number, end_by_signal)
         not_begun = len(waiting)
         waiting.clear()
+        print("the jobs under way are finished; another Ctrl-C ends them", file=sys.stderr, flush=True)
 
     signal.signal(signal.SIGINT, drain)
     manage(waiting, arguments.workers)

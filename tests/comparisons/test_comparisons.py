@@ -101,9 +101,11 @@ def test_job_manager_of_a_peer_drains(processes: Processes, directory: Path, pee
     managing = processes.start(command("job_manager", peer, "--workers", 1, job, "'not begun'"))
     eventually(begun.exists, "the job has begun")
     interrupt(managing)
+    assert managing.stderr is not None
+    assert managing.stderr.readline() == "the jobs under way are finished; another Ctrl-C ends them\n"
     leave.touch()
     status, output, errors = ended(managing)
-    assert (status, output) == (1, f"{job} = True\n")
+    assert (status, output) == (1, f"{job} = True\n"), errors
     assert errors.splitlines()[-1] == f"with_{peer}.py: 1 jobs were not begun"
 
 
@@ -134,7 +136,9 @@ def test_request_reply_of_a_peer(processes: Processes, directory: Path, peer: st
     assert processes.run(command("request_reply", peer, path, "list")).returncode == 1
     daemon, address = processes.serve_command(command("request_reply", peer, path, "serve"))
     assert address == f"local:{path}"
-    assert processes.run(command("request_reply", peer, path, "serve")).returncode == 1
+    # Several Listeners may have the name of a pipe.
+    if not (WINDOWS and peer == "multiprocessing"):
+        assert processes.run(command("request_reply", peer, path, "serve")).returncode == 1
     for words, expected in (
         (["set", "color", "ö"], (0, '"\\u00f6"\n')),
         (["get", "color"], (0, '"\\u00f6"\n')),

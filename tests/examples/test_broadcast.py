@@ -7,6 +7,7 @@ import random
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -35,8 +36,11 @@ DROPPED = "dropped a client that does not read\n"
 class Room:
     """A server and its clients."""
 
-    def __init__(self, processes: Processes, address: str, keep: int = 100) -> None:
-        self.server, self.address = processes.serve("broadcast.py", "serve", "--keep", keep, address)
+    def __init__(self, processes: Processes, directory: Path, address: str, keep: int = 100) -> None:
+        self._errors = directory / "errors"
+        with self._errors.open("w", encoding="utf-8") as errors:
+            command = example("broadcast.py", "serve", "--keep", keep, address)
+            self.server, self.address = processes.serve_command(command, stderr=errors)
         until_asleep(self.server.pid)
         self._empty = descriptor_count(self.server)
         self._stack = contextlib.ExitStack()
@@ -63,17 +67,21 @@ class Room:
     def end(self) -> str:
         """What the server has said on standard error."""
         ASK_TO_END(self.server)
-        status, output, errors = ended(self.server)
-        assert (status, output) == (ASKED_TO_END, "")
-        return errors
+        assert ended(self.server)[:2] == (ASKED_TO_END, "")
+        return self.errors()
+
+    def errors(self) -> str:
+        return self._errors.read_text(encoding="utf-8")
 
     def close(self) -> None:
         self._stack.close()
+        # pytest keeps what it got, and on Windows that would keep a handle.
+        del self.server
 
 
 @pytest.fixture
-def room(processes: Processes, free_address: str) -> Iterator[Room]:
-    made = Room(processes, free_address)
+def room(processes: Processes, directory: Path, free_address: str) -> Iterator[Room]:
+    made = Room(processes, directory, free_address)
     yield made
     made.close()
 
@@ -155,7 +163,7 @@ def check_slow_readers(room: Room, reader_count: int, slow_count: int, keep: int
     before = resident_bytes(room.server)
     most = 0
     texts = (b"%d " % number + block_of_data(MESSAGE_MAX - 10) for number in range(500))
-    while room.client_count() > reader_count:
+    while room.errors().count(DROPPED) < slow_count:
         text = next(texts)
         readers[0].sendall(message(text))
         for reader in readers:
@@ -170,20 +178,26 @@ def check_slow_readers(room: Room, reader_count: int, slow_count: int, keep: int
 
 
 @pytest.mark.timeout(120)
-def test_clients_that_do_not_read_are_dropped(processes: Processes, free_address: str) -> None:
-    with contextlib.closing(Room(processes, free_address, keep=10)) as room:
+def test_clients_that_do_not_read_are_dropped(processes: Processes, directory: Path, free_address: str) -> None:
+    with contextlib.closing(Room(processes, directory, free_address, keep=10)) as room:
         check_slow_readers(room, reader_count=15, slow_count=5, keep=10)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_quarter_of_a_thousand_clients_that_does_not_read_is_dropped(processes: Processes, free_address: str) -> None:
-    with descriptors_for(1100), contextlib.closing(Room(processes, free_address, keep=10)) as room:
-        check_slow_readers(room, reader_count=750, slow_count=250, keep=10)
+def test_quarter_of_a_thousand_clients_that_does_not_read_is_dropped(
+    processes: Processes, directory: Path, free_address: str
+) -> None:
+    # Wine takes longer than anybody's patience for a thousand.
+    count = 100 if WINDOWS else 1000
+    with descriptors_for(count + 100), contextlib.closing(Room(processes, directory, free_address, keep=10)) as room:
+        check_slow_readers(room, count * 3 // 4, count // 4, keep=10)
 
 
-def test_server_does_not_spin_while_a_client_does_not_read(processes: Processes, free_address: str) -> None:
-    with contextlib.closing(Room(processes, free_address, keep=100)) as room:
+def test_server_does_not_spin_while_a_client_does_not_read(
+    processes: Processes, directory: Path, free_address: str
+) -> None:
+    with contextlib.closing(Room(processes, directory, free_address, keep=100)) as room:
         speaker, _ = room.join(2)
         for number in range(80):
             speaker.sendall(message(b"%d" % number + bytes(60_000)))
@@ -234,6 +248,7 @@ def test_client_without_a_server_is_one_line_and_status_1(
 def start_listener(processes: Processes, room: Room) -> subprocess.Popen[str]:
     listener = processes.start(example("broadcast.py", "listen", room.address))
     eventually(lambda: room.client_count() == 1, "the listener is accepted")
+    until_asleep(listener.pid)
     return listener
 
 

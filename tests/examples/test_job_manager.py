@@ -46,6 +46,12 @@ class Job:
         self._leave.touch()
 
 
+def until_draining(managing: subprocess.Popen[str]) -> None:
+    """Waits until Ctrl-C, which comes when it comes on Windows, has been heeded."""
+    assert managing.stderr is not None
+    assert managing.stderr.readline() == "the jobs under way are finished; another Ctrl-C ends them\n"
+
+
 def crash_once(directory: Path, name: str) -> str:
     """An expression that ends its worker the first time."""
     path = str(directory / f"{name}-crashed")
@@ -58,12 +64,14 @@ def test_jobs_are_done(processes: Processes) -> None:
     )
     assert completed.returncode == 0
     assert completed.stderr == ""
-    assert sorted(completed.stdout.splitlines()) == sorted(
+    lines = completed.stdout.splitlines()
+    # Wine does not always pass on standard output where nobody says so.
+    assert WINDOWS or "aside" in lines
+    assert sorted(set(lines) - {"aside"}) == sorted(
         [
             "2 ** 100 = 1267650600228229401496703205376",
             "'ö€😀' * 2 = 'ö€😀ö€😀'",
             "1 / 0 = ZeroDivisionError: division by zero",
-            "aside",
             "print('aside') = None",
             "'\\ud83d' = '\\ud83d'",
         ]
@@ -147,6 +155,7 @@ def test_ctrl_c_drains(processes: Processes, directory: Path, reaches: str) -> N
         first.until_begun()
         second.until_begun()
         os.killpg(managing.pid, signal.SIGINT)
+    until_draining(managing)
     first.give_leave()
     second.give_leave()
     status, output, errors = ended(managing)
@@ -161,6 +170,7 @@ def test_job_that_crashes_after_ctrl_c_is_finished(processes: Processes, directo
     managing = manager(processes, 1, job.expression, "'not begun'")
     job.until_begun()
     interrupt(managing)
+    until_draining(managing)
     job.give_leave()
     status, output, errors = ended(managing)
     assert (status, output) == (1, f"{job.expression} = True\n")
@@ -172,6 +182,7 @@ def test_ctrl_c_with_the_last_job_under_way_changes_nothing(processes: Processes
     managing = manager(processes, 1, job.expression)
     job.until_begun()
     interrupt(managing)
+    until_draining(managing)
     job.give_leave()
     assert ended(managing) == (0, f"{job.expression} = True\n", "")
 
@@ -182,7 +193,7 @@ def test_second_ctrl_c_ends_everything_at_once(processes: Processes, directory: 
     first.until_begun()
     second.until_begun()
     interrupt(managing)
-    # It has been heeded: this job is finished, and none has begun in its place.
+    until_draining(managing)
     first.give_leave()
     assert managing.stdout is not None
     assert managing.stdout.readline() == f"{first.expression} = True\n"
@@ -191,12 +202,11 @@ def test_second_ctrl_c_ends_everything_at_once(processes: Processes, directory: 
     assert ended(managing) == (130, "", "")
 
 
-def test_signal_to_end_ends_workers_amid_their_jobs(processes: Processes, directory: Path) -> None:
+@pytest.mark.skipif(WINDOWS, reason="Windows has no SIGTERM, and a second Ctrl-C is tested above")
+def test_sigterm_ends_workers_amid_their_jobs(processes: Processes, directory: Path) -> None:
     job = Job(directory, "job")
     managing = manager(processes, 1, job.expression)
     job.until_begun()
-    if WINDOWS:
-        interrupt(managing)
     ASK_TO_END(managing)
     assert ended(managing) == (ASKED_TO_END, "", "")
 

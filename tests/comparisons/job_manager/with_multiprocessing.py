@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -42,7 +43,11 @@ def manage(waiting: deque[Job], worker_count: int) -> None:
     for _ in range(worker_count):
         employ(start_worker())
     while under_way:
-        for worker in wait(list(under_way)):
+        try:
+            ready = wait(list(under_way))
+        except InterruptedError:
+            continue  # by Ctrl-C, on Windows
+        for worker in ready:
             job = under_way.pop(worker)
             try:
                 print(f"{job.expression} = {worker.recv()}", flush=True)
@@ -95,6 +100,7 @@ def main() -> None:
         signal.signal(number, end_by_signal)
         not_begun = len(waiting)
         waiting.clear()
+        print("the jobs under way are finished; another Ctrl-C ends them", file=sys.stderr, flush=True)
 
     signal.signal(signal.SIGINT, drain)
     manage(waiting, arguments.workers)
