@@ -10,8 +10,9 @@ import errno
 import sys
 import threading
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable
 
 import bbipc
 from bbipc import (
@@ -246,7 +247,7 @@ def pollers(socket: Socket, events: Events) -> None:
     assert reports == []
     received: list[tuple[Socket, Events, bytes]] = poller.receive(0)
     messages: list[tuple[Socket, Events, list[bytes]]] = poller.receive_messages(0)
-    untaken: list[tuple[int, int | Exception]] = bbipc.send_messages(
+    untaken: list[tuple[int, Exception]] = bbipc.send_messages(
         [(one, message) for one, _, several in messages for message in several]
     )
     assert untaken == []
