@@ -267,7 +267,9 @@ fn receiveInTime(stream: Handle, timeout_ns: i64) Received {
     const first = receiveNow(stream);
     if (first != .outcome or first.outcome != 0 or timeout_ns == 0) return first;
     const waited = calling.callReleasing(calls.waitForMessage, .{ stream, timeout_ns });
-    return if (waited > 0) receiveNow(stream) else .{ .outcome = waited };
+    if (waited <= 0) return .{ .outcome = waited };
+    // A handler that raises would take the message with it.
+    return if (api.PyErr_CheckSignals() != 0) .{ .object = null } else receiveNow(stream);
 }
 
 /// Receives one message into a list, which is made first, so that no message is lost for want of memory; null with an

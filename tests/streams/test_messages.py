@@ -896,6 +896,55 @@ def test_signals_that_raise_nothing_disturb_nothing(transport: Transport) -> Non
     assert handled
 
 
+@needs_signals
+@pytest.mark.skipif(bbipc.calling_layer() == "ctypes", reason="a call of ctypes waits and takes in one")
+@pytest.mark.parametrize("way", ["receive_message", "poller"])
+def test_handlers_that_raise_at_any_moment_take_no_message_with_them(transport: Transport, way: str) -> None:
+    """Or hardly any: one that raises behind the last look of the call does, whatever is called."""
+    stream, remote = transport.pair()
+    this = threading.get_ident()
+    over = threading.Event()
+    generator = random.Random(1)
+
+    def handler(_number: int, _frame: object) -> None:
+        if not over.is_set():
+            raise HandlerError
+
+    def disturb() -> None:
+        while not over.is_set():
+            time.sleep(generator.random() * 0.002)
+            signal.pthread_kill(this, NUMBER)
+
+    def send() -> None:
+        for number in range(1500):
+            remote.send_message(b"%d" % number, PATIENCE)
+            if number % 3 == 0:
+                time.sleep(0.0002)
+        remote.send_message(b"last", PATIENCE)
+
+    received: list[bytes] = []
+    raised = 0
+    before = signal.signal(NUMBER, handler)
+    threads = [Failing(send), Failing(disturb)]
+    with monitoring(stream, events=AVAILABLE) as poller:
+        while not (received and received[-1] == b"last"):
+            try:
+                if way == "receive_message":
+                    received.append(stream.receive_message(PATIENCE))
+                else:
+                    for _, _, messages in poller.receive_messages(PATIENCE):
+                        received += messages
+            except HandlerError:
+                raised += 1
+        over.set()
+        for thread in threads:
+            thread.join()
+        signal.signal(NUMBER, before)
+    assert len(set(received)) == len(received)
+    assert raised
+    assert (1501 - len(received)) * 20 <= raised
+
+
 # ---- Streams that do not stand yet, or never will ----
 
 
