@@ -283,7 +283,7 @@ pub fn sendLent(stream: Handle, message: []const u8, timeout_ns: i64, failure: *
     return messages.sendLent(slot, &.{message}, .after(timeout_ns), failure);
 }
 
-/// The memory of a message goes. Of a stream that is closed meanwhile, nothing refers to it.
+/// The memory of a message goes. A stream that is closed meanwhile has ended the loan itself.
 pub fn endLoan(stream: Handle, message: []const u8) status.Error!void {
     const slot = try table.pinKind(stream, .stream);
     defer slot.unpin();

@@ -268,6 +268,8 @@ pub const Table = struct {
             _ = slot.use.fetchOr(Slot.closed_bit, .acq_rel);
             _ = self.open_count.fetchSub(1, .monotonic);
         }
+        // Whoever lends memory from now on sees that it is closed. Other threads may still send what is left.
+        if (slot.object == .stream) slot.object.stream.endLoans();
         return if (slot.object == .server) slot.object.server.prepareClose() else true;
     }
 

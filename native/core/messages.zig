@@ -361,8 +361,10 @@ pub fn sendLent(
     deadline: Deadline,
     failure: *status.Failure,
 ) status.Error!Sent {
-    if (deadline == .now) return sendNow(slot, messages, true, failure);
     var sent: Sent = .{ .count = 0, .is_rest_left = false };
+    // Nobody can end the loan of a stream that is closed.
+    defer if (slot.isClosed()) slot.object.stream.endLoans();
+    if (deadline == .now) return sendNow(slot, messages, true, failure);
     sendWaiting(slot, messages, deadline, &sent, failure) catch |err| return if (sent.count > 0) sent else err;
     return sent;
 }

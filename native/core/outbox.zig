@@ -52,6 +52,14 @@ pub const Outbox = struct {
         try outbox.keep(rest, &.{});
     }
 
+    /// No caller's memory is referred to any more. Without memory for a copy, the rest is lost.
+    pub fn ownAll(outbox: *Outbox) void {
+        if (outbox.isEmpty() or outbox.memory.len > 0) return;
+        const rest = outbox.rest;
+        outbox.rest = &.{};
+        outbox.keep(rest, &.{}) catch {};
+    }
+
     /// The system has taken the first bytes.
     pub fn remove(outbox: *Outbox, count: usize) void {
         outbox.rest = outbox.rest[count..];

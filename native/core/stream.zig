@@ -184,6 +184,14 @@ pub const Stream = struct {
         stream.connection.known.add(.{ .finished = true });
     }
 
+    /// What is left of a message moves out of its sender's memory.
+    pub fn endLoans(stream: *Stream) void {
+        const mailbox = stream.mailbox.load(.acquire) orelse return;
+        mailbox.outgoing.lock.lock();
+        defer mailbox.outgoing.lock.unlock();
+        mailbox.outgoing.ownAll();
+    }
+
     // ---- Events. With the library's lock held ----
 
     /// What the stream keeps itself.

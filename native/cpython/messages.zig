@@ -146,9 +146,11 @@ const Sending = struct {
         if (result < 0) sending.failure = result else sending.outcome = result;
     }
 
-    fn endLoan(sending: *const Sending) void {
+    fn endLoan(sending: *Sending) void {
         if (sending.outcome == 0 or sending.outcome == all_gone) return;
-        _ = calling.callReleasing(calls.endLoan, .{ sending.stream, sending.data });
+        const result = calling.callReleasing(calls.endLoan, .{ sending.stream, sending.data });
+        // For want of memory the rest is lost: it does not go out by itself.
+        if (result < 0 and sending.failure == 0) sending.failure = result;
     }
 };
 

@@ -1125,3 +1125,32 @@ def test_a_script_that_closes_with_a_rest_is_warned(tmp_path: Path, processes: P
     first, line = finished.stderr.splitlines()
     assert first.startswith(f"{script}:12: ResourceWarning: a Ipv4TcpStream was closed with ")
     assert line.strip() == "stream.close()"
+
+
+def test_a_stream_closes_while_others_send_what_it_was_lent(transport: Transport) -> None:
+    """Whoever still sends the rest of a message never reads memory that its sender has taken back."""
+    for number in range(30):
+        stream, remote = transport.pair()
+
+        def send(stream: StreamSocket = stream) -> None:
+            with contextlib.suppress(bbipc.BbipcError):
+                stream.send_message(bytes(LARGE))
+
+        def drain(stream: StreamSocket = stream) -> None:
+            with contextlib.suppress(bbipc.BbipcError):
+                while True:
+                    bbipc.poll_socket(stream, AVAILABLE, 0.001)
+
+        def read(remote: StreamSocket = remote) -> None:
+            with contextlib.suppress(bbipc.BbipcError):
+                while remote.read_exactly(1000, PATIENCE) in (bytes(1000), short(LARGE) + bytes(996)):
+                    pass
+                raise AssertionError("other bytes come")
+
+        threads = [Failing(send), Failing(drain), Failing(drain), Failing(read)]
+        time.sleep(number * 0.0002)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            stream.close()
+        for thread in threads:
+            thread.join()
