@@ -24,6 +24,7 @@ import secrets
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -121,12 +122,15 @@ def patience_with(who: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stream_to(address: Address) -> Iterator[StreamSocket]:
-    """A stream to a receiver, which gives up what it has not sent if the block fails."""
+    """A stream to a receiver. If the block fails, the rest of a message is given up, which needs no warning."""
     with connect(address) as stream:
         try:
             yield stream
         except BaseException:
-            stream.abort()
+            # Not abort(): most systems forget a connection that is reset before it is accepted.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                stream.close()
             raise
 
 
