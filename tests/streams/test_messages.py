@@ -30,7 +30,7 @@ from child_processes import Processes
 from framing import AVAILABLE, AVAILABLE_OR_END, framed, short
 from patience import PATIENCE
 from peer import eager_threads, until_asleep
-from readiness import needs_half_close, sever
+from readiness import goes_on_after_close, needs_half_close, sever, warned_of_the_rest
 from streaming import await_event, pattern
 from systems import BACKENDS, LOCAL_ROOM, WINDOWS
 from threads import Failing, Waiting
@@ -415,6 +415,8 @@ def test_a_sender_behind_finish_writing_hears_of_it(transport: Transport, rest: 
 
 
 def test_close_makes_a_last_try_and_warns_of_the_rest(rest: Rest) -> None:
+    if goes_on_after_close(rest.stream):
+        pytest.skip("a named pipe goes on with the rest, which a native test looks at")
     remote = rest.remote
     # Room, which nobody but close has noticed.
     taken = b""
@@ -483,7 +485,7 @@ def test_a_rest_after_a_reset(rest: Rest) -> None:
         rest.stream.write_all(b"x", PATIENCE)
     ((_, error),) = bbipc.send_messages([(rest.stream, b"x")])
     assert isinstance(error, bbipc.EndOfStreamError)
-    with pytest.warns(ResourceWarning):
+    with warned_of_the_rest(rest.stream):
         rest.stream.close()
 
 
@@ -716,7 +718,7 @@ def test_closing_ends_the_waits_of_senders(transport: Transport, wait: str) -> N
         "drain": stream.drain,
     }
     waiting = Waiting(waits[wait])
-    with pytest.warns(ResourceWarning, match="bytes of a message unsent"):
+    with warned_of_the_rest(stream):
         stream.close()
     with pytest.raises(bbipc.SocketClosedError):
         waiting.result()
@@ -1043,7 +1045,7 @@ def test_a_buffer_can_be_resized_after_the_call(transport: Transport) -> None:
     with pytest.raises(bbipc.TimeoutError):
         stream.send_message(data, 0)
     data.clear()
-    with pytest.warns(ResourceWarning):
+    with warned_of_the_rest(stream):
         stream.close()
 
 

@@ -78,8 +78,12 @@ class Fed:
 
     def feed(self, piece: bytes) -> None:
         """Then what is whole comes, and nothing else."""
-        self._remote.write_all(piece, PATIENCE)
         self._wire += piece
+        while piece:
+            piece = piece[self._remote.write(piece) :]
+            if piece:
+                # It makes room: a pipe has little.
+                self._received += self._receive(NOT_AT_ALL)
         expected = messages_of(self._wire)
         while len(self._received) < len(expected):
             received = self._receive(PATIENCE)

@@ -18,7 +18,7 @@ from bbipc import Events, StreamSocket
 from child_processes import Processes
 from framing import AVAILABLE, AVAILABLE_OR_END, framed, long, short
 from patience import PATIENCE
-from readiness import RESETS_DISCARD, needs_half_close, needs_reset
+from readiness import RESETS_DISCARD, WINE, half_closes, needs_half_close, needs_reset, warned_of_the_rest
 from streaming import await_event, pattern
 from systems import LINUX, LOCAL_ROOM
 from transports import Transport, reset
@@ -307,6 +307,8 @@ def test_a_reset(transport: Transport, rest: bytes, name: str) -> None:
     needs_reset(transport)
     if RESETS_DISCARD:
         pytest.skip("what has come is gone")
+    if not half_closes(transport):
+        pytest.skip("a named pipe tells of an end, and of no reset unless a write was lost")
     stream, peer = transport.python_peer()
     peer.sendall(WHOLE + rest)
     await_event(stream, Events.DATA_AVAILABLE)
@@ -344,6 +346,8 @@ with (accept if role == "listen" else connect)(address) as stream:
 @pytest.mark.parametrize("role", ["listen", "connect"])
 def test_a_sender_that_is_killed(transport: Transport, processes: Processes, role: str, size: int) -> None:
     """Whole messages only, in their order, and the end: in the middle of one or between two."""
+    if WINE and transport.name == "tcp":
+        pytest.skip("Wine keeps the connection of some processes that are killed while they send")
     stream, process = with_peer(transport, processes, role, PEER, size)
     received = 0
     ended = False
@@ -391,7 +395,7 @@ def test_a_receiver_that_is_killed(transport: Transport, processes: Processes, r
     with pytest.raises(bbipc.EndOfStreamError) as raised:
         stream.send_message(b"next", PATIENCE)
     assert isinstance(raised.value.__cause__, bbipc.SocketError)
-    with pytest.warns(ResourceWarning, match="bytes of a message unsent"):
+    with warned_of_the_rest(stream):
         stream.close()
 
 
