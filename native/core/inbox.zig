@@ -95,12 +95,13 @@ pub const Inbox = struct {
             const large = if (inbox.last_size > blocks.block_size) blocks.takeSpareLarge(inbox.last_size) else null;
             inbox.moveTo(large orelse try blocks.take());
         } else if (inbox.memory.len - inbox.end < inbox.memory.len / 4) {
+            const whole = inbox.announced();
+            if (whole > kept and whole <= inbox.memory.len - inbox.start) return;
             if (kept <= inbox.memory.len / 2) {
                 @memmove(inbox.memory[0..kept], inbox.unread());
                 inbox.start = 0;
                 inbox.end = kept;
             } else {
-                const whole = inbox.announced();
                 const is_near = whole > inbox.memory.len and whole <= 4 * inbox.memory.len;
                 inbox.moveTo(try blocks.takeLarge(if (is_near) @intCast(whole) else 2 * inbox.memory.len));
             }
@@ -208,6 +209,20 @@ test "what is announced takes no memory, and what is too large is told at once" 
     try testing.expectEqual(10, inbox.memory.len);
     inbox.message_size_max -= 1;
     try testing.expectEqual(Front.too_large, inbox.front());
+}
+
+test "a large message does not move any more once all of it has room" {
+    var inbox: Inbox = .{};
+    defer inbox.release();
+    const size = 200_000;
+    var body: [size]u8 = @splat(7);
+    try put(&inbox, "\x00\x03\x0d\x40");
+    try put(&inbox, body[0 .. size / 2]);
+    const memory = inbox.memory.ptr;
+    try testing.expect(inbox.memory.len >= size + 4);
+    try put(&inbox, body[size / 2 ..]);
+    try testing.expectEqual(memory, inbox.memory.ptr);
+    try testing.expectEqual(size, inbox.bodyOf(inbox.front().message).len);
 }
 
 test "memory grows with what has come, and goes with it" {
