@@ -634,8 +634,8 @@ const Caller = struct {
         const timeout_ns = self.timeoutNs();
         const result = c.bbipc_receive_message(stream, room, part.start, part.end, size_asked, timeout_ns, code);
         if (result > 2) fail("receive_message gave {d}", .{result});
-        const has_room = size_asked != null and size <= part.end - part.start;
-        if (result == 2 and has_room) fail("{d} bytes have no room", .{size});
+        const has_room = result == 2 and size_asked != null and size <= part.end - part.start;
+        if (has_room) fail("{d} bytes have no room", .{size});
         if (result == 1) _ = self.checkRead(part, @intCast(size));
         return result;
     }
