@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Union
@@ -20,7 +21,7 @@ from bbipc import Events, StreamSocket
 from framing import AVAILABLE, WAYS, Receive, framed, framed_long, long, short
 from patience import PATIENCE
 from streaming import pattern
-from systems import BACKENDS, LOCAL_ROOM, make_directory
+from systems import BACKENDS, LOCAL_ROOM, WINDOWS, make_directory
 from transports import Transport
 
 #: What is not there now and never comes: seconds of a wait for it.
@@ -66,6 +67,10 @@ def front_of(wire: bytes, size_max: int = 1 << 24) -> int | str:
 
 def body_of(message: bytes) -> bytes:
     return message[12:] if message[:4] == b"\xff\xff\xff\xff" else message[4:]
+
+
+FULL = os.environ.get("BBIPC_TESTS_FULL") == "1"
+slow_under_wine = pytest.mark.skipif(WINDOWS, reason="it takes minutes under Wine, and asks nothing of the system")
 
 
 class Fed:
@@ -136,6 +141,7 @@ def test_around_the_borders_of_blocks(fed: Fed, form: Callable[..., bytes]) -> N
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
+@slow_under_wine
 def test_large_ones_byte_by_byte(fed: Fed) -> None:
     # What comes before lets the bytes begin somewhere in a block.
     head = framed(pattern(1, BLOCK - 40), b"")
@@ -391,7 +397,8 @@ def test_messages_and_bytes_mixed(content: bytes, steps: list[Step], name: str, 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@settings(max_examples=8_000, deadline=None)
+@slow_under_wine
+@settings(max_examples=20_000 if FULL else 2_000, deadline=None)
 @mixed
 def test_messages_and_bytes_mixed_for_long(content: bytes, steps: list[Step], name: str, backend: str) -> None:
     check_mixed(content, steps, name, backend)
