@@ -382,8 +382,11 @@ test "a plan never sleeps through an event that holds, and never spins on one th
             const asked = @as(u32, @intCast(number)) & of_streams | @as(u32, @intCast(number & 1)) << 31 |
                 @as(u32, @intCast(number & 0x1000)) << 18;
             if (number & 0x2000 != 0) continue;
+            const is_large = @popCount(asked) > 3 and asked != of_streams;
             for (0..8) |kept_bits| for ([_]bool{ false, true }) |data| for ([_]bool{ false, true }) |space| {
                 const kept: Kept = @bitCast(@as(u8, @intCast(kept_bits)));
+                // All sets of what the system tells; with what the stream keeps, or for waits inside, those of a few.
+                if (is_large and (kept_bits != 0 or asked & inside.all != 0)) continue;
                 const moment: Moment = .{ .data = data, .space = space, .kept = kept };
                 if (!canBe(known, kept, moment)) continue;
                 try expectAwake(.ofStream(asked, known, kept), asked, known, moment);
