@@ -50,6 +50,8 @@ fn expectState(stage: *Stage, socket: Handle, possible: u32, expected: u32) !voi
     defer for (pollers) |poller| stage.close(poller);
     var subsets: support.Subsets = .{ .of = possible };
     while (subsets.next()) |asked| {
+        // All of them would take an emulator minutes.
+        if (@popCount(asked) > 4 and asked != possible) continue;
         errdefer std.debug.print("asked for {b}:\n", .{asked});
         try expectEvents(asked & expected, poll(socket, asked, 0));
         for (pollers) |poller| {
