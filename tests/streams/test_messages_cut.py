@@ -70,7 +70,8 @@ def body_of(message: bytes) -> bytes:
 
 
 FULL = os.environ.get("BBIPC_TESTS_FULL") == "1"
-slow_under_wine = pytest.mark.skipif(WINDOWS, reason="it takes minutes under Wine, and asks nothing of the system")
+#: The native tests cut messages there.
+pytestmark = pytest.mark.skipif(WINDOWS, reason="it takes minutes under Wine, and asks little of the system")
 
 
 class Fed:
@@ -141,7 +142,6 @@ def test_around_the_borders_of_blocks(fed: Fed, form: Callable[..., bytes]) -> N
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@slow_under_wine
 def test_large_ones_byte_by_byte(fed: Fed) -> None:
     # What comes before lets the bytes begin somewhere in a block.
     head = framed(pattern(1, BLOCK - 40), b"")
@@ -397,7 +397,6 @@ def test_messages_and_bytes_mixed(content: bytes, steps: list[Step], name: str, 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@slow_under_wine
 @settings(max_examples=20_000 if FULL else 2_000, deadline=None)
 @mixed
 def test_messages_and_bytes_mixed_for_long(content: bytes, steps: list[Step], name: str, backend: str) -> None:
