@@ -287,7 +287,7 @@ pub fn sendLent(stream: Handle, message: []const u8, timeout_ns: i64, failure: *
 pub fn endLoan(stream: Handle, message: []const u8) status.Error!void {
     const slot = try table.pinKind(stream, .stream);
     defer slot.unpin();
-    return messages.endLoan(slot, &.{message});
+    return messages.endLoan(slot, message);
 }
 
 fn checkSizes(slot: *Slot, all: []const []const u8, failure: *Failure) status.Error!void {
@@ -463,8 +463,7 @@ const Pair = struct {
         errdefer poller_slot.unpin();
         const socket_slot = try table.pinSocket(socket);
         errdefer socket_slot.unpin();
-        const allowed = socket_events.eventsAllowed(socket_slot) & ~events.inside.all;
-        if (asked & ~allowed != 0) return error.WrongEvents;
+        if (asked & ~socket_events.eventsAllowed(socket_slot) != 0) return error.WrongEvents;
         return .{ .poller = poller_slot, .socket = socket_slot };
     }
 

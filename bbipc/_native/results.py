@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 #: No error: a piece of a wait is over, and the code is the wait's place.
 TIME_IS_UP = 0
 
-#: What close returns for a local server whose file it could not delete.
-FILE_IS_LEFT = 1
-
 #: What connection_error returns for a connection that could not be established.
 CONNECTION_NOT_ESTABLISHED = 2
 

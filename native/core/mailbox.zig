@@ -41,6 +41,12 @@ pub const Mailbox = struct {
         });
     }
 
+    /// The same when nobody reads on at once.
+    pub fn settleIncoming(mailbox: *Mailbox) void {
+        mailbox.incoming.settle();
+        mailbox.noteIncoming();
+    }
+
     /// With the lock of what is to be sent.
     pub fn noteOutgoing(mailbox: *Mailbox) void {
         mailbox.note(.{ .rest = true }, .{ .rest = !mailbox.outgoing.isEmpty() });

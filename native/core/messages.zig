@@ -45,12 +45,26 @@ pub fn setSizeMax(slot: *handles.Slot, size: u64) status.Error!void {
 
 // ---- Receiving ----
 
-/// One taking of what has come.
+/// One taking of what has come, with the lock of that.
 const Taking = struct {
     stream: *Stream,
     mailbox: *Mailbox,
+    before: transfer.Before,
     /// Whether the last read has found less than there was room for.
     is_short: bool = false,
+
+    fn begin(slot: *handles.Slot) status.Error!Taking {
+        const mailbox = try mailboxOf(slot);
+        const before: transfer.Before = .of(slot);
+        mailbox.incoming.lock.lock();
+        return .{ .stream = &slot.object.stream, .mailbox = mailbox, .before = before };
+    }
+
+    /// After `settleIncoming`.
+    fn end(taking: *const Taking) void {
+        taking.mailbox.incoming.lock.unlock();
+        taking.before.tellRead(false);
+    }
 
     /// Reads once more. False if nothing comes now; an error if nothing will. After a short read another would only
     /// find nothing, or the end, which matters to who has taken nothing yet.
@@ -71,17 +85,10 @@ const Taking = struct {
 /// Gives whole messages to the taker while it takes them (`take`), and reads what has come unless it has enough
 /// (`hasEnough`). How many it has taken. An error is left for the next call unless there are none.
 pub fn takeNow(slot: *handles.Slot, taker: anytype, failure: *status.Failure) status.Error!usize {
-    const mailbox = try mailboxOf(slot);
-    const before: transfer.Before = .of(slot);
-    defer before.tellRead(false);
-    const incoming = &mailbox.incoming;
-    incoming.lock.lock();
-    defer incoming.lock.unlock();
-    defer {
-        incoming.settle();
-        mailbox.noteIncoming();
-    }
-    var taking: Taking = .{ .stream = &slot.object.stream, .mailbox = mailbox };
+    var taking: Taking = try .begin(slot);
+    defer taking.end();
+    defer taking.mailbox.settleIncoming();
+    const incoming = &taking.mailbox.incoming;
     var count: usize = 0;
     while (true) {
         switch (incoming.front()) {
@@ -110,19 +117,12 @@ pub fn takeUntilNow(
     place: *u32,
     failure: *status.Failure,
 ) status.Error!bool {
-    const mailbox = try mailboxOf(slot);
-    const before: transfer.Before = .of(slot);
-    defer before.tellRead(false);
-    const incoming = &mailbox.incoming;
-    incoming.lock.lock();
-    defer incoming.lock.unlock();
-    defer {
-        incoming.settle();
-        mailbox.noteIncoming();
-        // Nobody else moves bytes before the lock is released.
-        place.* = polling.placeOf(&.{slot}, &.{events.inside.more_data});
-    }
-    var taking: Taking = .{ .stream = &slot.object.stream, .mailbox = mailbox };
+    var taking: Taking = try .begin(slot);
+    defer taking.end();
+    // Nobody else moves bytes before the lock is released.
+    defer place.* = polling.placeOf(&.{slot}, &.{events.inside.more_data});
+    defer taking.mailbox.settleIncoming();
+    const incoming = &taking.mailbox.incoming;
     var searched: usize = 0;
     while (true) {
         const unread = incoming.unread();
@@ -331,13 +331,13 @@ fn sendPack(
     return pack.count;
 }
 
-/// The memory of messages that were lent goes.
-pub fn endLoan(slot: *handles.Slot, messages: []const []const u8) status.Error!void {
+/// The memory of a message that was lent goes.
+pub fn endLoan(slot: *handles.Slot, message: []const u8) status.Error!void {
     const mailbox = try mailboxOf(slot);
     mailbox.outgoing.lock.lock();
     defer mailbox.outgoing.lock.unlock();
-    for (messages) |message| try mailbox.outgoing.own(message);
-    mailbox.noteOutgoing();
+    defer mailbox.noteOutgoing();
+    if (mailbox.outgoing.isIn(message)) try mailbox.outgoing.own();
 }
 
 /// Hands over messages, and waits for room until all have gone, or the time is up. An error is left for the next call
@@ -350,7 +350,7 @@ pub fn send(
 ) status.Error!Sent {
     if (deadline == .now) return sendNow(slot, messages, false, failure);
     const sent = try sendLent(slot, messages, deadline, failure);
-    if (sent.count > 0) try endLoan(slot, messages[sent.count - 1 ..][0..1]);
+    if (sent.count > 0) try endLoan(slot, messages[sent.count - 1]);
     return sent;
 }
 

@@ -41,23 +41,19 @@ pub const Outbox = struct {
         outbox.rest = rest;
     }
 
-    /// The caller's memory goes, of which this is a part.
-    pub fn own(outbox: *Outbox, lent: []const u8) status.Error!void {
-        if (outbox.isEmpty() or outbox.memory.len > 0) return;
+    /// Whether the rest is in this memory of a caller.
+    pub fn isIn(outbox: *const Outbox, lent: []const u8) bool {
         const start = @intFromPtr(lent.ptr);
         const rest_start = @intFromPtr(outbox.rest.ptr);
-        if (rest_start < start or rest_start >= start + lent.len) return;
+        return !outbox.isEmpty() and rest_start >= start and rest_start < start + lent.len;
+    }
+
+    /// The caller's memory goes, if the rest is in one's.
+    pub fn own(outbox: *Outbox) status.Error!void {
+        if (outbox.isEmpty() or outbox.memory.len > 0) return;
         const rest = outbox.rest;
         outbox.rest = &.{};
         try outbox.keep(rest, &.{});
-    }
-
-    /// No caller's memory is referred to any more. Without memory for a copy, the rest is lost.
-    pub fn ownAll(outbox: *Outbox) void {
-        if (outbox.isEmpty() or outbox.memory.len > 0) return;
-        const rest = outbox.rest;
-        outbox.rest = &.{};
-        outbox.keep(rest, &.{}) catch {};
     }
 
     /// The system has taken the first bytes.

@@ -51,7 +51,8 @@ pub fn pollSockets(request: Request, deadline: platform.sys.Deadline, failure: *
         errdefer failure.index = index;
         slots[pinned] = try handles.table.pinSocket(handle);
         pinned += 1;
-        if (asked & ~socket_events.eventsAllowed(slots[index]) != 0) return error.WrongEvents;
+        const of_others = asked & ~events.inside.all;
+        if (of_others & ~socket_events.eventsAllowed(slots[index]) != 0) return error.WrongEvents;
     }
     var wait: Wait = .{ .slots = slots, .entries = entries, .request = request, .failure = failure };
     return wait.run(deadline);

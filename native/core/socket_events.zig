@@ -5,11 +5,11 @@ const events = @import("../base/events.zig");
 const handles = @import("handles.zig");
 const status = @import("../base/status.zig");
 
-/// The events that a socket of this kind can have, those of waits inside the library among them.
+/// The events that a socket of this kind can have.
 pub fn eventsAllowed(socket: *const handles.Slot) u32 {
     return switch (socket.object) {
         .server => events.of_servers,
-        .stream => events.of_streams | events.inside.all,
+        .stream => events.of_streams,
         .none, .poller => unreachable,
     };
 }

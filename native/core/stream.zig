@@ -70,10 +70,7 @@ pub const Stream = struct {
         incoming.lock.lock();
         defer incoming.lock.unlock();
         if (incoming.isEmpty()) return stream.receive(buffer, peek, failure);
-        defer {
-            incoming.settle();
-            mailbox.noteIncoming();
-        }
+        defer mailbox.settleIncoming();
         // An error is told by the next call.
         if (peek) {
             while (incoming.unread().len < buffer.len) {
@@ -189,7 +186,8 @@ pub const Stream = struct {
         const mailbox = stream.mailbox.load(.acquire) orelse return;
         mailbox.outgoing.lock.lock();
         defer mailbox.outgoing.lock.unlock();
-        mailbox.outgoing.ownAll();
+        // Without memory for a copy, the rest is lost.
+        mailbox.outgoing.own() catch {};
     }
 
     // ---- Events. With the library's lock held ----

@@ -23,7 +23,7 @@ pub const Before = struct {
 
     /// After a write.
     pub fn tell(before: Before) void {
-        if (before.changes != before.slot.object.stream.changes()) tellAll(before.slot);
+        if (before.changes != before.slot.object.stream.changes()) tellOthers(before.slot, .of_change);
     }
 
     /// After a read. When the last byte of a remote end that has gone is read, this tells the threads that wait for the
@@ -31,7 +31,7 @@ pub const Before = struct {
     pub fn tellRead(before: Before, peeks: bool) void {
         const stream = &before.slot.object.stream;
         const now = stream.connection.known.load();
-        if (now != before.known or (now.ended and !now.drained and !peeks)) return tellEnd(before.slot);
+        if (now != before.known or (now.ended and !now.drained and !peeks)) return tellOthers(before.slot, .of_end);
         before.tell();
     }
 };
@@ -51,19 +51,12 @@ pub fn write(slot: *handles.Slot, data: []const u8, failure: *status.Failure) st
 }
 
 /// Other threads may wait for what has become true, or has another plan now.
-fn tellAll(slot: *handles.Slot) void {
+fn tellOthers(slot: *handles.Slot, news: enum { of_change, of_end }) void {
     handles.lock.lock();
     defer handles.lock.unlock();
-    if (slot.waiting > 0 or slot.registrations.first != null) socket_events.becameKnown(slot);
-}
-
-fn tellEnd(slot: *handles.Slot) void {
-    const lock = handles.lock;
-    lock.lock();
-    defer lock.unlock();
     if (slot.waiting == 0 and slot.registrations.first == null) return;
     const known = slot.object.stream.connection.known.load();
-    if (known.ended and !known.drained) {
+    if (news == .of_end and known.ended and !known.drained) {
         var failure: status.Failure = .{};
         // If the look fails, the threads that wait ask now and then.
         _ = slot.object.stream.hasUnread(&failure) catch false;

@@ -167,28 +167,28 @@ const ItemReader = struct {
     fn read(reader: *const ItemReader, items: *Object, place: isize) ?Item {
         const pair = api.PySequence_GetItem(items, place) orelse return null;
         defer api.Py_DecRef(pair);
-        if (!arguments.isExactly(pair, api.PyTuple_Type) or api.PyTuple_Size(pair) != 2) return null;
-        const stream = api.PyTuple_GetItem(pair, 0).?;
-        if (!reader.isStream(stream)) return null;
-        const handle = api.PyObject_GetAttr(stream, reader.handle_name) orelse return null;
-        defer api.Py_DecRef(handle);
         return .{
-            .handle = arguments.numberOf(Handle, handle) orelse return null,
+            .handle = reader.handleIn(pair) orelse return null,
             .data = Piece.of(api.PyTuple_GetItem(pair, 1).?, .reading, null, null) orelse return null,
         };
     }
 
     /// The same for a message, which is nothing but `bytes`.
     fn letterOf(reader: *const ItemReader, pair: *Object) ?Letter {
+        return .{
+            .handle = reader.handleIn(pair) orelse return null,
+            .data = messages.bytesOf(api.PyTuple_GetItem(pair, 1).?) orelse return null,
+        };
+    }
+
+    /// That of the stream in a pair, if it is one.
+    fn handleIn(reader: *const ItemReader, pair: *Object) ?Handle {
         if (!arguments.isExactly(pair, api.PyTuple_Type) or api.PyTuple_Size(pair) != 2) return null;
         const stream = api.PyTuple_GetItem(pair, 0).?;
         if (!reader.isStream(stream)) return null;
         const handle = api.PyObject_GetAttr(stream, reader.handle_name) orelse return null;
         defer api.Py_DecRef(handle);
-        return .{
-            .handle = arguments.numberOf(Handle, handle) orelse return null,
-            .data = messages.bytesOf(api.PyTuple_GetItem(pair, 1).?) orelse return null,
-        };
+        return arguments.numberOf(Handle, handle);
     }
 
     /// Whether the object's own type is of the kind: a proxy is not.

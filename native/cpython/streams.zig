@@ -184,7 +184,7 @@ pub fn doneOf(outcome: i64) i64 {
 
 /// Has the package go on with a call, by the method of that name: with the first argument, the result so far, and the
 /// seconds that are left. Takes the reference to the result.
-pub fn goOn(
+fn goOn(
     stream: *Object,
     name: [*:0]const u8,
     first: *Object,

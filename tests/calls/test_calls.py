@@ -354,14 +354,17 @@ STEPS = st.lists(
 )
 
 
-@needs_cpython
-@given(STEPS)
-@settings(
+a_few = settings(
     deadline=None,
     max_examples=60,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+
+
+@needs_cpython
+@given(STEPS)
+@a_few
 @pytest.mark.parametrize("transport", ["local"], indirect=True)
 def test_the_layers_take_turns_with_one_connection(
     transport: Transport, steps: list[tuple[str, bool, int, int]]
@@ -421,12 +424,7 @@ MESSAGE_STEPS = st.lists(
 
 @needs_cpython
 @given(MESSAGE_STEPS)
-@settings(
-    deadline=None,
-    max_examples=60,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@a_few
 @pytest.mark.parametrize("transport", ["local"], indirect=True)
 def test_the_layers_take_turns_with_messages(transport: Transport, steps: list[tuple[str, bool, list[int]]]) -> None:
     """Against a model: the list of the messages that are on their way."""

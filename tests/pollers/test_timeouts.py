@@ -65,20 +65,20 @@ def receive_messages(stream: StreamSocket, timeout: Any) -> object:
         return poller.receive_messages(timeout)
 
 
-def send_message(stream: StreamSocket, timeout: Any) -> object:
+def goes_in_time(send: Callable[[bytes, Any], None], timeout: Any) -> bool:
     try:
-        stream.send_message(bytes(10_000_000), timeout)
+        send(bytes(10_000_000), timeout)
     except bbipc.TimeoutError:
         return False
     return True
+
+
+def send_message(stream: StreamSocket, timeout: Any) -> object:
+    return goes_in_time(stream.send_message, timeout)
 
 
 def write_all(stream: StreamSocket, timeout: Any) -> object:
-    try:
-        stream.write_all(bytes(10_000_000), timeout)
-    except bbipc.TimeoutError:
-        return False
-    return True
+    return goes_in_time(stream.write_all, timeout)
 
 
 READERS: dict[str, Wait] = {
