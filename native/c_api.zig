@@ -391,17 +391,19 @@ pub export fn bbipc_receive_message(
     return result;
 }
 
-/// Stores messages one behind the other, and their sizes.
+/// Stores messages one behind the other, and their sizes; or the size of the first that needs more room.
 const StoringTaker = struct {
     room: []u8,
     sizes: []u64,
     count: usize = 0,
 
     pub fn take(taker: *StoringTaker, body: []const u8) bool {
-        if (taker.count == taker.sizes.len or body.len > taker.room.len) return false;
+        if (taker.count == taker.sizes.len) return false;
+        const has_room = body.len <= taker.room.len;
+        if (has_room or taker.count == 0) taker.sizes[taker.count] = body.len;
+        if (!has_room) return false;
         copying.copy(taker.room, body);
         taker.room = taker.room[body.len..];
-        taker.sizes[taker.count] = body.len;
         taker.count += 1;
         return true;
     }

@@ -19,12 +19,14 @@ from .results import LARGER_THAN_ROOM, RECEIVED, pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, TypeVar
 
     from typing_extensions import Buffer
 
     from .classes import EventsT, NativeStream, SocketT
+
+    ReceivedT = TypeVar("ReceivedT")
 
 #: Bytes. The kernel copies this many in 3 to 10 microseconds (Linux, local and TCP), and the other threads wait for
 #: that time. Releasing the GIL costs little where no thread wants it, but a busy thread that gets it keeps it for
@@ -88,6 +90,21 @@ def _write(handle: int, address: Any, start: int, end: int) -> int:
 _spare_buffers: list[ctypes.Array[c_char]] = []
 _SPARE_BUFFERS_MAX = 8
 
+
+def _take_buffer() -> ctypes.Array[c_char]:
+    """One of COPY_HOLDING_GIL_MAX bytes. What is read into it is to be copied before it is left."""
+    try:
+        return _spare_buffers.pop()
+    except IndexError:
+        return ctypes.create_string_buffer(COPY_HOLDING_GIL_MAX)
+
+
+def _leave_buffer(buffer: ctypes.Array[c_char]) -> None:
+    """To the next call."""
+    if len(_spare_buffers) < _SPARE_BUFFERS_MAX:
+        _spare_buffers.append(buffer)
+
+
 #: Bytes. No system's call reads more at once. Windows counts all of a buffer as used, and a 32-bit program may have no
 #: room for it; there is hardly ever more to read than this.
 _READ_MAX = 2**24 if sys.platform == "win32" or sys.maxsize < 2**32 else 2**31 - 4096
@@ -97,15 +114,11 @@ def read(handle: int, size: int, peek: bool) -> bytes | int:
     """Up to ``size`` bytes (1 or more), or a failure."""
     if size > COPY_HOLDING_GIL_MAX:
         return _read_much(handle, size, peek)
-    try:
-        buffer = _spare_buffers.pop()
-    except IndexError:
-        buffer = ctypes.create_string_buffer(COPY_HOLDING_GIL_MAX)
+    buffer = _take_buffer()
     code = c_int32()
     result: int = declarations.read(handle, buffer, 0, size, declarations.PEEK if peek else 0, byref(code))
     data = ctypes.string_at(buffer, result) if result > 0 else b""
-    if len(_spare_buffers) < _SPARE_BUFFERS_MAX:
-        _spare_buffers.append(buffer)
+    _leave_buffer(buffer)
     return data if result >= 0 else pack(result, code.value)
 
 
@@ -161,17 +174,7 @@ def write_many(items: list[tuple[Any, Buffer]], kind: type[NativeStream]) -> lis
 def _write_pieces(
     pieces: list[tuple[int, memoryview]], items: list[tuple[Any, Buffer]], kind: type[NativeStream]
 ) -> list[tuple[int, int]]:
-    for position, item in enumerate(items):
-        try:
-            stream, data = item
-        except (TypeError, ValueError):
-            raise TypeError(f"write_many() needs pairs of a stream and its data; item {position} is none") from None
-        # The caller needs the tuple too: an iterator can't be asked again, and other threads may change a list.
-        items[position] = stream, data
-        # Not a stand-in, such as a weakref.proxy().
-        if not issubclass(type(stream), kind):
-            raise TypeError(f"write_many() writes to streams; that of item {position} is a {type(stream).__name__}")
-        what = f"item {position} of write_many() needs a contiguous buffer of bytes, such as bytes"
+    for stream, data, what in _checked_items(items, kind, "write_many()", "its data", "writes to"):
         pieces.append((stream._handle, view_of(data, what)))
     later: dict[int, int] = {}
     unfinished = []
@@ -181,6 +184,23 @@ def _write_pieces(
             unfinished.append((place, taken))
             later[handle] = min(taken, 0)
     return unfinished
+
+
+def _checked_items(
+    items: list[tuple[Any, Buffer]], kind: type[NativeStream], name: str, data_name: str, does: str
+) -> Iterator[tuple[Any, Buffer, str]]:
+    """Each stream, its data, and what the data must be, for the function of this name."""
+    for position, item in enumerate(items):
+        try:
+            stream, data = item
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} needs pairs of a stream and {data_name}; item {position} is none") from None
+        # The caller needs the tuple too: an iterator can't be asked again, and other threads may change a list.
+        items[position] = stream, data
+        # Not a stand-in, such as a weakref.proxy().
+        if not issubclass(type(stream), kind):
+            raise TypeError(f"{name} {does} streams; that of item {position} is a {type(stream).__name__}")
+        yield stream, data, f"item {position} of {name} needs a contiguous buffer of bytes, such as bytes"
 
 
 # ---- Messages ----
@@ -226,20 +246,9 @@ def send_messages_to_many(items: list[tuple[Any, Buffer]], kind: type[NativeStre
     """
     places: dict[int, list[int]] = {}
     messages: list[Buffer] = []
-    for position, item in enumerate(items):
-        try:
-            stream, data = item
-        except (TypeError, ValueError):
-            raise TypeError(f"send_messages() needs pairs of a stream and a message; item {position} is none") from None
-        items[position] = stream, data
-        # Not a stand-in, such as a weakref.proxy().
-        if not issubclass(type(stream), kind):
-            raise TypeError(f"send_messages() sends on streams; that of item {position} is a {type(stream).__name__}")
-        if type(data) is not bytes:
-            what = f"item {position} of send_messages() needs a contiguous buffer of bytes, such as bytes"
-            data = view_of(data, what).tobytes()
-        messages.append(data)
-        places.setdefault(stream._handle, []).append(position)
+    for stream, data, what in _checked_items(items, kind, "send_messages()", "a message", "sends on"):
+        places.setdefault(stream._handle, []).append(len(messages))
+        messages.append(data if type(data) is bytes else view_of(data, what).tobytes())
     untaken = []
     for handle, its_places in places.items():
         untaken += _send_to_one(handle, its_places, messages)
@@ -260,38 +269,48 @@ def _send_to_one(handle: int, places: list[int], messages: list[Any]) -> list[tu
     return [(place, outcome) for place in places[taken:]]
 
 
-#: Bytes. What a message usually has at the most; a longer one costs a second call.
-_USUAL_SIZE = 65536
-
-
 def receive_message(handle: int, timeout_ns: int) -> list[bytes] | int:
     """A list with the message, 0 if none came in time, or a failure."""
     size, code = c_uint64(), c_int32()
-    buffer = ctypes.create_string_buffer(_USUAL_SIZE)
-    while True:
-        room = len(buffer)
-        result: int = declarations.receive_message(handle, buffer, 0, room, byref(size), timeout_ns, byref(code))
-        if result == RECEIVED:
-            return [ctypes.string_at(buffer, size.value)]
-        if result != LARGER_THAN_ROOM:
-            return result if result >= 0 else pack(result, code.value)
-        # All of it has come.
-        buffer = ctypes.create_string_buffer(size.value)
+    # Room for what a message usually has; a larger one costs a second call.
+    usual = buffer = _take_buffer()
+    try:
+        while True:
+            room = len(buffer)
+            result: int = declarations.receive_message(handle, buffer, 0, room, byref(size), timeout_ns, byref(code))
+            if result == RECEIVED:
+                return [ctypes.string_at(buffer, size.value)]
+            if result != LARGER_THAN_ROOM:
+                return result if result >= 0 else pack(result, code.value)
+            # All of it has come.
+            buffer = ctypes.create_string_buffer(size.value)
+    finally:
+        _leave_buffer(usual)
 
 
-#: How many messages are asked for at a time.
-_SOME = 1024
-#: How many are enough for one call.
-_ENOUGH = 4 * _SOME
+#: How many messages are asked for at a time, and how many one call receives at the most.
+_MESSAGES_SOME = 1024
+_MESSAGES_MAX = 1 << 20
+#: Bytes of messages, after which one call receives no more: a remote end that never stops must not keep it.
+_MESSAGES_ENOUGH = 1 << 18
 
 
 def receive_messages(handle: int, max_messages: int) -> list[bytes] | int:
     """What is there, of any length if ``max_messages`` is 0, or a failure."""
-    buffer = ctypes.create_string_buffer(_USUAL_SIZE)
-    sizes = array("Q", bytes(8 * _SOME))
+    buffer = _take_buffer()
+    try:
+        return _receive_messages_into(buffer, handle, max_messages)
+    finally:
+        _leave_buffer(buffer)
+
+
+def _receive_messages_into(buffer: ctypes.Array[c_char], handle: int, max_messages: int) -> list[bytes] | int:
+    sizes = array("Q", bytes(8 * _MESSAGES_SOME))
     messages: list[bytes] = []
+    limit = max_messages or _MESSAGES_MAX
+    received = 0
     while True:
-        wanted = min(max_messages - len(messages), _SOME) if max_messages else _SOME
+        wanted = min(limit - len(messages), _MESSAGES_SOME)
         code = c_int32()
         count: int = declarations.receive_messages(handle, buffer, len(buffer), _address(sizes), wanted, byref(code))
         if count < 0:
@@ -300,12 +319,12 @@ def receive_messages(handle: int, max_messages: int) -> list[bytes] | int:
         for size in sizes[:count]:
             messages.append(ctypes.string_at(ctypes.addressof(buffer) + start, size))
             start += size
-        if not messages:
-            # The first may need more room.
+        if not messages and sizes[0]:
+            # It needs more room. Another thread may take it first.
             result = receive_message(handle, 0)
             return (result or []) if not isinstance(result, int) or result >= 0 else result
-        # A remote end that never stops must not keep the caller here.
-        if count < wanted or len(messages) == max_messages or len(messages) >= _ENOUGH:
+        received += start
+        if count < wanted or len(messages) == limit or received >= _MESSAGES_ENOUGH:
             return messages
 
 
@@ -462,17 +481,12 @@ def receive(
     reports = wait_for_events(poller, sockets, sets, timeout_ns, place)
     if isinstance(reports, int):
         return reports
-    received: list[tuple[SocketT, EventsT, bytes]] = []
-    for socket, happened in reports:
-        try:
-            data = read(socket._handle, max_bytes, False) if happened.data_available else b""
-        except MemoryError:
-            # What has been read must not be lost, and the next wait reports the others.
-            if not received:
-                raise
-            break
-        received.append((socket, happened, data if isinstance(data, bytes) else b""))
-    return received
+
+    def read_of(socket: SocketT, happened: EventsT) -> bytes:
+        data = read(socket._handle, max_bytes, False) if happened.data_available else b""
+        return data if isinstance(data, bytes) else b""
+
+    return _with_received(reports, read_of)
 
 
 def receive_messages_of_many(
@@ -483,16 +497,27 @@ def receive_messages_of_many(
     reports = wait_for_events(poller, sockets, sets, timeout_ns, place)
     if isinstance(reports, int):
         return reports
-    received: list[tuple[SocketT, EventsT, list[bytes]]] = []
+
+    def messages_of(socket: SocketT, happened: EventsT) -> list[bytes]:
+        messages = receive_messages(socket._handle, 0) if happened.message_available else []
+        return messages if isinstance(messages, list) else []
+
+    return _with_received(reports, messages_of)
+
+
+def _with_received(
+    reports: list[tuple[SocketT, EventsT]], receive_of: Callable[[SocketT, EventsT], ReceivedT]
+) -> list[tuple[SocketT, EventsT, ReceivedT]]:
+    received: list[tuple[SocketT, EventsT, ReceivedT]] = []
     for socket, happened in reports:
         try:
-            messages = receive_messages(socket._handle, 0) if happened.message_available else []
+            taken = receive_of(socket, happened)
         except MemoryError:
             # What has been received must not be lost, and the next wait reports the others.
             if not received:
                 raise
             break
-        received.append((socket, happened, messages if isinstance(messages, list) else []))
+        received.append((socket, happened, taken))
     return received
 
 

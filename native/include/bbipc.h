@@ -337,7 +337,7 @@ bbipc_result bbipc_receive_message(bbipc_handle stream, void *buffer, uint64_t s
 
 /* Stores the messages that are there, one behind the other, and the size of each. It stores at most
  * `sizes_capacity` of them, and as many as the buffer has room for. It does not wait. Returns how many: 0 also
- * where the first of them needs more room, which bbipc_receive_message tells. The errors are those of
+ * where the first of them needs more room, whose size is stored then. The errors are those of
  * bbipc_receive_message, where no message comes before them. */
 bbipc_result bbipc_receive_messages(bbipc_handle stream, void *buffer, uint64_t capacity, uint64_t *sizes,
                                     uint64_t sizes_capacity, int32_t *system_code);

@@ -251,8 +251,11 @@ def default_of(name: str) -> object:
 def test_the_layers_have_the_same_bounds() -> None:
     assert native_number("copy_holding_gil_max") == by_ctypes.COPY_HOLDING_GIL_MAX
     assert native_number("reports_max") == by_ctypes._REPORTS_MAX
+    assert native_number("messages_max") == by_ctypes._MESSAGES_MAX
+    assert native_number("messages_enough") == by_ctypes._MESSAGES_ENOUGH
     assert native_number("read_max") == sockets._CHUNK_MAX
     assert native_number("first_slice_ns") == waiting._FIRST_SLICE_NS
+    assert native_number("last_slice_ns") == waiting._LAST_SLICE_NS
     assert native_number("max_bytes_default") == default_of("Poller.receive") == default_of("StreamSocket.read")
 
 
