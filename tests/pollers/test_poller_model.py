@@ -68,24 +68,31 @@ class ModelStream:
         if not left:
             return False
         size = int.from_bytes(left[:4], "big", signed=True)
-        return self.gone or (len(left) >= 4 and (not 0 <= size <= SIZE_MAX or len(left) >= 4 + size))
+        return self.ended or (len(left) >= 4 and (not 0 <= size <= SIZE_MAX or len(left) >= 4 + size))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the remote end has finished or closed."""
+        return self.peer_finished or self.peer_closed
 
     @property
     def gone(self) -> bool:
         """Whether the system tells that the remote end has finished or closed."""
-        late = self.tcp and TELLS_ENDS_LATE and self.unread and not self.reset and not self.finished
-        return (self.peer_finished or self.peer_closed) and not late
+        late = self.tcp and TELLS_ENDS_LATE and self.unread > self.kept and not self.reset and not self.finished
+        return self.ended and not late
 
     @property
     def severed(self) -> bool:
         closed = self.peer_closed and not self.tcp
         return self.reset or closed or (self.finished and self.gone)
 
-    def events(self) -> Events:
-        events = GONE if self.gone else ESTABLISHED
+    def events(self, asked: Events) -> Events:
+        """What holds of it. Who asks for messages has everything read, and then the system tells of the end."""
+        gone = self.ended if asked & Events.MESSAGE_AVAILABLE else self.gone
+        events = GONE if gone else ESTABLISHED
         if self.unread:
             events |= DATA
-        elif self.gone:
+        elif gone:
             events |= Events.END_OF_DATA
         if self.message_available:
             events |= Events.MESSAGE_AVAILABLE
@@ -93,7 +100,7 @@ class ModelStream:
             events |= Events.CONNECTION_SEVERED
         elif not self.finished:
             events |= Events.WRITE_SPACE | Events.MESSAGE_SPACE
-            if not self.gone:
+            if not gone:
                 events |= Events.READY_TO_WRITE
         return events
 
@@ -151,15 +158,17 @@ class PollerModel(RuleBasedStateMachine):
         for model in self.models:
             model.note_kept()
 
-    def expected(self) -> dict[Socket, Events]:
-        """What holds of every socket."""
+    def expected(self, asked: dict[Socket, Events]) -> dict[Socket, Events]:
+        """What must be told of every socket."""
         for model in self.models:
             model.settle()
         if self.clients:
             arrives(self.server, Fact.DATA)
-        holds: dict[Socket, Events] = {model.stream: model.events() for model in self.models}
+        holds: dict[Socket, Events] = {
+            model.stream: model.events(asked.get(model.stream, Events())) for model in self.models
+        }
         holds[self.server] = Events.CONNECTION_AVAILABLE if self.clients else Events()
-        return holds
+        return {one: events & asked.get(one, Events()) for one, events in holds.items()}
 
     # ---- What happens to the streams ----
 
@@ -193,14 +202,14 @@ class PollerModel(RuleBasedStateMachine):
         try:
             message = model.stream.receive_message(0)
         except bbipc.TimeoutError:
-            assert not model.gone
+            assert not model.ended
             assert not model.message_available
         except bbipc.MessageTooLargeError:
             assert len(left) >= 4
             assert not 0 <= size <= SIZE_MAX
         except bbipc.EndOfStreamError as ended:
             partial = ended.partial
-            assert model.gone
+            assert model.ended
             assert partial == left
             assert len(left) < 4 + size
             model.read += len(left)
@@ -294,7 +303,7 @@ class PollerModel(RuleBasedStateMachine):
 
     @rule(number=which_poller)
     def wakes(self, number: int) -> None:
-        self.expected()
+        self.expected({})
         for poller in self.pollers[number]:
             poller.wake()
             assert isinstance(poller.wait_for_events(PATIENCE), list)
@@ -304,9 +313,9 @@ class PollerModel(RuleBasedStateMachine):
 
     @rule(number=which_poller, timeout=st.sampled_from([0, 0.0001, PATIENCE]))
     def waits(self, number: int, timeout: float) -> None:
-        holds = self.expected()
         asked = self.asked[number]
-        expected = {one: events & holds[one] for one, events in asked.items() if events & holds[one]}
+        holds = self.expected(asked)
+        expected = {one: events for one, events in holds.items() if events}
         for poller in self.pollers[number]:
             assert poller.monitored_sockets() == list(asked)
             for one in holds:
@@ -322,11 +331,10 @@ class PollerModel(RuleBasedStateMachine):
 
     @rule(events=st.lists(which_events, min_size=STREAMS + 1, max_size=STREAMS + 1))
     def polls(self, events: list[Events]) -> None:
-        holds = self.expected()
         asked = [self.asked_of(which, one) for which, one in enumerate(events)]
         sockets = [self.socket(which) for which in range(STREAMS + 1)]
-        expected = [one & holds[socket] for socket, one in zip(sockets, asked)]
-        assert bbipc.poll_sockets(sockets, asked, 0) == expected
+        expected = self.expected(dict(zip(sockets, asked)))
+        assert bbipc.poll_sockets(sockets, asked, 0) == [expected[socket] for socket in sockets]
         self.note_kept()
 
 

@@ -165,8 +165,9 @@ def test_ctrl_c_ends_every_wait(transport: Transport, name: str, timeout: float 
         output, errors = process.communicate(timeout=PATIENCE)
     assert output == ""
     assert errors.rstrip().endswith("KeyboardInterrupt")
-    # But of the rest of the message that was being sent.
-    assert errors.count("ResourceWarning") == errors.count(" bytes of a message unsent") == (name == "send_message")
+    # But of the rest of the message that was being sent, which goes on over a pipe.
+    left = name == "send_message" and not (WINDOWS and transport.name == "local")
+    assert errors.count("ResourceWarning") == errors.count(" bytes of a message unsent") == left
     assert process.returncode == ENDED_BY_CTRL_C
 
 

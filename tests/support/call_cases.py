@@ -189,9 +189,6 @@ class Scene:
         self._stack.callback(self._drop_clients)
         self.stream, self.remote = self.pair()
         self.other, self.other_remote = self.pair()
-        for one in (self.stream, self.other):
-            # A close would warn of the rest of a message.
-            self._stack.callback(one.abort)
         self.full, self._full_remote = self.pair()
         while self.full.write(bytes(65536)):
             pass
@@ -228,9 +225,12 @@ class Scene:
         return bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, self.ipv4_server.port)
 
     def pair(self) -> tuple[StreamSocket, StreamSocket]:
-        one = self._stack.enter_context(self._connect())
+        one = self._connect()
         assert bbipc.poll_socket(self.server, Events.CONNECTION_AVAILABLE, 20)
-        accepted = self._stack.enter_context(self.server.accept_connection())
+        accepted = self.server.accept_connection()
+        for end in (one, accepted):
+            # A close would warn of the rest of a message.
+            self._stack.callback(end.abort)
         assert bbipc.poll_socket(one, Events.CONNECTION_SUCCEEDED, 20)
         return one, accepted
 

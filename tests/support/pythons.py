@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from patience import PATIENCE
+from systems import WINDOWS
 
 #: Those that are looked for, whatever this machine has, so that all workers have the same tests.
 VERSIONS = ("2.7", *(f"3.{minor}" for minor in range(6, 15)))
@@ -40,8 +41,9 @@ def _candidates(version: str) -> Iterator[str]:
         yield sys.executable
     # What pyenv puts into the PATH fails for versions that are not chosen there.
     for folder in (Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions").glob(f"{version}.*"):
-        yield str(folder / "bin" / "python")
-    found = shutil.which(f"python{version}")
+        yield str(folder / ("python.exe" if WINDOWS else "bin/python"))
+    # Under Wine, the programs of the system below would be found as well.
+    found = shutil.which(f"python{version}{'.exe' if WINDOWS else ''}")
     if found:
         yield found
 
