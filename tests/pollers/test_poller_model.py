@@ -62,13 +62,16 @@ class ModelStream:
         return len(self.sent) - self.read
 
     @property
-    def message_available(self) -> bool:
-        """Whether the bytes begin with a message, or with what will never be one."""
+    def decided(self) -> bool:
+        """Whether the bytes begin with a message, or with what will never be one, whatever follows."""
         left = self.sent[self.read :]
-        if not left:
-            return False
         size = int.from_bytes(left[:4], "big", signed=True)
-        return self.ended or (len(left) >= 4 and (not 0 <= size <= SIZE_MAX or len(left) >= 4 + size))
+        return len(left) >= 4 and (not 0 <= size <= SIZE_MAX or len(left) >= 4 + size)
+
+    @property
+    def message_available(self) -> bool:
+        """The same; or what will never be a message, because nothing follows."""
+        return self.decided or (self.ended and self.unread > 0)
 
     @property
     def ended(self) -> bool:
@@ -87,8 +90,9 @@ class ModelStream:
         return self.reset or closed or (self.finished and self.gone)
 
     def events(self, asked: Events) -> Events:
-        """What holds of it. Who asks for messages has everything read, and then the system tells of the end."""
-        gone = self.ended if asked & Events.MESSAGE_AVAILABLE else self.gone
+        """What holds of it. Who asks for a message has bytes read until one is there, or the end is."""
+        reads_on = bool(asked & Events.MESSAGE_AVAILABLE) and self.unread > 0 and not self.decided
+        gone = self.ended if reads_on else self.gone
         events = GONE if gone else ESTABLISHED
         if self.unread:
             events |= DATA
