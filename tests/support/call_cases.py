@@ -225,12 +225,12 @@ class Scene:
         return bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, self.ipv4_server.port)
 
     def pair(self) -> tuple[StreamSocket, StreamSocket]:
+        # Aborted, since a close would warn of the rest of a message.
         one = self._connect()
+        self._stack.callback(one.abort)
         assert bbipc.poll_socket(self.server, Events.CONNECTION_AVAILABLE, 20)
         accepted = self.server.accept_connection()
-        for end in (one, accepted):
-            # A close would warn of the rest of a message.
-            self._stack.callback(end.abort)
+        self._stack.callback(accepted.abort)
         assert bbipc.poll_socket(one, Events.CONNECTION_SUCCEEDED, 20)
         return one, accepted
 
