@@ -270,7 +270,7 @@ pub const Stage = struct {
     /// A connection to the server, which may still be under way.
     pub fn connect(stage: *Stage, server: Server) !Handle {
         return stage.keep(switch (server.address) {
-            .tcp => |port| c.bbipc_connect_to_ipv4_tcp_server(loopback, port, 0, 0, null),
+            .tcp => |port| c.bbipc_connect_to_ipv4_tcp_server(loopback, port, 0, 0, 0, null),
             .local => |name| connectLocal(name.text(), null),
         });
     }
