@@ -68,7 +68,8 @@ test "a server for every address takes IPv4 only if it was asked to" {
             try support.awaitEvent(both, c.BBIPC_CONNECTION_AVAILABLE);
             const accepted = try stage.keep(c.bbipc_accept_connection(both, null));
             try support.awaitEvent(stream, c.BBIPC_CONNECTION_SUCCEEDED);
-            try testing.expectEqual(Address{ .host = mapped_loopback, .scope = 0, .port = port }, try localOf(accepted));
+            const local: Address = .{ .host = mapped_loopback, .scope = 0, .port = port };
+            try testing.expectEqual(local, try localOf(accepted));
             var local_port: u16 = 0;
             _ = try succeed(c.bbipc_ipv4_local_address(stream, null, &local_port, null));
             const remote: Address = .{ .host = mapped_loopback, .scope = 0, .port = local_port };

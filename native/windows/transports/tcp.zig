@@ -1,5 +1,5 @@
-//! TCP over IPv4 and IPv6, by Winsock's non-blocking sockets. No overlapped operation moves data, so no buffer outlives a
-//! call; what happens to a socket is learnt from AFD (afd.zig).
+//! TCP over IPv4 and IPv6, by Winsock's non-blocking sockets. No overlapped operation moves data, so no buffer outlives
+//! a call; what happens to a socket is learnt from AFD (afd.zig).
 
 const std = @import("std");
 const sys = @import("../sys.zig");
