@@ -48,7 +48,7 @@
  * Units
  *
  *   Times are nanoseconds, sizes are bytes, IPv4 addresses and ports are numbers in the host's byte order: 127.0.0.1 is
- *   0x7f000001.
+ *   0x7f000001. IPv6 addresses are 16 bytes in the order of the network, as in6_addr has them.
  */
 #ifndef BBIPC_H
 #define BBIPC_H
