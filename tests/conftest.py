@@ -56,7 +56,10 @@ NOT_OVER_IPV6 = ("streams/test_messages", "streams/test_authentication.py")
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Has every test of a transport run over each, unless it chooses."""
-    chosen = {mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")}
+    chosen = set()
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names = mark.args[0]
+        chosen.update(names.replace(",", " ").split() if isinstance(names, str) else names)
     if "transport" not in metafunc.fixturenames or "transport" in chosen:
         return
     path = metafunc.definition.path.relative_to(Path(__file__).parent).as_posix()

@@ -199,7 +199,8 @@ bbipc_result bbipc_fileno(bbipc_handle socket);
 
 /* ---- IPv4 servers and streams ---- */
 
-/* Bind although an earlier connection of the port is in TIME_WAIT (SO_REUSEADDR): for a server that starts again. */
+/* Bind although an earlier connection of the port is in TIME_WAIT (SO_REUSEADDR): for a server that starts again, and for
+ * a stream that connects again from the same port. */
 #define BBIPC_REUSE_ADDRESS 0x1u
 
 /* Listens on host_address (0 for every address) and port (0 lets the system choose). [make-ipv4-tcp-server]
