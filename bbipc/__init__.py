@@ -1,10 +1,10 @@
-"""One non-blocking interface for talking between processes over IPv4 TCP and local streams.
+"""One non-blocking interface for talking between processes over TCP and local streams.
 
 A *stream* is a bidirectional channel of bytes, a *server* is where streams come from, and changes of state are learnt
 by polling: with a stream's own predicates, with :func:`poll_socket` and :func:`poll_sockets`, or, for many sockets,
 with a :class:`Poller`. A *message* is bytes that are received whole, as they were sent. Nothing else blocks, but for
-methods of streams that take a timeout, and :func:`resolve_ipv4_address`. A re-creation of the Common Lisp system *Basic
-Binary IPC*.
+methods of streams that take a timeout, :func:`resolve_ipv4_address` and :func:`resolve_ipv6_address`. A re-creation of
+the Common Lisp system *Basic Binary IPC*.
 """
 
 from ._native.calls import calling_layer
@@ -37,6 +37,15 @@ from .ipv4 import (
     make_ipv4_tcp_server,
     resolve_ipv4_address,
 )
+from .ipv6 import (
+    IPV6_ANY,
+    IPV6_LOOPBACK,
+    Ipv6TcpServer,
+    Ipv6TcpStream,
+    connect_to_ipv6_tcp_server,
+    make_ipv6_tcp_server,
+    resolve_ipv6_address,
+)
 from .local import LocalServer, LocalStream, connect_to_local_server, make_local_server
 from .polling import Poller, make_poller, poll_socket, poll_sockets
 from .sockets import Socket, StreamServer, StreamSocket, send_messages, write_many
@@ -44,6 +53,8 @@ from .sockets import Socket, StreamServer, StreamSocket, send_messages, write_ma
 __all__ = [
     "IPV4_ANY",
     "IPV4_LOOPBACK",
+    "IPV6_ANY",
+    "IPV6_LOOPBACK",
     "AlreadyMonitoredError",
     "AuthenticationError",
     "BbipcError",
@@ -51,6 +62,8 @@ __all__ = [
     "Events",
     "Ipv4TcpServer",
     "Ipv4TcpStream",
+    "Ipv6TcpServer",
+    "Ipv6TcpStream",
     "LocalServer",
     "LocalStream",
     "MessageTooLargeError",
@@ -72,14 +85,17 @@ __all__ = [
     "authenticate_peer",
     "calling_layer",
     "connect_to_ipv4_tcp_server",
+    "connect_to_ipv6_tcp_server",
     "connect_to_local_server",
     "get_include",
     "make_ipv4_tcp_server",
+    "make_ipv6_tcp_server",
     "make_local_server",
     "make_poller",
     "poll_socket",
     "poll_sockets",
     "resolve_ipv4_address",
+    "resolve_ipv6_address",
     "send_messages",
     "set_spinning",
     "write_many",

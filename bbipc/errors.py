@@ -216,6 +216,7 @@ _ADVICE = {
     errno.ENFILE: "the system has no descriptor left",
     errno.ENOBUFS: "the system has no memory, or no port, left for it; close sockets",
     errno.ECONNREFUSED: "nobody listens there; start the server first",
+    errno.ENETUNREACH: "this machine has no way into that network",
     errno.ETIMEDOUT: "the remote end's machine does not answer",
     errno.ECONNRESET: "the remote end closed without reading all that was sent to it, or broke the connection off",
     errno.EPIPE: "the remote end has gone, or finish_writing() was called before",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import sys
-from operator import index
-
 from ._native import calls, declarations
-from .errors import SocketError, failure_error
-from .sockets import Socket, StreamServer, StreamSocket
+from .errors import failure_error
+from .sockets import StreamServer, StreamSocket
+from .tcp import (
+    TcpServerMethods,
+    TcpStreamMethods,
+    addresses_of,
+    advice_for_server,
+    advice_for_stream,
+    check_backlog,
+    check_local,
+    check_port,
+)
 
 #: The address of this machine for itself. (The original's ``+ipv4-loopback+``.)
 IPV4_LOOPBACK = "127.0.0.1"
@@ -18,60 +24,46 @@ IPV4_ANY = "0.0.0.0"
 #: The numbers that a dotted quad is made of, by how they are written there.
 _NUMBERS = {str(number): number for number in range(256)}
 
-_PORT_MAX = 65535
-_BACKLOG_MAX = 2**31 - 1
 
+def parse_dotted_quad(text: str) -> int:
+    """A dotted quad's number. As strict as inet_pton(3), which takes no octal and no short forms.
 
-def _parse_host_address(text: str, name: str) -> int:
-    """A dotted quad's number. As strict as inet_pton(3), which takes no octal and no short forms."""
-    if not isinstance(text, str):
-        raise TypeError(f"{name} must be a str such as '127.0.0.1', not {type(text).__name__}")
+    :raises ValueError: for anything else.
+    """
     try:
         first, second, third, fourth = text.split(".")
         return _NUMBERS[first] << 24 | _NUMBERS[second] << 16 | _NUMBERS[third] << 8 | _NUMBERS[fourth]
-    except (KeyError, ValueError):
-        raise ValueError(
-            f"{name} must be an IPv4 address in dotted-quad form such as '127.0.0.1', not {text!r};"
-            " resolve_ipv4_address() finds the address of a name"
-        ) from None
+    except KeyError as error:
+        raise ValueError(f"no number of a dotted quad: {error}") from None
 
 
-def _format_host_address(number: int) -> str:
+def format_dotted_quad(number: int) -> str:
+    """The text of a dotted quad's number."""
     return f"{number >> 24}.{number >> 16 & 0xFF}.{number >> 8 & 0xFF}.{number & 0xFF}"
 
 
-def _integer(value: int, name: str) -> int:
+def _parse_host_address(text: str, name: str) -> int:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str such as '127.0.0.1', not {type(text).__name__}")
     try:
-        return index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
+        return parse_dotted_quad(text)
+    except ValueError:
+        hint = "the functions for IPv6 take that one" if ":" in text else "resolve_ipv4_address() finds that of a name"
+        raise ValueError(
+            f"{name} must be an IPv4 address in dotted-quad form such as '127.0.0.1', not {text!r}; {hint}"
+        ) from None
 
 
-def _check_port(port: int, name: str) -> int:
-    number = _integer(port, name)
-    if not 0 <= number <= _PORT_MAX:
-        raise ValueError(f"{name} must be 0 to {_PORT_MAX}, not {number}")
-    return number
-
-
-def check_backlog(backlog: int) -> int:
-    """The backlog as the library takes it."""
-    number = _integer(backlog, "backlog")
-    if not 0 <= number <= _BACKLOG_MAX:
-        raise ValueError(f"backlog must be 0 to {_BACKLOG_MAX}, not {number}")
-    return number
-
-
-def _address_of(socket: Socket, *, remote: bool) -> tuple[str, int]:
+def _address_of(socket: Ipv4TcpServer | Ipv4TcpStream, *, remote: bool) -> tuple[str, int]:
     found = calls.ipv4_address(socket._handle, remote)
     if isinstance(found, int):
         # Not by _error, whose message would describe the socket by its address.
         raise failure_error(found, "tell the address", socket)
     host, port = found
-    return _format_host_address(host), port
+    return format_dotted_quad(host), port
 
 
-class Ipv4TcpServer(StreamServer):
+class Ipv4TcpServer(TcpServerMethods, StreamServer):
     """A server for TCP connections. (The original's ``ipv4-tcp-server``.) :func:`make_ipv4_tcp_server` makes it."""
 
     __slots__ = ()
@@ -80,21 +72,11 @@ class Ipv4TcpServer(StreamServer):
         """The stream to the client that has waited longest: :meth:`StreamServer.accept_connection`."""
         return self._accept(Ipv4TcpStream)
 
-    @property
-    def host_address(self) -> str:
-        """The address that it listens on, as a dotted quad. (``host-address``.)"""
-        return _address_of(self, remote=False)[0]
-
-    @property
-    def port(self) -> int:
-        """The port that it listens on, also if the system chose it. (``port``.)"""
-        return _address_of(self, remote=False)[1]
-
-    def _describe(self) -> str:
-        return "{}:{}".format(*_address_of(self, remote=False))
+    def _address(self, *, remote: bool) -> tuple[str, int]:
+        return _address_of(self, remote=remote)
 
 
-class Ipv4TcpStream(StreamSocket):
+class Ipv4TcpStream(TcpStreamMethods, StreamSocket):
     """A TCP connection. (The original's ``ipv4-tcp-stream``.)
 
     :func:`connect_to_ipv4_tcp_server` and :meth:`Ipv4TcpServer.accept_connection` make it. Nagle's algorithm is off
@@ -103,45 +85,8 @@ class Ipv4TcpStream(StreamSocket):
 
     __slots__ = ()
 
-    @property
-    def local_host_address(self) -> str:
-        """This end's address, as a dotted quad. (``local-host-address``.)"""
-        return _address_of(self, remote=False)[0]
-
-    @property
-    def local_port(self) -> int:
-        """This end's port. (``local-port``.)"""
-        return _address_of(self, remote=False)[1]
-
-    @property
-    def remote_host_address(self) -> str:
-        """The remote end's address, as a dotted quad, also after it has gone. (``remote-host-address``.)"""
-        return _address_of(self, remote=True)[0]
-
-    @property
-    def remote_port(self) -> int:
-        """The remote end's port, also after it has gone. (``remote-port``.)"""
-        return _address_of(self, remote=True)[1]
-
-    def _describe(self) -> str:
-        return "{}:{} -> {}:{}".format(*_address_of(self, remote=False), *_address_of(self, remote=True))
-
-
-_EACCES = "this user may not; a port below 1024 needs permission, and a firewall or a sandbox can forbid any"
-_IN_USE = "another socket has that address and port; choose another, or end the program that has it"
-#: The system does not tell which of the two it is.
-_IN_USE_OR_LINGERING = (
-    "another socket has that address and port: choose another; or connections of a server that has ended linger there"
-    " (TIME_WAIT), for a minute or so: pass reuse_address=True, each time that this server is made"
-)
-if sys.platform == "win32":
-    _EACCES = "this user may not; the system can keep a port back"
-    _KEPT_BACK = (
-        "; or Windows keeps the port back, for Hyper-V and WSL for example: 'netsh interface ipv4 show"
-        " excludedportrange protocol=tcp' lists such ports"
-    )
-    _IN_USE += _KEPT_BACK
-    _IN_USE_OR_LINGERING += _KEPT_BACK
+    def _address(self, *, remote: bool) -> tuple[str, int]:
+        return _address_of(self, remote=remote)
 
 
 def make_ipv4_tcp_server(
@@ -165,14 +110,13 @@ def make_ipv4_tcp_server(
     """
     server = calls.make_ipv4_tcp_server(
         _parse_host_address(host_address, "host_address"),
-        _check_port(port, "port"),
+        check_port(port, "port"),
         check_backlog(backlog),
         declarations.REUSE_ADDRESS if reuse_address else 0,
         Ipv4TcpServer,
     )
     if isinstance(server, int):
-        in_use = _IN_USE if reuse_address else _IN_USE_OR_LINGERING
-        advice = {errno.EADDRINUSE: in_use, errno.EACCES: _EACCES}
+        advice = advice_for_server("ipv4", reuse_address=reuse_address)
         raise failure_error(server, f"listen on {host_address}:{port}", advice=advice)
     return server
 
@@ -183,6 +127,7 @@ def connect_to_ipv4_tcp_server(
     *,
     local_host_address: str | None = None,
     local_port: int | None = None,
+    reuse_address: bool = False,
 ) -> Ipv4TcpStream:
     """Starts to connect, and returns the stream at once. (``connect-to-ipv4-tcp-server``.)
 
@@ -193,31 +138,28 @@ def connect_to_ipv4_tcp_server(
     :param port: 0 to 65535.
     :param local_host_address: this end's address; ``None`` lets the system choose.
     :param local_port: this end's port; ``None`` lets the system choose.
-    :raises ValueError: for an address that is not a dotted quad, and a port out of range.
+    :param reuse_address: with a local port: take it although earlier connections from there linger (``SO_REUSEADDR``,
+        ``socket(7)``). On Linux those must have been made with it too. On Windows it changes nothing: such a port is
+        free there in any case.
+    :raises ValueError: for an address that is not a dotted quad, a port out of range, and ``reuse_address`` without a
+        local port.
     :raises SocketError: if this end can't be set up: ``EADDRINUSE``, ``EADDRNOTAVAIL``, ``EMFILE``.
     """
     local_host = 0 if local_host_address is None else _parse_host_address(local_host_address, "local_host_address")
-    local = 0 if local_port is None else _check_port(local_port, "local_port")
+    local = check_local(local_port, reuse_address=reuse_address)
     stream = calls.connect_to_ipv4_tcp_server(
-        _parse_host_address(host_address, "host_address"), _check_port(port, "port"), local_host, local, Ipv4TcpStream
+        _parse_host_address(host_address, "host_address"),
+        check_port(port, "port"),
+        local_host,
+        local,
+        declarations.REUSE_ADDRESS if reuse_address else 0,
+        Ipv4TcpStream,
     )
     if isinstance(stream, int):
         by_way_of = f" from {local_host_address or IPV4_ANY}:{local}" if local_host or local else ""
-        raise failure_error(stream, f"connect to {host_address}:{port}{by_way_of}")
+        advice = advice_for_stream(reuse_address=reuse_address, local_port=local)
+        raise failure_error(stream, f"connect to {host_address}:{port}{by_way_of}", advice=advice)
     return stream
-
-
-#: What Windows says of a name that exists and has no IPv4 address; Python's socket module has no name for it.
-_WSANO_DATA = 11004
-
-
-def _resolver_error(error: OSError, hostname: str, *, again: bool) -> SocketError:
-    number = errno.EAGAIN if again else errno.EIO
-    message = f"cannot resolve {hostname!r}: {error.strerror}"
-    if sys.platform == "win32" and error.errno is not None:
-        # The resolver's codes are Windows'; but errno has no names for them.
-        return SocketError(number, message, None, error.errno)
-    return SocketError(number, message)
 
 
 def resolve_ipv4_address(hostname: str) -> str | None:
@@ -228,31 +170,9 @@ def resolve_ipv4_address(hostname: str) -> str | None:
     :raises ValueError: if it can't be a host's name.
     :raises SocketError: if the resolver fails: no server answers, for example.
     """
-    # Here, because nothing else needs it and it takes long to import.
-    import socket
-
-    if not isinstance(hostname, str):
-        raise TypeError(f"hostname must be a str, not {type(hostname).__name__}")
-    if not hostname:
-        # Windows would take it for this machine's own.
-        return None
-    if "\0" in hostname:
-        # The resolver would take what is before it.
-        raise ValueError(f"{hostname!r} can't be a host's name: it contains a NUL character")
-    try:
-        found = socket.getaddrinfo(hostname, None, socket.AF_INET, socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        no_such = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
-        # Linux' number, which Wine hands on.
-        no_such.add(getattr(socket, "EAI_ADDRFAMILY", -9))
-        no_such.add(_WSANO_DATA)
-        if error.errno in no_such:
-            return None
-        raise _resolver_error(error, hostname, again=error.errno == socket.EAI_AGAIN) from error
-    except UnicodeError as error:
-        raise ValueError(f"{hostname!r} can't be a host's name: {error}") from error
+    found = addresses_of(hostname, "AF_INET")
     if not found:
         return None
-    address = found[0][4][0]
+    address = found[0][0]
     assert isinstance(address, str)
     return address

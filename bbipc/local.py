@@ -13,8 +13,8 @@ import sys
 from ._native import calls, declarations, results
 from ._native.owner import warn_caller
 from .errors import NoLocalServerError, SocketError, errno_of, failure_error, system_error
-from .ipv4 import check_backlog
 from .sockets import StreamServer, StreamSocket
+from .tcp import check_backlog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

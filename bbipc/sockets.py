@@ -76,7 +76,8 @@ class Socket(HandleOwner):
     def __init__(self, *_arguments: object, **_keywords: object) -> None:
         raise TypeError(
             f"{type(self).__name__} objects are made by functions, not by their class: use make_ipv4_tcp_server(),"
-            " make_local_server(), connect_to_ipv4_tcp_server(), connect_to_local_server() or accept_connection()"
+            " make_local_server(), connect_to_ipv4_tcp_server(), connect_to_local_server(), those for IPv6, or"
+            " accept_connection()"
         )
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ nitpick_ignore_regex = [
 ]
 
 #: Classes that their own functions make: to show how they are called would mislead.
-_MADE_BY_FUNCTIONS = re.compile(r"bbipc\.(Socket|Stream\w+|Ipv4\w+|Local\w+|Poller)")
+_MADE_BY_FUNCTIONS = re.compile(r"bbipc\.(Socket|Stream\w+|Ipv[46]\w+|Local\w+|Poller)")
 
 
 def _hide_constructor(

@@ -56,13 +56,34 @@ fn failed(err: status.Error, failure: *const status.Failure, system_code: ?*i32)
 // ---- Arguments ----
 
 const reuse_address = 0x1;
+const dual_stack = 0x2;
 const delete_on_close = 0x1;
 const peek = 0x1;
 
 /// Whether the one flag that there is, is set.
 fn isSet(flags: u32, flag: u32) status.Error!bool {
-    if (flags & ~flag != 0) return error.InvalidArgument;
+    try checkFlags(flags, flag);
     return flags & flag != 0;
+}
+
+fn checkFlags(flags: u32, allowed: u32) status.Error!void {
+    if (flags & ~allowed != 0) return error.InvalidArgument;
+}
+
+fn listeningOf(backlog: i32, flags: u32, allowed: u32) status.Error!calls.Listening {
+    try checkFlags(flags, allowed);
+    return .{
+        .backlog = backlog,
+        .reuse_address = flags & reuse_address != 0,
+        .dual_stack = flags & dual_stack != 0,
+    };
+}
+
+const Ipv6Host = calls.Ipv6.Host;
+
+fn ipv6Of(host_address: ?*const Ipv6Host, scope_id: u32, port: u16) status.Error!calls.Ipv6 {
+    const host = host_address orelse return error.InvalidArgument;
+    return .{ .host = host.*, .scope = scope_id, .port = port };
 }
 
 fn Bytes(comptime Memory: type) type {
@@ -170,7 +191,7 @@ pub export fn bbipc_make_ipv4_tcp_server(
     system_code: ?*i32,
 ) callconv(.c) Result {
     const address: calls.Ipv4 = .{ .host = host_address, .port = port };
-    return call(system_code, calls.makeIpv4TcpServer, .{ address, backlog, isSet(flags, reuse_address) });
+    return call(system_code, calls.makeIpv4TcpServer, .{ address, listeningOf(backlog, flags, reuse_address) });
 }
 
 pub export fn bbipc_connect_to_ipv4_tcp_server(
@@ -178,11 +199,42 @@ pub export fn bbipc_connect_to_ipv4_tcp_server(
     port: u16,
     local_host_address: u32,
     local_port: u16,
+    flags: u32,
     system_code: ?*i32,
 ) callconv(.c) Result {
     const remote: calls.Ipv4 = .{ .host = host_address, .port = port };
     const local: calls.Ipv4 = .{ .host = local_host_address, .port = local_port };
-    return call(system_code, calls.connectToIpv4TcpServer, .{ remote, local });
+    return call(system_code, calls.connectToIpv4TcpServer, .{ remote, local, isSet(flags, reuse_address) });
+}
+
+pub export fn bbipc_make_ipv6_tcp_server(
+    host_address: ?*const Ipv6Host,
+    scope_id: u32,
+    port: u16,
+    backlog: i32,
+    flags: u32,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    return call(system_code, calls.makeIpv6TcpServer, .{
+        ipv6Of(host_address, scope_id, port), listeningOf(backlog, flags, reuse_address | dual_stack),
+    });
+}
+
+pub export fn bbipc_connect_to_ipv6_tcp_server(
+    host_address: ?*const Ipv6Host,
+    scope_id: u32,
+    port: u16,
+    local_host_address: ?*const Ipv6Host,
+    local_scope_id: u32,
+    local_port: u16,
+    flags: u32,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    const local_host = local_host_address orelse &calls.Ipv6.unspecified.host;
+    const local = ipv6Of(local_host, local_scope_id, local_port);
+    return call(system_code, calls.connectToIpv6TcpServer, .{
+        ipv6Of(host_address, scope_id, port), local, isSet(flags, reuse_address),
+    });
 }
 
 pub export fn bbipc_local_pathname_limit() callconv(.c) u64 {
@@ -227,6 +279,39 @@ pub export fn bbipc_ipv4_local_address(
 
 pub export fn bbipc_ipv4_remote_address(stream: Handle, host_address: ?*u32, port: ?*u16) callconv(.c) Result {
     return mapped(stored(calls.ipv4RemoteAddress(stream), host_address, port), &.{}, null);
+}
+
+pub export fn bbipc_ipv6_local_address(
+    socket: Handle,
+    host_address: ?*Ipv6Host,
+    scope_id: ?*u32,
+    port: ?*u16,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    const found = calls.ipv6LocalAddress(socket, &failure);
+    return mapped(storedWithScope(found, host_address, scope_id, port), &failure, system_code);
+}
+
+pub export fn bbipc_ipv6_remote_address(
+    stream: Handle,
+    host_address: ?*Ipv6Host,
+    scope_id: ?*u32,
+    port: ?*u16,
+) callconv(.c) Result {
+    return mapped(storedWithScope(calls.ipv6RemoteAddress(stream), host_address, scope_id, port), &.{}, null);
+}
+
+fn storedWithScope(
+    outcome: status.Error!calls.Ipv6,
+    host_address: ?*Ipv6Host,
+    scope_id: ?*u32,
+    port: ?*u16,
+) status.Error!void {
+    const address = try outcome;
+    if (host_address) |out| out.* = address.host;
+    if (scope_id) |out| out.* = address.scope;
+    if (port) |out| out.* = address.port;
 }
 
 fn stored(outcome: status.Error!calls.Ipv4, host_address: ?*u32, port: ?*u16) status.Error!void {

@@ -20,6 +20,8 @@ const Stream = @import("core/stream.zig").Stream;
 const transfer = @import("core/transfer.zig");
 
 pub const Ipv4 = net.Ipv4;
+pub const Ipv6 = net.Ipv6;
+pub const Listening = net.Listening;
 pub const Backend = platform.Backend;
 pub const Deadline = platform.sys.Deadline;
 pub const Handle = handles.Handle;
@@ -132,15 +134,50 @@ fn publishNew(
     return table.publish(slot, @unionInit(handles.Object, @tagName(kind), object));
 }
 
-pub fn makeIpv4TcpServer(address: Ipv4, backlog: i32, reuse_address: bool, failure: *Failure) status.Error!Handle {
-    if (backlog < 0) return error.InvalidArgument;
-    return publishNew(.server, Server.listenTcp, .{ net.Address{ .ipv4 = address }, backlog, reuse_address }, failure);
+pub fn makeIpv4TcpServer(address: Ipv4, how: Listening, failure: *Failure) status.Error!Handle {
+    if (how.backlog < 0) return error.InvalidArgument;
+    return publishNew(.server, Server.listenTcp, .{ net.Address{ .ipv4 = address }, how }, failure);
 }
 
-pub fn connectToIpv4TcpServer(remote: Ipv4, local: Ipv4, failure: *Failure) status.Error!Handle {
+pub fn connectToIpv4TcpServer(
+    remote: Ipv4,
+    local: Ipv4,
+    reuse_address: bool,
+    failure: *Failure,
+) status.Error!Handle {
     const any = std.meta.eql(local, Ipv4.unspecified);
-    const from: ?net.Address = if (any) null else .{ .ipv4 = local };
-    return publishNew(.stream, Stream.connectTcp, .{ net.Address{ .ipv4 = remote }, from }, failure);
+    return connectTcp(.{ .ipv4 = remote }, if (any) null else .{ .ipv4 = local }, reuse_address, failure);
+}
+
+pub fn makeIpv6TcpServer(address: Ipv6, how: Listening, failure: *Failure) status.Error!Handle {
+    if (how.backlog < 0) return error.InvalidArgument;
+    if (how.dual_stack and !address.isAny()) return error.InvalidArgument;
+    if (address.isMapped()) return error.InvalidArgument;
+    return publishNew(.server, Server.listenTcp, .{ net.Address{ .ipv6 = address }, how }, failure);
+}
+
+pub fn connectToIpv6TcpServer(
+    remote: Ipv6,
+    local: Ipv6,
+    reuse_address: bool,
+    failure: *Failure,
+) status.Error!Handle {
+    if (remote.isMapped()) return error.InvalidArgument;
+    if (local.isMapped()) return error.InvalidArgument;
+    const any = std.meta.eql(local, Ipv6.unspecified);
+    return connectTcp(.{ .ipv6 = remote }, if (any) null else .{ .ipv6 = local }, reuse_address, failure);
+}
+
+fn connectTcp(
+    remote: net.Address,
+    local: ?net.Address,
+    reuse_address: bool,
+    failure: *Failure,
+) status.Error!Handle {
+    // Only a port that the caller chose can be one that lingers.
+    if (reuse_address and (local == null or local.?.port() == 0)) return error.InvalidArgument;
+    const from: ?net.Local = if (local) |address| .{ .address = address, .reuse_address = reuse_address } else null;
+    return publishNew(.stream, Stream.connectTcp, .{ remote, from }, failure);
 }
 
 pub fn localPathnameLimit() u64 {
@@ -180,27 +217,43 @@ pub fn acceptConnection(server: Handle, failure: *Failure) status.Error!Handle {
 // ---- Addresses ----
 
 pub fn ipv4LocalAddress(socket: Handle, failure: *Failure) status.Error!Ipv4 {
+    return ipv4Of(try localAddress(socket, failure));
+}
+
+pub fn ipv4RemoteAddress(stream: Handle) status.Error!Ipv4 {
+    return ipv4Of(try remoteAddress(stream));
+}
+
+pub fn ipv6LocalAddress(socket: Handle, failure: *Failure) status.Error!Ipv6 {
+    return ipv6Of(try localAddress(socket, failure));
+}
+
+pub fn ipv6RemoteAddress(stream: Handle) status.Error!Ipv6 {
+    return ipv6Of(try remoteAddress(stream));
+}
+
+fn localAddress(socket: Handle, failure: *Failure) status.Error!net.Address {
     const slot = try table.pinSocket(socket);
     defer slot.unpin();
-    const address = try switch (slot.object) {
+    return switch (slot.object) {
         .server => |*server| server.localAddress(failure),
         .stream => |*stream| stream.localAddress(failure),
         .none, .poller => unreachable,
     };
-    return ipv4Of(address);
 }
 
-pub fn ipv4RemoteAddress(stream: Handle) status.Error!Ipv4 {
+fn remoteAddress(stream: Handle) status.Error!net.Address {
     const slot = try table.pinKind(stream, .stream);
     defer slot.unpin();
-    return ipv4Of(slot.object.stream.remote_address);
+    return slot.object.stream.remote_address;
 }
 
 fn ipv4Of(address: net.Address) status.Error!Ipv4 {
-    return switch (address) {
-        .local => error.WrongKind,
-        .ipv4 => |ipv4| ipv4,
-    };
+    return if (address == .ipv4) address.ipv4 else error.WrongKind;
+}
+
+fn ipv6Of(address: net.Address) status.Error!Ipv6 {
+    return if (address == .ipv6) address.ipv6 else error.WrongKind;
 }
 
 // ---- Reading and writing ----

@@ -20,7 +20,7 @@ from bbipc import Events, Poller
 from child_processes import Processes
 from descriptors import count_of_library, left_over, open_descriptors
 from systems import BACKENDS, WINDOWS, make_directory
-from transports import Transport
+from transports import Transport, without_ipv6
 from workers import divides_the_tests
 
 if sys.platform == "win32":
@@ -47,8 +47,30 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-@pytest.fixture(params=["tcp", "local"])
+#: The tests of these go through IPv6 too. In the others TCP's family makes no difference: they are about threads, time,
+#: or the layers of Python; or they start programs that have an IPv4 address.
+OVER_IPV6_TOO = ("streams/", "pollers/test_poll", "faults/test_traps.py", "processes/test_fork.py")
+#: So it is with these: messages are made of what any stream reads and writes.
+NOT_OVER_IPV6 = ("streams/test_messages", "streams/test_authentication.py")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Has every test of a transport run over each, unless it chooses."""
+    chosen = set()
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names = mark.args[0]
+        chosen.update(names.replace(",", " ").split() if isinstance(names, str) else names)
+    if "transport" not in metafunc.fixturenames or "transport" in chosen:
+        return
+    path = metafunc.definition.path.relative_to(Path(__file__).parent).as_posix()
+    over_ipv6 = ["tcp6"] if path.startswith(OVER_IPV6_TOO) and not path.startswith(NOT_OVER_IPV6) else []
+    metafunc.parametrize("transport", ["tcp", *over_ipv6, "local"], indirect=True)
+
+
+@pytest.fixture
 def transport(request: pytest.FixtureRequest, directory: Path) -> Iterator[Transport]:
+    if request.param == "tcp6" and without_ipv6() is not None:
+        pytest.skip(str(without_ipv6()))
     made = Transport(request.param, directory)
     yield made
     made.close()
@@ -98,7 +120,7 @@ def warmed_up() -> None:
     if not WINDOWS:
         return
     directory = make_directory()
-    for name in ("tcp", "local"):
+    for name in ("tcp", "local", *([] if without_ipv6() else ["tcp6"])):
         transport = Transport(name, directory)
         for one in (transport.pair()[0], transport.python_peer()[0]):
             for backend in BACKENDS:

@@ -365,6 +365,16 @@ def ipv4_address(handle: int, remote: bool) -> tuple[int, int] | int:
     return (host.value, port.value) if result >= 0 else pack(result, code.value)
 
 
+def ipv6_address(handle: int, remote: bool) -> tuple[bytes, int, int] | int:
+    """The 16 bytes of the host address, the scope id and the port, or a failure."""
+    host, scope, port, code = ctypes.create_string_buffer(16), c_uint32(), c_uint16(), c_int32()
+    if remote:
+        result: int = declarations.ipv6_remote_address(handle, host, byref(scope), byref(port))
+    else:
+        result = declarations.ipv6_local_address(handle, host, byref(scope), byref(port), byref(code))
+    return (host.raw, scope.value, port.value) if result >= 0 else pack(result, code.value)
+
+
 # ---- Waiting ----
 
 

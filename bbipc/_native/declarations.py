@@ -69,12 +69,37 @@ make_ipv4_tcp_server = declare(
     keeping, "make_ipv4_tcp_server", NewHandle, c_uint32, c_uint16, c_int32, c_uint32, POINTER(c_int32)
 )
 connect_to_ipv4_tcp_server = declare(
-    keeping, "connect_to_ipv4_tcp_server", NewHandle, c_uint32, c_uint16, c_uint32, c_uint16, POINTER(c_int32)
+    keeping, "connect_to_ipv4_tcp_server", NewHandle, c_uint32, c_uint16, c_uint32, c_uint16, c_uint32, POINTER(c_int32)
 )
 ipv4_local_address = declare(
     keeping, "ipv4_local_address", c_int64, c_int64, POINTER(c_uint32), POINTER(c_uint16), POINTER(c_int32)
 )
 ipv4_remote_address = declare(keeping, "ipv4_remote_address", c_int64, c_int64, POINTER(c_uint32), POINTER(c_uint16))
+
+# IPv6 servers and streams
+DUAL_STACK = 0x2
+make_ipv6_tcp_server = declare(
+    keeping, "make_ipv6_tcp_server", NewHandle, c_void_p, c_uint32, c_uint16, c_int32, c_uint32, POINTER(c_int32)
+)
+connect_to_ipv6_tcp_server = declare(
+    keeping,
+    "connect_to_ipv6_tcp_server",
+    NewHandle,
+    c_void_p,
+    c_uint32,
+    c_uint16,
+    c_void_p,
+    c_uint32,
+    c_uint16,
+    c_uint32,
+    POINTER(c_int32),
+)
+ipv6_local_address = declare(
+    keeping, "ipv6_local_address", c_int64, c_int64, c_void_p, POINTER(c_uint32), POINTER(c_uint16), POINTER(c_int32)
+)
+ipv6_remote_address = declare(
+    keeping, "ipv6_remote_address", c_int64, c_int64, c_void_p, POINTER(c_uint32), POINTER(c_uint16)
+)
 
 # Local servers and streams
 DELETE_ON_CLOSE = 0x1

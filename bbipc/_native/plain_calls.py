@@ -22,10 +22,12 @@ __all__ = [
     "accept_connection",
     "close",
     "connect_to_ipv4_tcp_server",
+    "connect_to_ipv6_tcp_server",
     "connect_to_local_server",
     "fileno",
     "finish_writing",
     "make_ipv4_tcp_server",
+    "make_ipv6_tcp_server",
     "make_local_server",
     "make_poller",
     "max_message_size",
@@ -58,11 +60,36 @@ def make_ipv4_tcp_server(host_address: int, port: int, backlog: int, flags: int,
 
 
 def connect_to_ipv4_tcp_server(
-    host_address: int, port: int, local_host_address: int, local_port: int, kind: type[OwnerT]
+    host_address: int, port: int, local_host_address: int, local_port: int, flags: int, kind: type[OwnerT]
 ) -> OwnerT | int:
     code = c_int32()
     made: NewHandle = declarations.connect_to_ipv4_tcp_server(
-        host_address, port, local_host_address, local_port, byref(code)
+        host_address, port, local_host_address, local_port, flags, byref(code)
+    )
+    return owner_of(made, code, kind)
+
+
+def make_ipv6_tcp_server(
+    host_address: bytes, scope_id: int, port: int, backlog: int, flags: int, kind: type[OwnerT]
+) -> OwnerT | int:
+    code = c_int32()
+    made: NewHandle = declarations.make_ipv6_tcp_server(host_address, scope_id, port, backlog, flags, byref(code))
+    return owner_of(made, code, kind)
+
+
+def connect_to_ipv6_tcp_server(
+    host_address: bytes,
+    scope_id: int,
+    port: int,
+    local_host_address: bytes,
+    local_scope_id: int,
+    local_port: int,
+    flags: int,
+    kind: type[OwnerT],
+) -> OwnerT | int:
+    code = c_int32()
+    made: NewHandle = declarations.connect_to_ipv6_tcp_server(
+        host_address, scope_id, port, local_host_address, local_scope_id, local_port, flags, byref(code)
     )
     return owner_of(made, code, kind)
 

@@ -171,7 +171,7 @@ static bbipc_handle start_to_connect(const char *address)
 
         stream = bbipc_connect_to_local_server(pathname, strlen(pathname), &code);
     } else if (strncmp(address, "tcp:", 4) == 0 && parse_tcp_address(address + 4, &host_address, &port)) {
-        stream = bbipc_connect_to_ipv4_tcp_server(host_address, port, 0, 0, &code);
+        stream = bbipc_connect_to_ipv4_tcp_server(host_address, port, 0, 0, 0, &code);
     } else {
         fail("\"%s\" is no address: write tcp:HOST:PORT, with the host's IPv4 address, or local:" LOCAL_NAME, address);
         return 0;

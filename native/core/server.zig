@@ -9,8 +9,8 @@ const Stream = @import("stream.zig").Stream;
 pub const Server = struct {
     listener: platform.Listener,
 
-    pub fn listenTcp(address: net.Address, backlog: i32, reuse: bool, failure: *status.Failure) status.Error!Server {
-        return .{ .listener = try platform.listenTcp(address, backlog, reuse, failure) };
+    pub fn listenTcp(address: net.Address, how: net.Listening, failure: *status.Failure) status.Error!Server {
+        return .{ .listener = try platform.listenTcp(address, how, failure) };
     }
 
     /// `delete` has the close delete the file that is made, where one is made.

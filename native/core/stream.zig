@@ -37,8 +37,8 @@ pub const Stream = struct {
     const self_connects_max = 8;
 
     /// `local` is the address to connect from, if it matters.
-    pub fn connectTcp(remote: net.Address, local: ?net.Address, failure: *status.Failure) status.Error!Stream {
-        const chooses_port = if (local) |address| address.port() == 0 else true;
+    pub fn connectTcp(remote: net.Address, local: ?net.Local, failure: *status.Failure) status.Error!Stream {
+        const chooses_port = if (local) |from| from.address.port() == 0 else true;
         for (0..self_connects_max) |_| {
             var attempt = try platform.connectTcp(remote, local, failure);
             errdefer attempt.transport.close(&.{});

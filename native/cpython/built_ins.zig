@@ -20,7 +20,7 @@ const api = &python.api;
 const all_functions = [_]Method{
     functions.builtIn("accept_connection", 2, connections.acceptConnection),
     functions.builtInOver("close", calls.close),
-    functions.builtIn("connect_to_ipv4_tcp_server", 5, connections.connectToIpv4TcpServer),
+    functions.builtIn("connect_to_ipv4_tcp_server", 6, connections.connectToIpv4TcpServer),
     functions.builtIn("connect_to_local_server", 2, connections.connectToLocalServer),
     functions.builtInOver("fileno", calls.fileno),
     functions.builtIn("ipv4_address", 2, connections.ipv4Address),

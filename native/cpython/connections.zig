@@ -20,11 +20,13 @@ pub fn acceptConnection(given: *const [2]*Object) Returned {
     return make(given[1], calls.acceptConnection, .{server});
 }
 
-/// connect_to_ipv4_tcp_server(host_address, port, local_host_address, local_port, kind) -> as accept_connection
-pub fn connectToIpv4TcpServer(given: *const [5]*Object) Returned {
+/// connect_to_ipv4_tcp_server(host_address, port, local_host_address, local_port, flags, kind) -> as accept_connection
+pub fn connectToIpv4TcpServer(given: *const [6]*Object) Returned {
     const remote = try ipv4Of(given[0], given[1]);
     const local = try ipv4Of(given[2], given[3]);
-    return make(given[4], calls.connectToIpv4TcpServer, .{ remote, local });
+    // A flag is unusual.
+    if (arguments.numberOf(u32, given[4]) != 0) return error.Unusual;
+    return make(given[5], calls.connectToIpv4TcpServer, .{ remote, local, false });
 }
 
 fn ipv4Of(host: *Object, port: *Object) error{Unusual}!calls.Ipv4 {

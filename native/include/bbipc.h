@@ -1,5 +1,5 @@
 /*
- * bbipc: one non-blocking interface for talking between processes over IPv4 TCP and local streams.
+ * bbipc: one non-blocking interface for talking between processes over TCP and local streams.
  *
  * This header is the C interface and its documentation. It re-creates, for C and for every language that can call C,
  * the Common Lisp system "Basic Binary IPC"; the name that a function had there stands in [brackets].
@@ -48,7 +48,7 @@
  * Units
  *
  *   Times are nanoseconds, sizes are bytes, IPv4 addresses and ports are numbers in the host's byte order: 127.0.0.1 is
- *   0x7f000001.
+ *   0x7f000001. IPv6 addresses are 16 bytes in the order of the network, as in6_addr has them.
  */
 #ifndef BBIPC_H
 #define BBIPC_H
@@ -199,7 +199,8 @@ bbipc_result bbipc_fileno(bbipc_handle socket);
 
 /* ---- IPv4 servers and streams ---- */
 
-/* Bind although an earlier connection of the port is in TIME_WAIT (SO_REUSEADDR): for a server that starts again. */
+/* Bind although an earlier connection of the port is in TIME_WAIT (SO_REUSEADDR): for a server that starts again, and for
+ * a stream that connects again from the same port. */
 #define BBIPC_REUSE_ADDRESS 0x1u
 
 /* Listens on host_address (0 for every address) and port (0 lets the system choose). [make-ipv4-tcp-server]
@@ -209,17 +210,44 @@ bbipc_result bbipc_make_ipv4_tcp_server(uint32_t host_address, uint16_t port, in
                                         int32_t *system_code);
 
 /* Starts to connect. [connect-to-ipv4-tcp-server]
- * local_host_address and local_port: what to bind to first, 0 for the system's choice. Returns the stream's handle,
- * also for a server that refuses or can't be reached: that becomes BBIPC_DETERMINED and BBIPC_CONNECTION_FAILED.
- * Nagle's algorithm is off (TCP_NODELAY). */
+ * local_host_address and local_port: what to bind to first, 0 for the system's choice. flags: 0, or with a local_port
+ * BBIPC_REUSE_ADDRESS, which on Windows changes nothing. Returns the stream's handle, also for a server that refuses or
+ * can't be reached: that becomes BBIPC_DETERMINED and BBIPC_CONNECTION_FAILED. Nagle's algorithm is off (TCP_NODELAY). */
 bbipc_result bbipc_connect_to_ipv4_tcp_server(uint32_t host_address, uint16_t port, uint32_t local_host_address,
-                                              uint16_t local_port, int32_t *system_code);
+                                              uint16_t local_port, uint32_t flags, int32_t *system_code);
 
 /* The socket's own address [host-address, port, local-host-address, local-port], and that of a stream's remote end
  * [remote-host-address, remote-port]. Either pointer may be NULL. */
 bbipc_result bbipc_ipv4_local_address(bbipc_handle socket, uint32_t *host_address, uint16_t *port,
                                       int32_t *system_code);
 bbipc_result bbipc_ipv4_remote_address(bbipc_handle stream, uint32_t *host_address, uint16_t *port);
+
+/* ---- IPv6 servers and streams ---- */
+
+/* A server on the address of all addresses takes clients of IPv4 too. It tells their addresses in the mapped form,
+ * ::ffff:192.0.2.1. Without it the server takes IPv6 only, whatever the system's setting is (IPV6_V6ONLY). */
+#define BBIPC_DUAL_STACK 0x2u
+
+/* Listens on an address of IPv6; the rest is as for IPv4.
+ * host_address: its 16 bytes in the order of the network, all 0 for every address. An IPv4 address in the mapped form
+ * is BBIPC_ERROR_INVALID_ARGUMENT: the functions for IPv4 take those.
+ * scope_id: of a link-local address (fe80::...), the number of its interface, as if_nametoindex tells it; else 0.
+ * flags: BBIPC_REUSE_ADDRESS, and for every address BBIPC_DUAL_STACK. Returns the server's handle. */
+bbipc_result bbipc_make_ipv6_tcp_server(const uint8_t host_address[16], uint32_t scope_id, uint16_t port,
+                                        int32_t backlog, uint32_t flags, int32_t *system_code);
+
+/* Starts to connect. Addresses are as for a server, and the rest is as for IPv4. local_host_address may be NULL, which is
+ * all 0. */
+bbipc_result bbipc_connect_to_ipv6_tcp_server(const uint8_t host_address[16], uint32_t scope_id, uint16_t port,
+                                              const uint8_t local_host_address[16], uint32_t local_scope_id,
+                                              uint16_t local_port, uint32_t flags, int32_t *system_code);
+
+/* The socket's own address, and that of a stream's remote end. Every pointer may be NULL. scope_id is 0 for an address
+ * that is not link-local. */
+bbipc_result bbipc_ipv6_local_address(bbipc_handle socket, uint8_t host_address[16], uint32_t *scope_id,
+                                      uint16_t *port, int32_t *system_code);
+bbipc_result bbipc_ipv6_remote_address(bbipc_handle stream, uint8_t host_address[16], uint32_t *scope_id,
+                                       uint16_t *port);
 
 /* ---- Local servers and streams ---- */
 

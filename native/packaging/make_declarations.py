@@ -36,6 +36,7 @@ NUMBERS = {
     "bbipc_result": "c_int64",
     "int32_t": "c_int32",
     "int64_t": "c_int64",
+    "uint8_t": "c_uint8",
     "uint16_t": "c_uint16",
     "uint32_t": "c_uint32",
     "uint64_t": "c_uint64",
@@ -58,6 +59,8 @@ class Parameter(NamedTuple):
     type: str
     name: str
     is_pointer: bool
+    #: Of an array whose size the type says, ``const uint8_t host_address[16]``. Such bytes are always that many.
+    is_array: bool = False
 
     @property
     def for_ctypes(self) -> str:
@@ -68,7 +71,8 @@ class Parameter(NamedTuple):
             return "c_char_p"
         if self.name in OBJECTS:
             return "py_object"
-        return "c_void_p" if self.type == "void" or self.name in ARRAYS else f"POINTER({NUMBERS[self.type]})"
+        is_address = self.type == "void" or self.is_array or self.name in ARRAYS
+        return "c_void_p" if is_address else f"POINTER({NUMBERS[self.type]})"
 
 
 class Function(NamedTuple):
@@ -107,10 +111,14 @@ class Function(NamedTuple):
         """Whether a call needs nothing but numbers, names with their sizes, and room for the system's code."""
         if self.result != "bbipc_result" or self.name in NOT_PLAIN or self.takes("timeout_ns"):
             return False
+        if not self.makes_handle and any(one.is_array for one in self.parameters):
+            # It is filled.
+            return False
         if not self.makes_handle and not any(one.type == "bbipc_handle" for one in self.parameters):
             return False
         return all(
-            not one.is_pointer or one.name == "system_code" or self.takes(f"{one.name}_size") for one in self.parameters
+            not one.is_pointer or one.name == "system_code" or one.is_array or self.takes(f"{one.name}_size")
+            for one in self.parameters
         )
 
 
@@ -141,9 +149,10 @@ def read_function(result: str, name: str, parameters: str) -> Function:
 
 
 def read_parameter(text: str) -> Parameter:
-    match = re.fullmatch(r"(?:const )?(?P<type>\w+) (?P<star>(?:\*const )?\*?)(?P<name>\w+)", text)
+    pattern = r"(?:const )?(?P<type>\w+) (?P<star>(?:\*const )?\*?)(?P<name>\w+)(?P<array>\[\d+\])?"
+    match = re.fullmatch(pattern, text)
     assert match, text
-    return Parameter(match["type"], match["name"], bool(match["star"]))
+    return Parameter(match["type"], match["name"], bool(match["star"] or match["array"]), bool(match["array"]))
 
 
 # ---- Writing ----

@@ -36,6 +36,10 @@ pub const SOL = c.SOL;
 pub const SO = c.SO;
 pub const IPPROTO = c.IPPROTO;
 pub const TCP = c.TCP;
+/// netinet6/in6.h, of both systems; Zig has none.
+pub const IPV6 = struct {
+    pub const V6ONLY = 27;
+};
 pub const sockaddr = c.sockaddr;
 pub const socklen_t = c.socklen_t;
 pub const pollfd = c.pollfd;
@@ -60,6 +64,11 @@ comptime {
     std.debug.assert(@sizeOf(sockaddr.in) == 16);
     std.debug.assert(@offsetOf(sockaddr.in, "len") == 0);
     std.debug.assert(@offsetOf(sockaddr.in, "port") == 2);
+    std.debug.assert(@sizeOf(sockaddr.in6) == 28);
+    std.debug.assert(@offsetOf(sockaddr.in6, "len") == 0);
+    std.debug.assert(@offsetOf(sockaddr.in6, "port") == 2);
+    std.debug.assert(@offsetOf(sockaddr.in6, "addr") == 8);
+    std.debug.assert(@offsetOf(sockaddr.in6, "scope_id") == 24);
     std.debug.assert(@sizeOf(sockaddr.un) == 106);
     std.debug.assert(@offsetOf(sockaddr.un, "len") == 0);
     std.debug.assert(@offsetOf(sockaddr.un, "path") == 2);
@@ -69,7 +78,9 @@ comptime {
     std.debug.assert(SO.REUSEADDR == 0x4);
     std.debug.assert(AF.UNIX == 1);
     std.debug.assert(AF.INET == 2);
+    std.debug.assert(AF.INET6 == if (is_macos) 30 else 28);
     std.debug.assert(IPPROTO.TCP == 6);
+    std.debug.assert(IPPROTO.IPV6 == 41);
     std.debug.assert(TCP.NODELAY == 1);
     std.debug.assert(POLL.IN == 1);
     std.debug.assert(POLL.OUT == 4);

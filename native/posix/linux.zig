@@ -14,6 +14,7 @@ pub const SOL = linux.SOL;
 pub const SO = linux.SO;
 pub const IPPROTO = linux.IPPROTO;
 pub const TCP = linux.TCP;
+pub const IPV6 = linux.IPV6;
 pub const sockaddr = linux.sockaddr;
 pub const socklen_t = linux.socklen_t;
 pub const pollfd = linux.pollfd;

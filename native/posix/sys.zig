@@ -37,6 +37,7 @@ pub const SOL = kernel.SOL;
 pub const SO = kernel.SO;
 pub const IPPROTO = kernel.IPPROTO;
 pub const TCP = kernel.TCP;
+pub const IPV6 = kernel.IPV6;
 pub const sockaddr = kernel.sockaddr;
 pub const socklen_t = kernel.socklen_t;
 pub const pollfd = kernel.pollfd;

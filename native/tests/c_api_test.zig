@@ -76,6 +76,8 @@ fn isSameType(comptime Declared: type, comptime Exported: type) bool {
     const declared = pointerOf(Declared) orelse return false;
     const exported = pointerOf(Exported) orelse return false;
     if (declared.attrs.@"const" != exported.attrs.@"const") return false;
+    // A parameter of C that is an array is a pointer to its first item.
+    if (@typeInfo(exported.child) == .array) return declared.child == @typeInfo(exported.child).array.child;
     // Bytes of any kind are void in C.
     return declared.child == exported.child or (declared.child == anyopaque and exported.child == u8);
 }

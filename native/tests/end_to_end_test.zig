@@ -14,6 +14,7 @@ test {
     _ = @import("end_to_end/waits.zig");
     _ = @import("end_to_end/looks.zig");
     _ = @import("end_to_end/arguments.zig");
+    _ = @import("end_to_end/ipv6.zig");
     _ = @import("end_to_end/namespaces.zig");
     _ = @import("end_to_end/foreign.zig");
     _ = @import("end_to_end/memory.zig");

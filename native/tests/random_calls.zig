@@ -11,7 +11,9 @@ const std = @import("std");
 const c = @import("bbipc_h");
 const random_inputs = @import("random_inputs.zig");
 const sys = @import("../platform.zig").sys;
-const system = @import("end_to_end/support.zig").system;
+const support = @import("end_to_end/support.zig");
+const system = support.system;
+const ipv6_loopback = support.ipv6_loopback;
 
 comptime {
     _ = @import("../c_api.zig");
@@ -75,7 +77,7 @@ pub fn main(init: std.process.Init) !void {
     }
     // Calls that all fail would prove nothing.
     for (std.enums.values(Operation)) |operation| {
-        if (calls < 200_000 or operation.weight() == 0) continue;
+        if (calls < 200_000 or operation.weight() == 0 or operation.lacksIpv6()) continue;
         if (total.succeeded.get(operation) == 0) fail("{t} never succeeded", .{operation});
     }
     var buffer: [256]u8 = undefined;
@@ -181,6 +183,8 @@ const Shared = struct {
 const Operation = enum {
     make_ipv4_tcp_server,
     connect_to_ipv4_tcp_server,
+    make_ipv6_tcp_server,
+    connect_to_ipv6_tcp_server,
     make_local_server,
     connect_to_local_server,
     accept_connection,
@@ -190,6 +194,8 @@ const Operation = enum {
     fileno,
     ipv4_local_address,
     ipv4_remote_address,
+    ipv6_local_address,
+    ipv6_remote_address,
     read,
     write,
     read_exactly,
@@ -223,6 +229,9 @@ const Operation = enum {
         return switch (operation) {
             .make_ipv4_tcp_server => 60,
             .connect_to_ipv4_tcp_server => 120,
+            .make_ipv6_tcp_server => 60,
+            .connect_to_ipv6_tcp_server => 120,
+            .ipv6_local_address, .ipv6_remote_address => 250,
             .make_local_server => 300,
             .connect_to_local_server => 1200,
             .accept_connection => 1500,
@@ -243,6 +252,15 @@ const Operation = enum {
             .monitored_sockets => 200,
             .library => 150,
             .fork => if (system.has_fork) 1 else 0,
+        };
+    }
+
+    /// Whether it can't succeed on this machine.
+    fn lacksIpv6(operation: Operation) bool {
+        return switch (operation) {
+            .make_ipv6_tcp_server, .connect_to_ipv6_tcp_server => !support.hasIpv6(),
+            .ipv6_local_address, .ipv6_remote_address => !support.hasIpv6(),
+            else => false,
         };
     }
 
@@ -351,6 +369,10 @@ const Caller = struct {
 
     fn flags(self: *Caller) u32 {
         return if (self.oneIn(32)) self.random().int(u32) else self.random().uintAtMost(u32, 1);
+    }
+
+    fn flagsOrNone(self: *Caller) u32 {
+        return if (self.oneIn(16)) self.random().int(u32) else 0;
     }
 
     fn backlog(self: *Caller) i32 {
@@ -466,9 +488,13 @@ const Caller = struct {
                 // Port 0 is nobody's.
                 if (!self.oneIn(16)) _ = c.bbipc_ipv4_local_address(self.pick(.server), null, &port, null);
                 const local_host = if (self.oneIn(4)) self.shared.host else 0;
-                const made = c.bbipc_connect_to_ipv4_tcp_server(self.shared.host, port, local_host, 0, code);
+                const asked = self.flagsOrNone();
+                const made = c.bbipc_connect_to_ipv4_tcp_server(self.shared.host, port, local_host, 0, asked, code);
                 self.keep(.stream, made);
                 return made;
+            },
+            .make_ipv6_tcp_server, .connect_to_ipv6_tcp_server, .ipv6_local_address, .ipv6_remote_address => {
+                return self.useIpv6(operation, code);
             },
             .make_local_server => {
                 // A name that stays when its server closes can't be used again.
@@ -512,6 +538,38 @@ const Caller = struct {
                 return c.bbipc_ipv4_remote_address(self.socket(), host_asked, if (self.oneIn(4)) null else &port);
             },
             else => return self.moveBytes(operation, code),
+        }
+    }
+
+    fn useIpv6(self: *Caller, operation: Operation, code: ?*i32) i64 {
+        var host: [16]u8 = ipv6_loopback;
+        var scope: u32 = 0;
+        var port: u16 = 0;
+        const host_asked: ?[*]u8 = if (self.oneIn(4)) null else &host;
+        const port_asked = if (self.oneIn(4)) null else &port;
+        switch (operation) {
+            .make_ipv6_tcp_server => {
+                if (self.oneIn(32)) self.random().bytes(host[0..12]);
+                const made = c.bbipc_make_ipv6_tcp_server(host_asked, 0, 0, self.backlog(), self.flagsOrNone(), code);
+                self.keep(.server, made);
+                return made;
+            },
+            .connect_to_ipv6_tcp_server => {
+                // Port 0 is nobody's.
+                if (!self.oneIn(16)) _ = c.bbipc_ipv6_local_address(self.pick(.server), null, null, &port, null);
+                const local_host: ?[*]u8 = if (self.oneIn(4)) &host else null;
+                const asked = self.flagsOrNone();
+                const made = c.bbipc_connect_to_ipv6_tcp_server(host_asked, 0, port, local_host, 0, 0, asked, code);
+                self.keep(.stream, made);
+                return made;
+            },
+            .ipv6_local_address => {
+                return c.bbipc_ipv6_local_address(self.socket(), host_asked, &scope, port_asked, code);
+            },
+            .ipv6_remote_address => {
+                return c.bbipc_ipv6_remote_address(self.socket(), host_asked, &scope, port_asked);
+            },
+            else => unreachable,
         }
     }
 

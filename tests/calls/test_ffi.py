@@ -59,8 +59,10 @@ def number(name: str) -> int:
 
 def types_of_parameter(parameter: str) -> list[Any]:
     """What ctypes may declare it as: where an array's address is passed, a bare pointer is as good."""
-    match = re.fullmatch(r"(?:const )?(?P<type>\w+) (?P<star>\*?(?:const \*)?)\w+", parameter)
+    match = re.fullmatch(r"(?:const )?(?P<type>\w+) (?P<star>\*?(?:const \*)?)\w+(?P<array>\[\d+\])?", parameter)
     assert match, parameter
+    if match["array"]:
+        return [ctypes.c_void_p]
     if not match["star"]:
         return [NUMBERS[match["type"]]]
     if match["star"].endswith("const *"):
@@ -223,6 +225,13 @@ PUBLIC_NAMES = {
     "IPV4_LOOPBACK",
     "IPV4_ANY",
     "resolve_ipv4_address",
+    "Ipv6TcpServer",
+    "Ipv6TcpStream",
+    "make_ipv6_tcp_server",
+    "connect_to_ipv6_tcp_server",
+    "IPV6_LOOPBACK",
+    "IPV6_ANY",
+    "resolve_ipv6_address",
     "LocalServer",
     "LocalStream",
     "make_local_server",
@@ -265,6 +274,8 @@ PUBLIC_MEMBERS: dict[type, str] = {
     """,
     bbipc.Ipv4TcpServer: "host_address port",
     bbipc.Ipv4TcpStream: "local_host_address local_port remote_host_address remote_port",
+    bbipc.Ipv6TcpServer: "host_address port",
+    bbipc.Ipv6TcpStream: "local_host_address local_port remote_host_address remote_port",
     bbipc.LocalServer: "local_pathname",
     bbipc.LocalStream: "local_pathname",
     bbipc.Poller: """
@@ -275,8 +286,15 @@ PUBLIC_MEMBERS: dict[type, str] = {
 #: The signatures of the contract, with the added arguments' names.
 SIGNATURES = {
     "make_ipv4_tcp_server": "(host_address, port, *, reuse_address=False, backlog=128)",
-    "connect_to_ipv4_tcp_server": "(host_address, port, *, local_host_address=None, local_port=None)",
+    "connect_to_ipv4_tcp_server": (
+        "(host_address, port, *, local_host_address=None, local_port=None, reuse_address=False)"
+    ),
     "resolve_ipv4_address": "(hostname)",
+    "make_ipv6_tcp_server": "(host_address, port, *, reuse_address=False, backlog=128, dual_stack=False)",
+    "connect_to_ipv6_tcp_server": (
+        "(host_address, port, *, local_host_address=None, local_port=None, reuse_address=False)"
+    ),
+    "resolve_ipv6_address": "(hostname)",
     "make_local_server": "(pathname, *, backlog=128, delete_on_close=True)",
     "connect_to_local_server": "(pathname)",
     "poll_socket": "(socket, events, timeout=None)",
@@ -354,7 +372,7 @@ def test_the_signatures_are_the_contracts(path: str) -> None:
 
 def test_everything_public_is_documented() -> None:
     assert (bbipc.__doc__ or "").strip()
-    for name in sorted(PUBLIC_NAMES - {"__version__", "IPV4_ANY", "IPV4_LOOPBACK"}):
+    for name in sorted(PUBLIC_NAMES - {"__version__", "IPV4_ANY", "IPV4_LOOPBACK", "IPV6_ANY", "IPV6_LOOPBACK"}):
         documented = find(name)
         assert (documented.__doc__ or "").strip(), name
         # An exception's own words, not its base's.

@@ -30,7 +30,7 @@ from readiness import (
     needs_half_close,
 )
 from systems import BACKENDS, LINUX, TCP_DELIVERS_AT_ONCE, TCP_WAITS_FOR_BACKLOG, WINDOWS
-from transports import STREAM_EVENTS, Transport, fill, reset
+from transports import STREAM_EVENTS, TCP_SERVERS, Transport, fill, reset
 
 if sys.platform != "win32":
     import resource
@@ -189,10 +189,13 @@ def severed_with_data(transport: Transport) -> Made:
 
 def connect_in_vain(transport: Transport) -> StreamSocket:
     server = transport.make_server()
-    assert isinstance(server, bbipc.Ipv4TcpServer)
-    port = server.port
+    assert isinstance(server, TCP_SERVERS)
+    connect = bbipc.connect_to_ipv4_tcp_server
+    if isinstance(server, bbipc.Ipv6TcpServer):
+        connect = bbipc.connect_to_ipv6_tcp_server
+    host_address, port = server.host_address, server.port
     server.close()
-    return transport.keep(bbipc.connect_to_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, port))
+    return transport.keep(connect(host_address, port))
 
 
 def refused(transport: Transport) -> Made:

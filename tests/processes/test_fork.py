@@ -69,6 +69,8 @@ def in_child(work: Callable[[], object]) -> None:
 def connect(server: StreamServer) -> StreamSocket:
     if isinstance(server, bbipc.Ipv4TcpServer):
         return bbipc.connect_to_ipv4_tcp_server(server.host_address, server.port)
+    if isinstance(server, bbipc.Ipv6TcpServer):
+        return bbipc.connect_to_ipv6_tcp_server(server.host_address, server.port)
     assert isinstance(server, bbipc.LocalServer)
     return bbipc.connect_to_local_server(server.local_pathname)
 

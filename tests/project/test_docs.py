@@ -31,6 +31,7 @@ from patience import PATIENCE
 from readiness import TELLS_ENDS_LATE
 from reference_tables import with_tables
 from systems import CLIENTS_OUTLIVE_EMFILE, LINUX, WINDOWS, close_resets
+from transports import without_ipv6
 from tree import ROOT
 
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
@@ -53,6 +54,8 @@ if not CLIENTS_OUTLIVE_EMFILE:
     LACKING["guide/limits.md"] = "a client that finds no descriptor goes on waiting in it, which macOS gives up"
 if TELLS_ENDS_LATE:
     LACKING["guide/events.md"] = "it waits for the end of a TCP stream with bytes unread, of which Wine does not tell"
+if without_ipv6() is not None:
+    LACKING["guide/ipv6.md"] = f"it uses IPv6, and {without_ipv6()}"
 
 
 def identifier(path: Path) -> str:

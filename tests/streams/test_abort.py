@@ -104,12 +104,13 @@ FULL = """
     import sys, bbipc
     from bbipc import Events
 
-    kind, where = sys.argv[1:]
-    if kind == "tcp":
-        stream = bbipc.connect_to_ipv4_tcp_server("127.0.0.1", int(where))
-        bbipc.poll_socket(stream, Events.DETERMINED)
-    else:
+    where, *port = sys.argv[1:]
+    if not port:
         stream = bbipc.connect_to_local_server(where)
+    else:
+        connect = bbipc.connect_to_ipv6_tcp_server if ":" in where else bbipc.connect_to_ipv4_tcp_server
+        stream = connect(where, int(port[0]))
+        bbipc.poll_socket(stream, Events.DETERMINED)
     while bbipc.poll_socket(stream, Events.WRITE_SPACE, 0.25):
         stream.write(bytes(65536))
     stream.abort()
@@ -118,9 +119,9 @@ FULL = """
 
 def test_a_process_that_aborts_does_not_wait_for_its_reader(transport: Transport) -> None:
     server = transport.make_server()
-    where = server.port if isinstance(server, bbipc.Ipv4TcpServer) else server.local_pathname
+    where = (server.local_pathname,) if isinstance(server, bbipc.LocalServer) else (server.host_address, server.port)
     began = time.perf_counter()
-    run_program(FULL, transport.name, where)
+    run_program(FULL, *where)
     # A process that closes waits for five seconds, on Windows, for what was written to a pipe.
     assert time.perf_counter() - began < 5
 

@@ -338,6 +338,18 @@ USES: dict[type, dict[str, Callable[[Any], object]]] = {
         "remote_host_address": lambda stream: stream.remote_host_address,
         "remote_port": lambda stream: stream.remote_port,
     },
+    bbipc.Ipv6TcpServer: {
+        **SERVER_USES,
+        "host_address": lambda server: server.host_address,
+        "port": lambda server: server.port,
+    },
+    bbipc.Ipv6TcpStream: {
+        **STREAM_USES,
+        "local_host_address": lambda stream: stream.local_host_address,
+        "local_port": lambda stream: stream.local_port,
+        "remote_host_address": lambda stream: stream.remote_host_address,
+        "remote_port": lambda stream: stream.remote_port,
+    },
     bbipc.LocalServer: {**SERVER_USES, "local_pathname": lambda server: server.local_pathname},
     bbipc.LocalStream: {**STREAM_USES, "local_pathname": lambda stream: stream.local_pathname},
 }
@@ -502,6 +514,8 @@ def test_nothing_can_be_copied_or_pickled(transport: Transport) -> None:
         StreamSocket,
         bbipc.Ipv4TcpServer,
         bbipc.Ipv4TcpStream,
+        bbipc.Ipv6TcpServer,
+        bbipc.Ipv6TcpStream,
         bbipc.LocalServer,
         bbipc.LocalStream,
         Poller,

@@ -402,7 +402,7 @@ def good(scene: Scene) -> dict[str, tuple[Any, ...]]:
     return {
         "accept_connection": (scene.server._handle, type(scene.stream)),
         "close": (scene.closed._handle,),
-        "connect_to_ipv4_tcp_server": (LOOPBACK, scene.ipv4_server.port, 0, 0, bbipc.Ipv4TcpStream),
+        "connect_to_ipv4_tcp_server": (LOOPBACK, scene.ipv4_server.port, 0, 0, 0, bbipc.Ipv4TcpStream),
         "connect_to_local_server": (local._check_pathname(scene.local_server.local_pathname)[1], bbipc.LocalStream),
         "fileno": (stream,),
         "ipv4_address": (scene.ipv4_server._handle, False),
@@ -459,7 +459,7 @@ def _connecting(scene: Scene) -> Iterator[Case]:
     all_good = good(scene)
     pathname = all_good[local_][0]
     port = scene.ipv4_server.port
-    failing = {accept: (scene.server._handle,), tcp: (LOOPBACK, port, ANOTHERS, 0), local_: (pathname + b"x",)}
+    failing = {accept: (scene.server._handle,), tcp: (LOOPBACK, port, ANOTHERS, 0, 0), local_: (pathname + b"x",)}
     for name in failing:
         *usual, kind = all_good[name]
         for one in (kind, *KINDS):
@@ -469,6 +469,7 @@ def _connecting(scene: Scene) -> Iterator[Case]:
     yield from _each(tcp, all_good[tcp], 1, numbers)
     # Not 65535, which would linger.
     yield from _each(tcp, all_good[tcp], 3, (*numbers[3:], LikeInt(0)))
+    yield from _each(tcp, all_good[tcp], 4, (*numbers[3:], LikeInt(0), declarations.REUSE_ADDRESS))
     for position, address in ((0, LOOPBACK), (2, LOOPBACK), (2, ANOTHERS)):
         yield from _each(tcp, all_good[tcp], position, (address, LikeInt(address), address + 2**32, str(address), None))
     pathnames = (b"", b"/nowhere\0", b"x" * 10_000, pathname + b"x", pathname.decode(), bytearray(pathname))

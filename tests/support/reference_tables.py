@@ -23,6 +23,7 @@ MODULES = (
     "errors",
     "events",
     "ipv4",
+    "ipv6",
     "local",
     "messages",
     "polling",
@@ -30,7 +31,7 @@ MODULES = (
 )
 
 #: Classes that are not public, by the module that defines them: what they give to a class is its own.
-HIDDEN = {"MessageMethods": "messages"}
+HIDDEN = {"MessageMethods": "messages", "TcpServerMethods": "tcp", "TcpStreamMethods": "tcp"}
 
 Definition = Union[ast.ClassDef, ast.FunctionDef, ast.Assign]
 

@@ -43,7 +43,8 @@ PYTHON_FLOORS = (
     ("bbipc.events", "bbipc.errors"),
     ("bbipc.messages",),
     ("bbipc.sockets",),
-    ("bbipc.polling", "bbipc.ipv4", "bbipc.local", "bbipc.authentication"),
+    ("bbipc.tcp",),
+    ("bbipc.polling", "bbipc.ipv4", "bbipc.ipv6", "bbipc.local", "bbipc.authentication"),
     ("bbipc", "bbipc._pyinstaller"),
 )
 

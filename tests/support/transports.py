@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TypeVar, Union
 
@@ -21,6 +22,10 @@ from systems import WINDOWS
 #: Every event that a stream can have.
 STREAM_EVENTS = ~Events.CONNECTION_AVAILABLE
 
+#: TCP's servers and streams, of both families.
+TCP_SERVERS = (bbipc.Ipv4TcpServer, bbipc.Ipv6TcpServer)
+TCP_STREAMS = (bbipc.Ipv4TcpStream, bbipc.Ipv6TcpStream)
+
 SocketT = TypeVar("SocketT", bound=Socket)
 
 if sys.platform == "win32":
@@ -29,11 +34,26 @@ else:
     PythonPeer = socket.socket
 
 
-class Transport:
-    """One namespace, as tests use it. What it makes, it closes."""
+@cache
+def without_ipv6() -> str | None:
+    """Why no test can use IPv6 here; None where it can."""
+    if not socket.has_ipv6:
+        return "this Python has no IPv6"
+    try:
+        with socket.socket(socket.AF_INET6) as one:
+            one.bind((bbipc.IPV6_LOOPBACK, 0))
+    except OSError as error:
+        return f"this machine has no {bbipc.IPV6_LOOPBACK}, IPv6's address for itself: {error}"
+    return None
 
-    def __init__(self, name: str, directory: Path) -> None:
-        self.name = name
+
+class Transport:
+    """One namespace, as tests use it: tcp, tcp6 or local. What it makes, it closes."""
+
+    def __init__(self, namespace: str, directory: Path) -> None:
+        self._has_ipv6 = namespace == "tcp6"
+        #: TCP behaves alike over both families.
+        self.name = "tcp" if self._has_ipv6 else namespace
         self._directory = directory
         self._count = 0
         self._stack = contextlib.ExitStack()
@@ -45,7 +65,9 @@ class Transport:
 
     def make_server(self, *, backlog: int = 128) -> StreamServer:
         server: StreamServer
-        if self.name == "tcp":
+        if self._has_ipv6:
+            server = bbipc.make_ipv6_tcp_server(bbipc.IPV6_LOOPBACK, 0, backlog=backlog)
+        elif self.name == "tcp":
             server = bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0, backlog=backlog)
         else:
             server = bbipc.make_local_server(self.free_pathname(), backlog=backlog)
@@ -56,6 +78,8 @@ class Transport:
         stream: StreamSocket
         if isinstance(server, bbipc.Ipv4TcpServer):
             stream = bbipc.connect_to_ipv4_tcp_server(server.host_address, server.port)
+        elif isinstance(server, bbipc.Ipv6TcpServer):
+            stream = bbipc.connect_to_ipv6_tcp_server(server.host_address, server.port)
         else:
             assert isinstance(server, bbipc.LocalServer)
             stream = bbipc.connect_to_local_server(server.local_pathname)
@@ -87,6 +111,8 @@ class Transport:
         """The server's address as the examples write it: tcp:HOST:PORT or local:PATH."""
         if isinstance(server, bbipc.Ipv4TcpServer):
             return f"tcp:{server.host_address}:{server.port}"
+        if isinstance(server, bbipc.Ipv6TcpServer):
+            return f"tcp:[{server.host_address}]:{server.port}"
         assert isinstance(server, bbipc.LocalServer)
         return f"local:{server.local_pathname!s}"
 
@@ -107,7 +133,7 @@ class Transport:
 
 def connect_with_python(server: StreamServer) -> PythonPeer:
     """A client that nobody here wrote: a socket of Python's own, or on Windows an end of a pipe."""
-    if isinstance(server, bbipc.Ipv4TcpServer):
+    if isinstance(server, TCP_SERVERS):
         return socket.create_connection((server.host_address, server.port))
     assert isinstance(server, bbipc.LocalServer)
     if sys.platform == "win32":
@@ -125,7 +151,7 @@ def fill(stream: StreamSocket) -> int:
         taken = stream.write(bytes(65536))
         total += taken
         refused = 0 if taken else refused + 1
-        if refused == 1 and isinstance(stream, bbipc.Ipv4TcpStream):
+        if refused == 1 and isinstance(stream, TCP_STREAMS):
             # It still moves some bytes to the other end; and where that takes its time, buffers grow meanwhile.
             bbipc.poll_socket(stream, Events.WRITE_SPACE, 0.2 if systems.MACOS or systems.FREEBSD else 0.05)
     return total

@@ -1,4 +1,4 @@
-//! TCP over IPv4 (ip(7), tcp(7)).
+//! TCP over IPv4 and IPv6 (ip(7), ipv6(7), tcp(7)).
 
 const std = @import("std");
 const sys = @import("../sys.zig");
@@ -11,85 +11,119 @@ const Socket = @import("socket.zig").Socket;
 pub const Listener = struct { descriptor: sys.Descriptor };
 
 /// An address of TCP in the system's form.
-fn toSystem(address: net.Address) sys.sockaddr.in {
-    return .{
-        .port = std.mem.nativeToBig(u16, address.ipv4.port),
-        .addr = std.mem.nativeToBig(u32, address.ipv4.host),
+const Name = struct {
+    name: extern union { ipv4: sys.sockaddr.in, ipv6: sys.sockaddr.in6 },
+    size: sys.socklen_t,
+
+    fn of(address: net.Address) Name {
+        return switch (address) {
+            .local => unreachable,
+            .ipv4 => |one| .{ .size = @sizeOf(sys.sockaddr.in), .name = .{ .ipv4 = .{
+                .port = std.mem.nativeToBig(u16, one.port),
+                .addr = std.mem.nativeToBig(u32, one.host),
+            } } },
+            .ipv6 => |one| .{ .size = @sizeOf(sys.sockaddr.in6), .name = .{ .ipv6 = .{
+                .port = std.mem.nativeToBig(u16, one.port),
+                .flowinfo = 0,
+                .addr = one.host,
+                .scope_id = one.scope,
+            } } },
+        };
+    }
+
+    /// Of any family, to be filled.
+    const unfilled: Name = room: {
+        var name: Name = .of(.{ .ipv6 = .unspecified });
+        // Where nothing comes, an address of IPv4 with nothing in it.
+        name.name.ipv6.family = sys.AF.INET;
+        break :room name;
     };
-}
 
-fn fromSystem(address: sys.sockaddr.in) net.Address {
-    return .{ .ipv4 = .{
-        .host = std.mem.bigToNative(u32, address.addr),
-        .port = std.mem.bigToNative(u16, address.port),
-    } };
-}
-
-/// Of any family, to be filled.
-const unspecified: net.Address = .{ .ipv4 = .unspecified };
+    fn toAddress(name: *const Name) net.Address {
+        if (name.name.ipv4.family == sys.AF.INET6) return .{ .ipv6 = .{
+            .host = name.name.ipv6.addr,
+            .scope = name.name.ipv6.scope_id,
+            .port = std.mem.bigToNative(u16, name.name.ipv6.port),
+        } };
+        return .{ .ipv4 = .{
+            .host = std.mem.bigToNative(u32, name.name.ipv4.addr),
+            .port = std.mem.bigToNative(u16, name.name.ipv4.port),
+        } };
+    }
+};
 
 /// Accepts a connection, and tells the address of its remote end.
 pub fn accept(descriptor: sys.Descriptor, remote: *net.Address) isize {
-    var name = toSystem(unspecified);
-    var size: sys.socklen_t = @sizeOf(sys.sockaddr.in);
-    const result = sys.accept(descriptor, @ptrCast(&name), &size);
-    if (result >= 0) remote.* = fromSystem(name);
+    var name: Name = .unfilled;
+    const result = sys.accept(descriptor, @ptrCast(&name.name), &name.size);
+    if (result >= 0) remote.* = name.toAddress();
     return result;
 }
 
 pub fn localAddress(descriptor: sys.Descriptor, failure: *status.Failure) status.Error!net.Address {
-    var name = toSystem(unspecified);
-    var size: sys.socklen_t = @sizeOf(sys.sockaddr.in);
-    const result = sys.localName(descriptor, @ptrCast(&name), &size);
+    var name: Name = .unfilled;
+    const result = sys.localName(descriptor, @ptrCast(&name.name), &name.size);
     if (result < 0) return sys.refused(result, failure);
-    return fromSystem(name);
+    return name.toAddress();
 }
 
 fn bind(address: net.Address, descriptor: sys.Descriptor, failure: *status.Failure) status.Error!void {
-    const name = toSystem(address);
-    const result = sys.bind(descriptor, &name, @sizeOf(sys.sockaddr.in));
+    const name: Name = .of(address);
+    const result = sys.bind(descriptor, &name.name, name.size);
     if (result < 0) return sys.refused(result, failure);
 }
 
-fn open(failure: *status.Failure) status.Error!sys.Descriptor {
-    const result = sys.streamSocket(sys.AF.INET);
+/// The system's own choice of whether IPv6 sockets take IPv4 too differs, and can be changed (ipv6(7), inet6(4)).
+fn open(family: net.Family, dual_stack: bool, failure: *status.Failure) status.Error!sys.Descriptor {
+    const result = sys.streamSocket(switch (family) {
+        .ipv4 => sys.AF.INET,
+        .ipv6 => sys.AF.INET6,
+    });
     if (result < 0) return sys.refused(result, failure);
-    return @intCast(result);
-}
-
-fn set(descriptor: sys.Descriptor, level: i32, option: u32, failure: *status.Failure) status.Error!void {
-    const result = sys.setOption(descriptor, level, option, 1);
-    if (result < 0) return sys.refused(result, failure);
-}
-
-pub fn listen(
-    address: net.Address,
-    backlog: i32,
-    reuse_address: bool,
-    failure: *status.Failure,
-) status.Error!Listener {
-    const descriptor = try open(failure);
+    const descriptor: sys.Descriptor = @intCast(result);
     errdefer sys.close(descriptor);
-    if (reuse_address) try set(descriptor, sys.SOL.SOCKET, sys.SO.REUSEADDR, failure);
-    // Accepted streams inherit it, which saves a call for each.
-    try set(descriptor, sys.IPPROTO.TCP, sys.TCP.NODELAY, failure);
+    if (family == .ipv6) try set(descriptor, sys.IPPROTO.IPV6, sys.IPV6.V6ONLY, @intFromBool(!dual_stack), failure);
+    // Accepted streams inherit it from their server, which saves a call for each.
+    try set(descriptor, sys.IPPROTO.TCP, sys.TCP.NODELAY, 1, failure);
+    return descriptor;
+}
+
+fn set(
+    descriptor: sys.Descriptor,
+    level: i32,
+    option: u32,
+    value: c_int,
+    failure: *status.Failure,
+) status.Error!void {
+    const result = sys.setOption(descriptor, level, option, value);
+    if (result < 0) return sys.refused(result, failure);
+}
+
+fn reuseAddress(descriptor: sys.Descriptor, failure: *status.Failure) status.Error!void {
+    return set(descriptor, sys.SOL.SOCKET, sys.SO.REUSEADDR, 1, failure);
+}
+
+pub fn listen(address: net.Address, how: net.Listening, failure: *status.Failure) status.Error!Listener {
+    const descriptor = try open(address.family(), how.dual_stack, failure);
+    errdefer sys.close(descriptor);
+    if (how.reuse_address) try reuseAddress(descriptor, failure);
     try bind(address, descriptor, failure);
-    const result = sys.listen(descriptor, backlog);
+    const result = sys.listen(descriptor, how.backlog);
     if (result < 0) return sys.refused(result, failure);
     return .{ .descriptor = descriptor };
 }
 
-pub fn connect(remote: net.Address, local: ?net.Address, failure: *status.Failure) status.Error!Attempt(Socket) {
-    const descriptor = try open(failure);
+pub fn connect(remote: net.Address, local: ?net.Local, failure: *status.Failure) status.Error!Attempt(Socket) {
+    const descriptor = try open(remote.family(), false, failure);
     errdefer sys.close(descriptor);
-    try set(descriptor, sys.IPPROTO.TCP, sys.TCP.NODELAY, failure);
-    if (local) |address| {
-        if (address.port() == 0) sys.choosePortLate(descriptor);
-        try bind(address, descriptor, failure);
+    if (local) |from| {
+        if (from.reuse_address) try reuseAddress(descriptor, failure);
+        if (from.address.port() == 0) sys.choosePortLate(descriptor);
+        try bind(from.address, descriptor, failure);
     }
 
-    const name = toSystem(remote);
-    const result = sys.connect(descriptor, &name, @sizeOf(sys.sockaddr.in));
+    const name: Name = .of(remote);
+    const result = sys.connect(descriptor, &name.name, name.size);
     if (result >= 0) return .{ .transport = .{ .descriptor = descriptor }, .state = .connected };
     return .{
         .transport = .{ .descriptor = descriptor },

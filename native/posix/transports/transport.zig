@@ -195,15 +195,15 @@ pub const Listener = union(enum) {
 
 // ---- Making them ----
 
-pub fn listenTcp(address: net.Address, backlog: i32, reuse: bool, failure: *status.Failure) status.Error!Listener {
-    return .{ .tcp = try tcp.listen(address, backlog, reuse, failure) };
+pub fn listenTcp(address: net.Address, how: net.Listening, failure: *status.Failure) status.Error!Listener {
+    return .{ .tcp = try tcp.listen(address, how, failure) };
 }
 
 pub fn listenLocal(pathname: []const u8, backlog: i32, delete: bool, failure: *status.Failure) status.Error!Listener {
     return .{ .unix = try unix.listen(pathname, backlog, delete, failure) };
 }
 
-pub fn connectTcp(remote: net.Address, local: ?net.Address, failure: *status.Failure) status.Error!Attempt(Transport) {
+pub fn connectTcp(remote: net.Address, local: ?net.Local, failure: *status.Failure) status.Error!Attempt(Transport) {
     const attempt = try tcp.connect(remote, local, failure);
     return .{ .transport = .{ .tcp = attempt.transport }, .state = attempt.state };
 }

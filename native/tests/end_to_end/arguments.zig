@@ -54,6 +54,17 @@ const handle_calls = [_]HandleCall{
             return c.bbipc_ipv4_remote_address(handle, null, null);
         }
     }.run },
+    // There is none of IPv6 among them.
+    .{ .name = "ipv6_local_address", .takes = .{}, .run = struct {
+        fn run(handle: Handle, _: Handle) i64 {
+            return c.bbipc_ipv6_local_address(handle, null, null, null, null);
+        }
+    }.run },
+    .{ .name = "ipv6_remote_address", .takes = .{}, .run = struct {
+        fn run(handle: Handle, _: Handle) i64 {
+            return c.bbipc_ipv6_remote_address(handle, null, null, null);
+        }
+    }.run },
     .{ .name = "accept_connection", .takes = .{ .tcp_server = true, .local_server = true }, .run = struct {
         fn run(handle: Handle, _: Handle) i64 {
             const result = c.bbipc_accept_connection(handle, null);

@@ -5,7 +5,8 @@ const support = @import("support.zig");
 const testing = std.testing;
 
 const c = support.c;
-const eachTransport = support.eachTransport;
+/// The peers know one family.
+const eachTransport = support.eachKind;
 const Handle = support.Handle;
 const Stage = support.Stage;
 const system = support.system;
@@ -13,6 +14,7 @@ const system = support.system;
 fn connectTo(server: Stage.Server) !system.Peer {
     return switch (server.address) {
         .tcp => |port| .connectTcp(port),
+        .tcp6 => unreachable,
         .local => |name| .connectLocal(name.text()),
     };
 }
@@ -22,11 +24,13 @@ fn accepted(stage: *Stage) !struct { stream: Handle, peer: system.Peer } {
     const name = stage.names.free();
     const listener: system.Listener = switch (stage.transport) {
         .tcp => try .listenTcp(),
+        .tcp6 => unreachable,
         .local => try .listenLocal(name.text()),
     };
     defer listener.close();
     const stream = try stage.connect(.{ .handle = 0, .address = switch (stage.transport) {
         .tcp => .{ .tcp = listener.port() },
+        .tcp6 => unreachable,
         .local => .{ .local = name },
     } });
     return .{ .stream = stream, .peer = try listener.accept() };

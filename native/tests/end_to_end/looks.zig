@@ -17,11 +17,11 @@ const connection_severed: u32 = c.BBIPC_CONNECTION_SEVERED;
 /// What is late by as much was not seen while the wait looked.
 const look_ns = std.time.ns_per_s / 2;
 
-/// Every transport, and waits that may look for long.
+/// Every kind of transport, and waits that may look for long.
 fn eachTransport(body: fn (*Stage) anyerror!void) !void {
     try support.beginLooking();
     defer support.endLooking();
-    try support.eachTransport(body);
+    try support.eachKind(body);
 }
 
 /// A wait in another thread, which looks.

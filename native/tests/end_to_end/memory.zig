@@ -6,7 +6,7 @@ const testing = std.testing;
 
 const c = support.c;
 const backends = support.backends;
-const eachTransport = support.eachTransport;
+const eachTransport = support.eachKind;
 const Handle = support.Handle;
 const patience_ns = support.patience_ns;
 const Stage = support.Stage;

@@ -66,6 +66,7 @@ test "a stream can be bound before it connects" {
                     server.address.tcp,
                     support.system.second_loopback,
                     scout.address.tcp,
+                    0,
                     &code,
                 );
                 if (result == c.BBIPC_ERROR_SYSTEM and support.isCode(.ADDRINUSE, code)) continue;
@@ -80,7 +81,8 @@ test "a stream can be bound before it connects" {
             } else return error.NoFreePort;
             // An address of another machine can't be bound to (RFC 5737).
             var code: i32 = 0;
-            const foreign = c.bbipc_connect_to_ipv4_tcp_server(0x7f000001, server.address.tcp, 0xc0000201, 0, &code);
+            const port_of_server = server.address.tcp;
+            const foreign = c.bbipc_connect_to_ipv4_tcp_server(0x7f000001, port_of_server, 0xc0000201, 0, 0, &code);
             try support.expectSystem(.ADDRNOTAVAIL, foreign, code);
         }
     }.body);

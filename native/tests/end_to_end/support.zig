@@ -205,14 +205,27 @@ pub fn waitFor(poller: Handle, timeout_ns: i64) i64 {
     return if (count == 1) happened[0] else count;
 }
 
-// ---- Sockets of either namespace ----
+// ---- Sockets of every namespace ----
 
-pub const Transport = enum { tcp, local };
+/// TCP over IPv4, over IPv6, and local streams.
+pub const Transport = enum { tcp, tcp6, local };
 
 /// What a stream is to the system. Local streams are Unix domain sockets or named pipes.
 pub const Kind = enum { tcp, unix, pipe };
 
 const loopback = 0x7f000001;
+pub const ipv6_loopback: [16]u8 = @as([15]u8, @splat(0)) ++ .{1};
+
+var said_that_ipv6_lacks = false;
+
+/// Whether this machine has ::1. Says so once if it has not.
+pub fn hasIpv6() bool {
+    const server = c.bbipc_make_ipv6_tcp_server(&ipv6_loopback, 0, 0, 1, 0, null);
+    if (server > 0) return c.bbipc_close(server) == 0;
+    if (!said_that_ipv6_lacks) std.debug.print("this machine has no ::1: nothing is tested over IPv6\n", .{});
+    said_that_ipv6_lacks = true;
+    return false;
+}
 
 /// One namespace's sockets, as a test uses them. What it makes, it closes.
 pub const Stage = struct {
@@ -232,7 +245,7 @@ pub const Stage = struct {
 
     pub fn kind(stage: *const Stage) Kind {
         return switch (stage.transport) {
-            .tcp => .tcp,
+            .tcp, .tcp6 => .tcp,
             .local => if (system.has_pipes) .pipe else .unix,
         };
     }
@@ -248,7 +261,14 @@ pub const Stage = struct {
 
     pub const Server = struct {
         handle: Handle,
-        address: union(Transport) { tcp: u16, local: Name },
+        address: union(Transport) { tcp: u16, tcp6: u16, local: Name },
+
+        pub fn port(server: Server) u16 {
+            return switch (server.address) {
+                .tcp, .tcp6 => |number| number,
+                .local => unreachable,
+            };
+        }
     };
 
     pub fn makeServer(stage: *Stage, backlog: i32) !Server {
@@ -258,6 +278,13 @@ pub const Stage = struct {
                 var port: u16 = 0;
                 _ = try succeed(c.bbipc_ipv4_local_address(handle, null, &port, null));
                 return .{ .handle = handle, .address = .{ .tcp = port } };
+            },
+            .tcp6 => {
+                const made = c.bbipc_make_ipv6_tcp_server(&ipv6_loopback, 0, 0, backlog, 0, null);
+                const handle = try stage.keep(made);
+                var port: u16 = 0;
+                _ = try succeed(c.bbipc_ipv6_local_address(handle, null, null, &port, null));
+                return .{ .handle = handle, .address = .{ .tcp6 = port } };
             },
             .local => {
                 const name = stage.names.free();
@@ -270,9 +297,19 @@ pub const Stage = struct {
     /// A connection to the server, which may still be under way.
     pub fn connect(stage: *Stage, server: Server) !Handle {
         return stage.keep(switch (server.address) {
-            .tcp => |port| c.bbipc_connect_to_ipv4_tcp_server(loopback, port, 0, 0, null),
+            .tcp, .tcp6 => stage.connectFrom(server, 0, 0, null),
             .local => |name| connectLocal(name.text(), null),
         });
+    }
+
+    /// By TCP, from a port of this end's.
+    pub fn connectFrom(_: *Stage, server: Server, local_port: u16, flags: u32, code: ?*i32) c.bbipc_result {
+        const connect6 = c.bbipc_connect_to_ipv6_tcp_server;
+        return switch (server.address) {
+            .tcp => |port| c.bbipc_connect_to_ipv4_tcp_server(loopback, port, 0, local_port, flags, code),
+            .tcp6 => |port| connect6(&ipv6_loopback, 0, port, null, 0, local_port, flags, code),
+            .local => unreachable,
+        };
     }
 
     pub fn accept(stage: *Stage, server: Server) !Handle {
@@ -428,7 +465,21 @@ pub const Step = struct {
 
 /// Runs a test over every namespace, and sees that it gives everything back.
 pub fn eachTransport(comptime body: fn (*Stage) anyerror!void) !void {
-    for ([_]Transport{ .tcp, .local }) |transport| {
+    return overAll(&.{ .tcp, .tcp6, .local }, body);
+}
+
+/// The same for a test to which TCP's family is all the same.
+pub fn eachKind(comptime body: fn (*Stage) anyerror!void) !void {
+    return overAll(&.{ .tcp, .local }, body);
+}
+
+pub fn eachTcp(comptime body: fn (*Stage) anyerror!void) !void {
+    return overAll(&.{ .tcp, .tcp6 }, body);
+}
+
+fn overAll(transports: []const Transport, comptime body: fn (*Stage) anyerror!void) !void {
+    for (transports) |transport| {
+        if (transport == .tcp6 and !hasIpv6()) continue;
         errdefer std.debug.print("over {t}:\n", .{transport});
         try onTransport(transport, body);
     }

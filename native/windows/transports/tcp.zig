@@ -1,5 +1,5 @@
-//! TCP over IPv4, by Winsock's non-blocking sockets. No overlapped operation moves data, so no buffer outlives a
-//! call; what happens to a socket is learnt from AFD (afd.zig).
+//! TCP over IPv4 and IPv6, by Winsock's non-blocking sockets. No overlapped operation moves data, so no buffer outlives
+//! a call; what happens to a socket is learnt from AFD (afd.zig).
 
 const std = @import("std");
 const sys = @import("../sys.zig");
@@ -19,10 +19,21 @@ const SockaddrIn = extern struct {
     zero: [8]u8 = @splat(0),
 };
 
+const SockaddrIn6 = extern struct {
+    family: u16 = af_inet6,
+    port: u16,
+    flow: u32 = 0,
+    address: [16]u8,
+    scope: u32,
+};
+
 const af_inet = 2;
+const af_inet6 = 23;
 const sock_stream = 1;
 const ipproto_tcp = 6;
 const tcp_nodelay = 1;
+const ipproto_ipv6 = 41;
+const ipv6_v6only = 27;
 const sol_socket = 0xffff;
 const so_error = 0x1007;
 const so_linger = 0x0080;
@@ -57,11 +68,11 @@ const winsock = struct {
     ) callconv(.winapi) i32;
     pub extern "ws2_32" fn ioctlsocket(sys.SOCKET, u32, *u32) callconv(.winapi) i32;
     pub extern "ws2_32" fn closesocket(sys.SOCKET) callconv(.winapi) i32;
-    pub extern "ws2_32" fn bind(sys.SOCKET, *const SockaddrIn, i32) callconv(.winapi) i32;
+    pub extern "ws2_32" fn bind(sys.SOCKET, *const AnyName, i32) callconv(.winapi) i32;
     pub extern "ws2_32" fn listen(sys.SOCKET, i32) callconv(.winapi) i32;
-    pub extern "ws2_32" fn connect(sys.SOCKET, *const SockaddrIn, i32) callconv(.winapi) i32;
-    pub extern "ws2_32" fn accept(sys.SOCKET, *SockaddrIn, *i32) callconv(.winapi) sys.SOCKET;
-    pub extern "ws2_32" fn getsockname(sys.SOCKET, *SockaddrIn, *i32) callconv(.winapi) i32;
+    pub extern "ws2_32" fn connect(sys.SOCKET, *const AnyName, i32) callconv(.winapi) i32;
+    pub extern "ws2_32" fn accept(sys.SOCKET, *AnyName, *i32) callconv(.winapi) sys.SOCKET;
+    pub extern "ws2_32" fn getsockname(sys.SOCKET, *AnyName, *i32) callconv(.winapi) i32;
     pub extern "ws2_32" fn getsockopt(sys.SOCKET, i32, i32, *anyopaque, *i32) callconv(.winapi) i32;
     pub extern "ws2_32" fn setsockopt(sys.SOCKET, i32, i32, *const anyopaque, i32) callconv(.winapi) i32;
     pub extern "ws2_32" fn recv(sys.SOCKET, [*]u8, i32, i32) callconv(.winapi) i32;
@@ -69,23 +80,40 @@ const winsock = struct {
     pub extern "ws2_32" fn shutdown(sys.SOCKET, i32) callconv(.winapi) i32;
 };
 
+const AnyName = extern union { ipv4: SockaddrIn, ipv6: SockaddrIn6 };
+
 /// An address of TCP in the system's form.
-fn toSystem(address: net.Address) SockaddrIn {
-    return .{
-        .port = std.mem.nativeToBig(u16, address.ipv4.port),
-        .address = std.mem.nativeToBig(u32, address.ipv4.host),
-    };
-}
+const Name = struct {
+    name: AnyName,
+    size: i32,
 
-fn fromSystem(address: SockaddrIn) net.Address {
-    return .{ .ipv4 = .{
-        .host = std.mem.bigToNative(u32, address.address),
-        .port = std.mem.bigToNative(u16, address.port),
-    } };
-}
+    fn of(address: net.Address) Name {
+        return switch (address) {
+            .local => unreachable,
+            .ipv4 => |one| .{ .size = @sizeOf(SockaddrIn), .name = .{ .ipv4 = .{
+                .port = std.mem.nativeToBig(u16, one.port),
+                .address = std.mem.nativeToBig(u32, one.host),
+            } } },
+            .ipv6 => |one| .{ .size = @sizeOf(SockaddrIn6), .name = .{ .ipv6 = .{
+                .port = std.mem.nativeToBig(u16, one.port),
+                .address = one.host,
+                .scope = one.scope,
+            } } },
+        };
+    }
 
-/// Of any family, to be filled.
-const unspecified: net.Address = .{ .ipv4 = .unspecified };
+    fn toAddress(name: *const Name) net.Address {
+        if (name.name.ipv4.family == af_inet6) return .{ .ipv6 = .{
+            .host = name.name.ipv6.address,
+            .scope = name.name.ipv6.scope,
+            .port = std.mem.bigToNative(u16, name.name.ipv6.port),
+        } };
+        return .{ .ipv4 = .{
+            .host = std.mem.bigToNative(u32, name.name.ipv4.address),
+            .port = std.mem.bigToNative(u16, name.name.ipv4.port),
+        } };
+    }
+};
 
 /// Winsock counts start-ups in each process; the library's own lasts until the process ends.
 var started: std.atomic.Value(bool) = .init(false);
@@ -105,21 +133,29 @@ pub const Socket = struct {
     socket: sys.SOCKET,
     /// What AFD knows it by: providers can wrap it.
     base: sys.HANDLE,
+    family: net.Family,
 
-    fn open(failure: *status.Failure) status.Error!Socket {
+    fn open(family: net.Family, dual_stack: bool, failure: *status.Failure) status.Error!Socket {
         try start(failure);
         const flags = wsa_flag_overlapped | wsa_flag_no_handle_inherit;
-        const socket = winsock.WSASocketW(af_inet, sock_stream, ipproto_tcp, null, 0, flags);
+        const number: i32 = switch (family) {
+            .ipv4 => af_inet,
+            .ipv6 => af_inet6,
+        };
+        const socket = winsock.WSASocketW(number, sock_stream, ipproto_tcp, null, 0, flags);
         if (socket == invalid_socket) return failure.system(winsock.WSAGetLastError());
-        return adopt(socket, failure);
+        var self = try adopt(socket, family, failure);
+        errdefer self.close();
+        if (family == .ipv6) try self.set(ipproto_ipv6, ipv6_v6only, @intFromBool(!dual_stack), failure);
+        return self;
     }
 
     /// Owns the socket from the call on.
-    fn adopt(socket: sys.SOCKET, failure: *status.Failure) status.Error!Socket {
+    fn adopt(socket: sys.SOCKET, family: net.Family, failure: *status.Failure) status.Error!Socket {
         errdefer _ = winsock.closesocket(socket);
         if (!makeNonBlocking(socket)) return failure.system(winsock.WSAGetLastError());
         const base = findBase(BaseQuestions, @ptrFromInt(socket)) orelse return failure.system(sys.code.wsa_eopnotsupp);
-        var self: Socket = .{ .socket = socket, .base = base };
+        var self: Socket = .{ .socket = socket, .base = base, .family = family };
         // The system can refuse it, of a connection that was reset for example (WSAEINVAL). The socket works without.
         var ignored: status.Failure = .{};
         self.set(ipproto_tcp, tcp_nodelay, 1, &ignored) catch {};
@@ -147,17 +183,17 @@ pub const Socket = struct {
     }
 
     fn bindTo(self: *Socket, address: net.Address, failure: *status.Failure) status.Error!void {
-        const name = toSystem(address);
-        if (winsock.bind(self.socket, &name, @sizeOf(SockaddrIn)) == 0) return;
+        const name: Name = .of(address);
+        if (winsock.bind(self.socket, &name.name, name.size) == 0) return;
         const why = winsock.WSAGetLastError();
         // Another socket has the port for itself.
         return failure.system(if (why == sys.code.wsa_eacces) sys.code.wsa_eaddrinuse else why);
     }
 
     pub fn localAddress(self: *Socket, failure: *status.Failure) status.Error!net.Address {
-        var name = toSystem(unspecified);
-        var size: i32 = @sizeOf(SockaddrIn);
-        if (winsock.getsockname(self.socket, &name, &size) == 0) return fromSystem(name);
+        const unspecified: net.Address = .unspecified(self.family);
+        var name: Name = .of(unspecified);
+        if (winsock.getsockname(self.socket, &name.name, &name.size) == 0) return name.toAddress();
         const why = winsock.WSAGetLastError();
         // It has none yet.
         return if (why == sys.code.wsa_einval) unspecified else failure.system(why);
@@ -166,9 +202,8 @@ pub const Socket = struct {
     fn acceptClient(self: *Socket, failure: *status.Failure) status.Error!arrivals.Arrival(Client) {
         // Somebody who has the socket's number can have made it a blocking one.
         if (!makeNonBlocking(self.socket)) return failure.system(winsock.WSAGetLastError());
-        var name = toSystem(unspecified);
-        var size: i32 = @sizeOf(SockaddrIn);
-        const socket = winsock.accept(self.socket, &name, &size);
+        var name: Name = .of(.unspecified(self.family));
+        const socket = winsock.accept(self.socket, &name.name, &name.size);
         if (socket == invalid_socket) {
             const why = winsock.WSAGetLastError();
             if (why == sys.code.wsa_ewouldblock) return .nothing;
@@ -176,9 +211,9 @@ pub const Socket = struct {
         }
         // The flag of the listening socket is not passed on.
         _ = sys.SetHandleInformation(@ptrFromInt(socket), handle_flag_inherit, 0);
-        const client = adopt(socket, failure) catch |err|
+        const client = adopt(socket, self.family, failure) catch |err|
             return if (isOfClient(failure.system_code)) .vanished else err;
-        return .{ .client = .{ .socket = client, .address = fromSystem(name) } };
+        return .{ .client = .{ .socket = client, .address = name.toAddress() } };
     }
 
     /// Whether what went wrong is that one client's, and no error of the server.
@@ -397,32 +432,29 @@ test "a backlog above 200 is a hint, for the system would cut it" {
     }) |case| try testing.expectEqual(case[1], backlogFor(case[0]));
 }
 
-pub fn listen(
-    address: net.Address,
-    backlog: i32,
-    reuse_address: bool,
-    failure: *status.Failure,
-) status.Error!*Listener {
-    var socket: Socket = try .open(failure);
+pub fn listen(address: net.Address, how: net.Listening, failure: *status.Failure) status.Error!*Listener {
+    var socket: Socket = try .open(address.family(), how.dual_stack, failure);
     errdefer socket.close();
     // Never SO_REUSEADDR: here it would let two servers have one port. Without either option a server can have the port
     // of an earlier one whose connections linger; with this one it can't, and no other program can take the port from
     // it.
-    if (!reuse_address) try socket.set(sol_socket, so_exclusiveaddruse, 1, failure);
+    if (!how.reuse_address) try socket.set(sol_socket, so_exclusiveaddruse, 1, failure);
     try socket.bindTo(address, failure);
-    if (winsock.listen(socket.socket, backlogFor(backlog)) != 0) return failure.system(winsock.WSAGetLastError());
+    if (winsock.listen(socket.socket, backlogFor(how.backlog)) != 0) return failure.system(winsock.WSAGetLastError());
     return .create(socket);
 }
 
 /// Elsewhere a client of the address that stands for all reaches this machine itself. Windows refuses it
 /// (WSAEADDRNOTAVAIL).
-pub fn connect(remote: net.Address, local: ?net.Address, failure: *status.Failure) status.Error!Attempt(Socket) {
-    var socket: Socket = try .open(failure);
+pub fn connect(remote: net.Address, local: ?net.Local, failure: *status.Failure) status.Error!Attempt(Socket) {
+    var socket: Socket = try .open(remote.family(), false, failure);
     errdefer socket.close();
-    if (local) |address| try socket.bindTo(address, failure);
+    // Without an option for it, as said of servers: a port whose connections linger is free, and SO_REUSEADDR would let
+    // the stream have one that another socket uses.
+    if (local) |from| try socket.bindTo(from.address, failure);
 
-    const name = toSystem(remote.reached());
-    const result = winsock.connect(socket.socket, &name, @sizeOf(SockaddrIn));
+    const name: Name = .of(remote.reached());
+    const result = winsock.connect(socket.socket, &name.name, name.size);
     if (result == 0) return .{ .transport = socket, .state = .connected };
     return .{ .transport = socket, .state = switch (winsock.WSAGetLastError()) {
         sys.code.wsa_ewouldblock, sys.code.wsa_einprogress => .under_way,

@@ -207,8 +207,8 @@ pub const Listener = union(enum) {
 
 // ---- Making them ----
 
-pub fn listenTcp(address: net.Address, backlog: i32, reuse: bool, failure: *status.Failure) status.Error!Listener {
-    return .{ .tcp = try tcp.listen(address, backlog, reuse, failure) };
+pub fn listenTcp(address: net.Address, how: net.Listening, failure: *status.Failure) status.Error!Listener {
+    return .{ .tcp = try tcp.listen(address, how, failure) };
 }
 
 /// A pipe has no file that could stay: its name goes with its last handle.
@@ -216,7 +216,7 @@ pub fn listenLocal(pathname: []const u8, backlog: i32, _: bool, failure: *status
     return .{ .pipe = try named.listen(pathname, backlog, failure) };
 }
 
-pub fn connectTcp(remote: net.Address, local: ?net.Address, failure: *status.Failure) status.Error!Attempt(Transport) {
+pub fn connectTcp(remote: net.Address, local: ?net.Local, failure: *status.Failure) status.Error!Attempt(Transport) {
     const attempt = try tcp.connect(remote, local, failure);
     return .{ .transport = .{ .tcp = attempt.transport }, .state = attempt.state };
 }
