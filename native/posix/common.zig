@@ -6,6 +6,9 @@ const status = @import("../base/status.zig");
 /// The system's error codes.
 pub const E = std.posix.E;
 
+/// What flock(2) is asked for: the same numbers everywhere.
+pub const LOCK = std.posix.LOCK;
+
 /// The error in a result below zero.
 pub fn failureOf(result: isize) E {
     std.debug.assert(result < 0);
@@ -38,6 +41,20 @@ pub fn Found(comptime FileIdentity: type) type {
         nothing,
         /// The system does not tell.
         unknown,
+    };
+}
+
+/// The bits of a file's mode that chmod(2) sets.
+pub const mode_max = 0o7777;
+
+/// What a kernel says of a file.
+pub fn FileStatus(comptime FileIdentity: type) type {
+    return struct {
+        identity: FileIdentity,
+        kind: enum { socket, regular, other },
+        /// Whose it is.
+        user: u32,
+        mode: u32,
     };
 }
 
