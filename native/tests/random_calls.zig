@@ -450,7 +450,7 @@ const Caller = struct {
         }
         if (code_asked == null or result >= 0) return;
         const carries = result == c.BBIPC_ERROR_SYSTEM or result == c.BBIPC_ERROR_NO_CONNECTION or
-            result == c.BBIPC_ERROR_NO_LOCAL_SERVER;
+            result == c.BBIPC_ERROR_NO_LOCAL_SERVER or result == c.BBIPC_ERROR_SERVER_RUNNING;
         if (carries and self.code <= 0) fail("{t} gave {d} with the code {d}", .{ operation, result, self.code });
         if (!carries and self.code != 0) fail("{t} gave {d} and the code {d}", .{ operation, result, self.code });
     }

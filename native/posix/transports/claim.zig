@@ -5,10 +5,10 @@
 //!
 //! - flock(2), not fcntl(2): fcntl's locks of a process are lost when it closes any descriptor of the file, and a
 //!   daemon that forks when it has begun to listen would lose them too. A flock lives as long as a process has the
-//!   descriptor, and so does the socket; exec closes both. The process that made the server takes the lock away from all
-//!   others when it closes (LOCK_UN).
-//! - The lock's file may be deleted by whoever has the lock. Another may have opened it before; so whoever gets the lock
-//!   looks whether the file is still at its name, and begins again if it is not. First the socket's file goes, then the
+//!   descriptor, and so does the socket; exec closes both. The process that made the server takes the lock away from
+//!   all others when it closes (LOCK_UN).
+//! - The lock's file may be deleted by whoever has the lock. Another may have opened it before; so whoever gets the
+//!   lock looks whether the file is still at its name, and begins again if it is not. First the socket's file goes, then the
 //!   lock's, then the lock: as long as there is something to protect, nobody else has it.
 //! - Whether a server lives, only connecting tells. macOS and FreeBSD refuse where a backlog is full, as if nobody
 //!   listened. Against that there is the lock too.
