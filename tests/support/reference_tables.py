@@ -24,6 +24,7 @@ MODULES = (
     "events",
     "ipv4",
     "local",
+    "credentials",
     "messages",
     "polling",
     "sockets",

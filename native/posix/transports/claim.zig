@@ -8,8 +8,8 @@
 //!   descriptor, and so does the socket; exec closes both. The process that made the server takes the lock away from
 //!   all others when it closes (LOCK_UN).
 //! - The lock's file may be deleted by whoever has the lock. Another may have opened it before; so whoever gets the
-//!   lock looks whether the file is still at its name, and begins again if it is not. First the socket's file goes, then the
-//!   lock's, then the lock: as long as there is something to protect, nobody else has it.
+//!   lock looks whether the file is still at its name, and begins again if it is not. First the socket's file goes,
+//!   then the lock's, then the lock: as long as there is something to protect, nobody else has it.
 //! - Whether a server lives, only connecting tells. macOS and FreeBSD refuse where a backlog is full, as if nobody
 //!   listened. Against that there is the lock too.
 //! - The new file is made at PATHNAME.new, or a name as good, and gets its place when it listens already. So nobody who
