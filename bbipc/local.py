@@ -18,7 +18,6 @@ from .errors import (
     NoLocalServerError,
     ServerAlreadyRunningError,
     SocketError,
-    UnsupportedOperationError,
     errno_of,
     failure_error,
     system_error,
@@ -179,6 +178,7 @@ if sys.platform == "win32":
         "another server listens at that name, or a stream of one is still open, at either end; choose another name, or"
         " give up such streams by abort()"
     )
+    _RUNNING = _IN_USE
     #: A name that exists is in use instead (EADDRINUSE).
     _FORBIDDEN = (
         r"this process may not make a pipe of that name; in an AppContainer names begin with \\.\pipe\LOCAL" + "\\"
@@ -209,6 +209,7 @@ else:
         "a socket file is there: another server listens on it, or one that ended badly left it; replace_dead=True takes"
         " the place of one that has died"
     )
+    _RUNNING = "another server lives there; end it first, or be its client"
     _NOT_A_DIRECTORY = "a part of the pathname before the last is not a directory; check the pathname"
 
     _KINDS = (
@@ -277,6 +278,7 @@ else:
         no_file = "this user may not make a file in that directory, or not search a directory before it"
         return {
             **{number: why for number, why in by_lock.items() if why},
+            errno.ENOSYS: "permissions and replace_dead need statx(2), which Linux has since 4.11",
             errno.EADDRINUSE: _in_use(pathname, replace_dead),
             errno.EACCES: no_lock or no_file,
             errno.EPERM: "the file system there may be one that can't hold sockets; choose another directory",
@@ -338,9 +340,8 @@ def make_local_server(
     :raises ServerAlreadyRunningError: with ``replace_dead``, for a server that lives, starts or closes.
     :raises SocketError: if the system refuses: ``EADDRINUSE`` if the pathname exists, ``ENAMETOOLONG``, ``ENOENT`` if
         its directory does not exist, ``EACCES``. What exists stays as it is, and the message says what it is: a socket,
-        a regular file, a directory. Nothing but a dead server's socket is ever replaced.
-    :raises UnsupportedOperationError: for ``replace_dead`` on a Linux before 4.11, or in a sandbox that forbids
-        ``statx``.
+        a regular file, a directory. Nothing but a dead server's socket is ever replaced. ``ENOSYS`` for
+        ``permissions`` and ``replace_dead`` on a Linux before 4.11, which has no ``statx``.
     """
     plain, encoded = _check_pathname(pathname)
     if permissions is not None:
@@ -363,14 +364,11 @@ def _listening_error(result: int, plain: str | bytes, replace_dead: bool) -> Exc
     action = f"listen at {plain!r}"
     status = results.status_of(result)
     if status == declarations.ERROR_SERVER_RUNNING:
-        message = f"cannot {action}: another server lives there; end it first, or be its client"
+        message = f"cannot {action}: {_RUNNING}"
         return system_error(ServerAlreadyRunningError, results.code_of(result), message)
     if status == declarations.ERROR_NAME_TOO_LONG:
         why = "with replace_dead a longer name beside it must fit into a socket's name; use a shorter directory"
         return SocketError(errno.ENAMETOOLONG, f"cannot {action}: {why}")
-    if status == declarations.ERROR_UNSUPPORTED:
-        why = "the system does not tell whose file is there (statx), so nothing can be replaced"
-        return UnsupportedOperationError(f"cannot {action} with replace_dead: {why}")
     return failure_error(result, action, advice=_advice_to_listen(plain, replace_dead))
 
 

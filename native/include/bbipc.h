@@ -250,8 +250,8 @@ uint64_t bbipc_local_pathname_limit(void);
  * PATHNAME.lock locked (flock(2)) for as long as it or a forked child has its socket open. It makes its file as
  * PATHNAME.new, and moves it when it listens. Where that name is too long for a socket, it takes another one in the
  * directory, of 20 bytes. If that is too long too, it is BBIPC_ERROR_NAME_TOO_LONG; but not on Linux, where /proc has
- * shorter names. EACCES: PATHNAME.lock is another user's, or no regular file. A pipe's name goes with its server, so on
- * Windows nothing is replaced. */
+ * shorter names. EACCES: PATHNAME.lock is another user's, or no regular file. ENOSYS: a Linux before 4.11, where
+ * permissions can't be had either. A pipe's name goes with its server, so on Windows nothing is replaced. */
 bbipc_result bbipc_make_local_server(const void *pathname, uint64_t pathname_size, int32_t backlog, int32_t permissions,
                                      uint32_t flags, int32_t *system_code);
 

@@ -28,7 +28,7 @@ pub fn identityAt(pathname: [*:0]const u8) common.Found(FileIdentity) {
     return switch (statusAt(pathname)) {
         .file => |file| if (file.kind == .socket) .{ .file = file.identity } else .nothing,
         .nothing => .nothing,
-        .unknown => .unknown,
+        .unknown => |e| .{ .unknown = e },
     };
 }
 
@@ -38,16 +38,14 @@ pub const FileStatus = common.FileStatus(FileIdentity);
 pub fn statusAt(pathname: [*:0]const u8) common.Found(FileStatus) {
     var information: c.Stat = undefined;
     const result = signed(c.fstatat(c.AT.FDCWD, pathname, &information, c.AT.SYMLINK_NOFOLLOW));
-    if (result < 0) return switch (common.failureOf(result)) {
-        .NOENT, .NOTDIR => .nothing,
-        else => .unknown,
-    };
+    if (result < 0) return common.absent(FileStatus, result);
     return .{ .file = statusFrom(&information) };
 }
 
-pub fn statusOf(fd: Descriptor) ?FileStatus {
+pub fn statusOf(fd: Descriptor) common.Found(FileStatus) {
     var information: c.Stat = undefined;
-    return if (c.fstat(fd, &information) < 0) null else statusFrom(&information);
+    const result = signed(c.fstat(fd, &information));
+    return if (result < 0) common.absent(FileStatus, result) else .{ .file = statusFrom(&information) };
 }
 
 fn statusFrom(information: *const c.Stat) FileStatus {

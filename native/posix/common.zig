@@ -39,8 +39,16 @@ pub fn Found(comptime FileIdentity: type) type {
     return union(enum) {
         file: FileIdentity,
         nothing,
-        /// The system does not tell.
-        unknown,
+        /// The system does not tell, for this reason.
+        unknown: E,
+    };
+}
+
+/// What a call says that asks for a file and fails.
+pub fn absent(comptime File: type, result: isize) Found(File) {
+    return switch (failureOf(result)) {
+        .NOENT, .NOTDIR => .nothing,
+        else => |e| .{ .unknown = e },
     };
 }
 

@@ -43,19 +43,15 @@ pub fn statusAt(pathname: [*:0]const u8) common.Found(FileStatus) {
     return statusBy(linux.AT.FDCWD, pathname, linux.AT.SYMLINK_NOFOLLOW);
 }
 
-/// Null if the system does not tell.
-pub fn statusOf(fd: Descriptor) ?FileStatus {
-    return switch (statusBy(fd, "", linux.AT.EMPTY_PATH)) {
-        .file => |file| file,
-        .nothing, .unknown => null,
-    };
+pub fn statusOf(fd: Descriptor) common.Found(FileStatus) {
+    return statusBy(fd, "", linux.AT.EMPTY_PATH);
 }
 
 fn statusBy(directory: Descriptor, pathname: [*:0]const u8, flags: u32) common.Found(FileStatus) {
     var information: linux.Statx = undefined;
     const asked: linux.STATX = .{ .TYPE = true, .MODE = true, .UID = true, .INO = true };
     const result = signed(linux.statx(directory, pathname, flags | linux.AT.STATX_DONT_SYNC, asked, &information));
-    if (result < 0) return if (isAbsence(result)) .nothing else .unknown;
+    if (result < 0) return common.absent(FileStatus, result);
     return .{ .file = .{
         .identity = .{
             .device = numberOfDevice(information.dev_major, information.dev_minor),
@@ -69,10 +65,6 @@ fn statusBy(directory: Descriptor, pathname: [*:0]const u8, flags: u32) common.F
         .user = information.uid,
         .mode = information.mode & common.mode_max,
     } };
-}
-
-fn isAbsence(result: isize) bool {
-    return result == common.resultOf(.NOENT) or result == common.resultOf(.NOTDIR);
 }
 
 /// The kernel's new_encode_dev.
@@ -104,7 +96,7 @@ fn olderIdentityAt(pathname: [*:0]const u8) common.Found(FileIdentity) {
         @intFromPtr(&information),
         linux.AT.SYMLINK_NOFOLLOW,
     ));
-    if (result < 0) return if (isAbsence(result)) .nothing else .unknown;
+    if (result < 0) return common.absent(FileIdentity, result);
     return .{ .file = .{
         .device = std.mem.readInt(u64, information[older_stat.device_at..][0..8], builtin.cpu.arch.endian()),
         .inode = std.mem.readInt(u64, information[older_stat.inode_at..][0..8], builtin.cpu.arch.endian()),
@@ -154,7 +146,11 @@ pub fn setMode(pathname: [*:0]const u8, identity: FileIdentity, mode: u32) isize
     if (opened < 0) return opened;
     const fd: Descriptor = @intCast(opened);
     defer _ = linux.close(fd);
-    const file = statusOf(fd) orelse return common.resultOf(.NOSYS);
+    const file = switch (statusOf(fd)) {
+        .file => |file| file,
+        .nothing => return common.resultOf(.NOENT),
+        .unknown => |e| return common.resultOf(e),
+    };
     if (file.kind != .socket or !file.identity.eql(identity)) return common.resultOf(.NOENT);
     if (file.mode == mode) return 0;
     if (signed(linux.fchmodat2(fd, "", mode, linux.AT.EMPTY_PATH)) >= 0) return 0;

@@ -66,6 +66,15 @@ fn running(failure: *status.Failure) status.Error {
     return error.ServerRunning;
 }
 
+/// What the system says of an open file.
+fn found(there: sys.Found(sys.files.FileStatus), failure: *status.Failure) status.Error!sys.files.FileStatus {
+    return switch (there) {
+        .file => |file| file,
+        .nothing => failure.system(sys.codeOf(.NOENT)),
+        .unknown => |e| failure.system(sys.codeOf(e)),
+    };
+}
+
 /// The right to be the server at a pathname.
 pub const Claim = struct {
     file: *const SocketFile,
@@ -83,7 +92,7 @@ pub const Claim = struct {
             }
             const lock: sys.Descriptor = @intCast(opened);
             errdefer sys.close(lock);
-            const here = sys.files.statusOf(lock) orelse return error.Unsupported;
+            const here = try found(sys.files.statusOf(lock), failure);
             // Whoever owns it could hold the lock for ever.
             if (here.kind != .regular or here.user != sys.files.user()) return failure.system(sys.codeOf(.ACCES));
             const locked = sys.files.lock(lock);
@@ -94,7 +103,8 @@ pub const Claim = struct {
             switch (sys.files.statusAt(name.text())) {
                 .file => |there| if (there.identity.eql(here.identity))
                     return .{ .file = file, .lock = lock, .identity = here.identity },
-                .nothing, .unknown => {},
+                .nothing => {},
+                .unknown => |e| return failure.system(sys.codeOf(e)),
             }
             // Its holder has deleted it meanwhile.
             sys.close(lock);
@@ -143,7 +153,11 @@ pub const Claim = struct {
         try bind(descriptor, whole.text(), given.text(), failure);
         const made = sys.files.identityAt(whole.text());
         errdefer _ = socket_files.delete(whole.text(), made);
-        if (made != .file) return failure.system(sys.codeOf(.NOENT));
+        switch (made) {
+            .file => {},
+            .nothing => return failure.system(sys.codeOf(.NOENT)),
+            .unknown => |e| return failure.system(sys.codeOf(e)),
+        }
         if (options.permissions) |mode| try socket_files.setMode(whole.text(), made, mode, failure);
         const listening = sys.listen(descriptor, options.backlog);
         if (listening < 0) return sys.refused(listening, failure);
@@ -160,7 +174,7 @@ pub const Claim = struct {
                 const renamed = sys.files.rename(new, own);
                 return if (renamed < 0) sys.refused(renamed, failure) else {};
             } else return failure.system(sys.codeOf(.ADDRINUSE)),
-            .unknown => return failure.system(sys.codeOf(.ADDRINUSE)),
+            .unknown => |e| return failure.system(sys.codeOf(e)),
             .nothing => {},
         };
         const linked = sys.files.link(new, own);
@@ -187,7 +201,7 @@ fn find(whole: [:0]const u8, given: []const u8, failure: *status.Failure) status
     const file = switch (sys.files.statusAt(whole)) {
         .file => |file| file,
         .nothing => return .nothing,
-        .unknown => return error.Unsupported,
+        .unknown => |e| return failure.system(sys.codeOf(e)),
     };
     if (file.kind != .socket or file.user != sys.files.user()) return .foreign;
     const result = sys.streamSocket(sys.AF.UNIX);

@@ -87,7 +87,11 @@ pub const SocketFile = struct {
         if (bound < 0) return sys.refused(bound, failure);
         // A file that was there before is another's: ours was made in another directory. If the system does not tell,
         // ours can't be found by that name either.
-        self.made = if (before == .nothing) sys.files.identityAt(self.text()) else .unknown;
+        self.made = switch (before) {
+            .nothing => sys.files.identityAt(self.text()),
+            .file => .{ .unknown = .EXIST },
+            .unknown => before,
+        };
     }
 
     /// False if the file is left, because the system refused to say what it is, or to delete it. A forked child that
@@ -119,8 +123,8 @@ pub fn delete(pathname: [:0]const u8, made: Made) bool {
 pub fn setMode(pathname: [:0]const u8, made: Made, mode: u32, failure: *status.Failure) status.Error!void {
     const identity = switch (made) {
         .file => |identity| identity,
-        // It has gone, or can't be found by its name.
-        .nothing, .unknown => return failure.system(sys.codeOf(.NOENT)),
+        .nothing => return failure.system(sys.codeOf(.NOENT)),
+        .unknown => |e| return failure.system(sys.codeOf(e)),
     };
     const result = sys.files.setMode(pathname, identity, mode);
     if (result < 0) return sys.refused(result, failure);
