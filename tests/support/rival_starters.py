@@ -200,18 +200,24 @@ def play(pathname: str, chance: random.Random, kinds: Counter[str]) -> None:
             file.write(PRECIOUS)
     one = Round(pathname, chance)
     one.shared[0] = GO
-    if chance.random() < 1 / 3:
-        kinds["with kills"] += 1
-        one.kill_some()
-    kinds["kills"] += len(one.killed)
-    if kind == "no socket":
-        one.assert_all_are_refused()
-        with open(pathname, "rb") as file:
-            assert file.read() == PRECIOUS
-        os.unlink(pathname)
-    else:
-        one.assert_one_serves()
-    one.end()
+    try:
+        if chance.random() < 1 / 3:
+            kinds["with kills"] += 1
+            one.kill_some()
+        kinds["kills"] += len(one.killed)
+        if kind == "no socket":
+            one.assert_all_are_refused()
+            with open(pathname, "rb") as file:
+                assert file.read() == PRECIOUS
+            os.unlink(pathname)
+        else:
+            one.assert_one_serves()
+        one.end()
+    except BaseException:
+        for pid in one.pids:
+            if pid not in one.killed:
+                os.kill(pid, signal.SIGKILL)
+        raise
 
 
 def main(directory: str, rounds: int, seed: int) -> None:
