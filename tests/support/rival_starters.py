@@ -8,6 +8,7 @@ of a living server tries again until the round is over. There must be one server
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -65,7 +66,7 @@ def locks(file: int) -> bool:
     return True
 
 
-def serve(server: bbipc.LocalServer, shared: mmap.mmap) -> None:
+def serve(server: bbipc.LocalServer, shared: mmap.mmap, witness: int) -> None:
     """Tells clients who serves them."""
     with server:
         while shared[0] != STOP:
@@ -75,6 +76,8 @@ def serve(server: bbipc.LocalServer, shared: mmap.mmap) -> None:
                         stream.write_all(b"%020d" % os.getpid())
                 except (bbipc.NoConnectionAvailableError, bbipc.EndOfStreamError):
                     pass  # another starter looked whether somebody is there
+        # Before the place is free.
+        fcntl.flock(witness, fcntl.LOCK_UN)
 
 
 def start(pathname: str, shared: mmap.mmap, report: int) -> None:
@@ -95,7 +98,7 @@ def start(pathname: str, shared: mmap.mmap, report: int) -> None:
             os.write(report, b"%c%020d" % (b"E" if error.errno == errno.EADDRINUSE else b"?", os.getpid()))
             return
         os.write(report, b"%c%020d" % (b"W" if be_the_only_one(witness) else b"2", os.getpid()))
-        serve(server, shared)
+        serve(server, shared, witness)
         return
 
 
@@ -141,6 +144,9 @@ class Round:
         assert ready, "no starter has become the server"
         report = os.read(self.reports, 21)
         assert report, "every starter has ended, and none is the server"
+        self._note(report)
+
+    def _note(self, report: bytes) -> None:
         kind, pid = report[:1], int(report[1:])
         assert kind in (b"W", b"E"), (kind, pid)
         (self.servers if kind == b"W" else self.refused).append(pid)
@@ -174,8 +180,10 @@ class Round:
             if pid not in self.killed:
                 _, status = os.waitpid(pid, 0)
                 assert status == 0, status
-        while os.read(self.reports, 21):
-            pass
+        while report := os.read(self.reports, 21):
+            self._note(report)
+        # Either there is a place, or there is none for anybody.
+        assert not self.servers or not self.refused, (self.servers, self.refused)
         os.close(self.reports)
         self.shared.close()
 
@@ -215,7 +223,8 @@ def play(pathname: str, chance: random.Random, kinds: Counter[str]) -> None:
         one.end()
     except BaseException:
         for pid in one.pids:
-            if pid not in one.killed:
+            # Those that have ended are not waited for before the last check.
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         raise
 

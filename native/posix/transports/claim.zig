@@ -145,8 +145,9 @@ pub const Claim = struct {
         switch (try find(whole.text(), given.text(), failure)) {
             .nothing => {},
             .dead => |identity| _ = socket_files.delete(whole.text(), .{ .file = identity }),
-            // Bind says so, and Python what is there.
-            .alive, .foreign => return failure.system(sys.codeOf(.ADDRINUSE)),
+            // A starter that is being killed: the system closes what it had open one after the other.
+            .alive => return running(failure),
+            .foreign => return failure.system(sys.codeOf(.ADDRINUSE)),
         }
 
         if (options.permissions) |mode| sys.files.presetMode(descriptor, mode);
