@@ -11,6 +11,7 @@ from ._native.calls import calling_layer
 from ._native.library import __version__, get_include
 from ._native.spinning import set_spinning
 from .authentication import authenticate, authenticate_peer
+from .credentials import PeerCredentials
 from .errors import (
     AlreadyMonitoredError,
     AuthenticationError,
@@ -21,6 +22,7 @@ from .errors import (
     NoLocalServerError,
     NotMonitoredError,
     PollerClosedError,
+    ServerAlreadyRunningError,
     SocketClosedError,
     SocketError,
     TimeoutError,
@@ -70,8 +72,10 @@ __all__ = [
     "NoConnectionAvailableError",
     "NoLocalServerError",
     "NotMonitoredError",
+    "PeerCredentials",
     "Poller",
     "PollerClosedError",
+    "ServerAlreadyRunningError",
     "Socket",
     "SocketClosedError",
     "SocketError",

@@ -140,6 +140,13 @@ class NoLocalServerError(SocketError):
     """
 
 
+class ServerAlreadyRunningError(SocketError):
+    """A server lives at the pathname: ``make_local_server(..., replace_dead=True)`` leaves it alone.
+
+    Or one is about to, or is closing. ``errno`` is ``EADDRINUSE``.
+    """
+
+
 class EndOfStreamError(BbipcError, EOFError):
     """The remote end went before all was read or written.
 

@@ -6,13 +6,22 @@ Unix domain sockets (``unix(7)``); on Windows named pipes, in byte mode.
 from __future__ import annotations
 
 import errno
+import operator
 import os
 import stat
 import sys
 
 from ._native import calls, declarations, results
 from ._native.owner import warn_caller
-from .errors import NoLocalServerError, SocketError, errno_of, failure_error, system_error
+from .credentials import PeerCredentials
+from .errors import (
+    NoLocalServerError,
+    ServerAlreadyRunningError,
+    SocketError,
+    errno_of,
+    failure_error,
+    system_error,
+)
 from .sockets import StreamServer, StreamSocket
 from .tcp import check_backlog
 
@@ -139,6 +148,27 @@ class LocalStream(_LocalSocket, StreamSocket):
 
     __slots__ = ("_local_pathname",)
 
+    def peer_credentials(self) -> PeerCredentials:
+        """Who is at the other end: the user, the group and the process.
+
+        The system is asked, each time; nothing of it can be forged by the peer. But it tells of the moment in which
+        the stream was connected, so three things to know:
+
+        - The process may have ended since, and its number be another's. So do not decide by ``process_id`` who may do
+          what, nor by what ``/proc`` says of it: decide by ``user_id``. What a program did with its user afterwards
+          (``setuid``) is not told.
+        - A process can hand its end to another, as a child or by passing the descriptor.
+        - A client is told of the process that called ``listen``: of systemd, or of a parent that has ended since, where
+          another one accepts.
+
+        :raises SocketError: if the stream is closed, or the system refuses.
+        """
+        told = calls.peer_credentials(self._handle)
+        if isinstance(told, int):
+            raise failure_error(told, "tell who is at the other end", self)
+        user, group, process = (None if number < 0 else number for number in told[:3])
+        return PeerCredentials(user, group, process, told[3] or None)
+
 
 if sys.platform == "win32":
     _NO_SUCH = "there is no such pipe; start the server first"
@@ -148,12 +178,20 @@ if sys.platform == "win32":
         "another server listens at that name, or a stream of one is still open, at either end; choose another name, or"
         " give up such streams by abort()"
     )
+    _RUNNING = _IN_USE
     #: A name that exists is in use instead (EADDRINUSE).
     _FORBIDDEN = (
         r"this process may not make a pipe of that name; in an AppContainer names begin with \\.\pipe\LOCAL" + "\\"
     )
 
-    def _advice_to_listen(_pathname: str | bytes) -> dict[int, str]:
+    def _check_permissions(permissions: int) -> None:
+        if permissions not in (0o600, 0o666):
+            raise ValueError(
+                f"permissions must be 0o600, for this user, or 0o666, for every user of this machine, on Windows; not"
+                f" {oct(permissions)}"
+            )
+
+    def _advice_to_listen(_pathname: str | bytes, _replace_dead: bool) -> dict[int, str]:
         """What a user can do about an errno of make_local_server."""
         return {errno.EADDRINUSE: _IN_USE, errno.EACCES: _FORBIDDEN}
 
@@ -168,9 +206,10 @@ else:
         # macOS and FreeBSD say no more than this of a server without room.
         _REFUSED = "nobody listens there, or the server's backlog is full; start the server first, or try again soon"
     _IN_USE = (
-        "a socket file is there: another server listens on it, or one that ended badly left it; if nobody listens,"
-        " which connect_to_local_server() tells, then delete it"
+        "a socket file is there: another server listens on it, or one that ended badly left it; replace_dead=True takes"
+        " the place of one that has died"
     )
+    _RUNNING = "another server lives there; end it first, or be its client"
     _NOT_A_DIRECTORY = "a part of the pathname before the last is not a directory; check the pathname"
 
     _KINDS = (
@@ -190,13 +229,58 @@ else:
             return None
         return next((words for is_that, words in _KINDS if is_that(mode)), None)
 
-    def _advice_to_listen(pathname: str | bytes) -> dict[int, str]:
-        """What a user can do about an errno of make_local_server."""
+    def _check_permissions(permissions: int) -> None:
+        if not 0 <= permissions <= 0o777:
+            raise ValueError(f"permissions must be from 0 to 0o777, not {oct(permissions)}")
+
+    def _beside(pathname: str | bytes, suffix: str) -> str | bytes:
+        return pathname + (suffix if isinstance(pathname, str) else suffix.encode())  # type: ignore[operator]
+
+    def _owner(pathname: str | bytes) -> int | None:
+        """Whose file is there. None for nobody's, and where nobody can tell."""
+        try:
+            return os.lstat(pathname).st_uid
+        except OSError:
+            return None
+
+    def _in_use(pathname: str | bytes, replace_dead: bool) -> str:
+        """What is there that can't be replaced."""
         # bind(2) follows no links.
         kind = _no_socket(pathname, follow_links=False)
+        if kind:
+            return f"{kind} is there, not a socket; choose another pathname"
+        if not replace_dead:
+            return _IN_USE
+        owner = _owner(pathname)
+        if owner not in (None, os.geteuid()):
+            return f"a socket of another user is there, of the one with the number {owner}; choose another pathname"
+        new = _beside(pathname, ".new")
+        if _owner(new) is not None:
+            kind = _no_socket(new, follow_links=False) or "a socket"
+            return f"{kind} is at {new!r}, which the server needs for a moment; choose another pathname"
+        return "a socket is there that no server of streams has left; choose another pathname"
+
+    def _lock_refused(pathname: str | bytes) -> str | None:
+        """Why the lock's file can't be used. None if it is not that."""
+        lock = _beside(pathname, ".lock")
+        kind = _no_socket(lock, follow_links=False)
+        owner = _owner(lock)
+        if owner is None or (kind == "a regular file" and owner == os.geteuid()):
+            return None
+        if kind != "a regular file":
+            return f"{kind or 'a socket'} is at {lock!r}, where the server's lock belongs; choose another pathname"
+        return f"{lock!r}, the server's lock, is the file of the user with the number {owner}"
+
+    def _advice_to_listen(pathname: str | bytes, replace_dead: bool) -> dict[int, str]:
+        """What a user can do about an errno of make_local_server."""
+        no_lock = _lock_refused(pathname) if replace_dead else None
+        by_lock = dict.fromkeys((errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO), no_lock) if no_lock else {}
+        no_file = "this user may not make a file in that directory, or not search a directory before it"
         return {
-            errno.EADDRINUSE: f"{kind} is there, not a socket; choose another pathname" if kind else _IN_USE,
-            errno.EACCES: "this user may not make a file in that directory, or not search a directory before it",
+            **{number: why for number, why in by_lock.items() if why},
+            errno.ENOSYS: "permissions and replace_dead need statx(2), which Linux has since 4.11",
+            errno.EADDRINUSE: _in_use(pathname, replace_dead),
+            errno.EACCES: no_lock or no_file,
             errno.EPERM: "the file system there may be one that can't hold sockets; choose another directory",
             errno.ENOENT: "the directory does not exist",
             errno.ENOTDIR: _NOT_A_DIRECTORY,
@@ -215,40 +299,77 @@ else:
         }
 
 
-def make_local_server(pathname: Pathname, *, backlog: int = 128, delete_on_close: bool = True) -> LocalServer:
+def make_local_server(
+    pathname: Pathname,
+    *,
+    backlog: int = 128,
+    delete_on_close: bool = True,
+    permissions: int | None = None,
+    replace_dead: bool = False,
+) -> LocalServer:
     r"""A server that listens at once. (``make-local-server``.)
 
     On Unix the pathname is that of a socket file. Who may connect is decided by the permissions of its directory and of
-    the file, which is made with the process's ``umask``.
+    the file: a client needs to search the one, and to write to the other.
 
     On Windows it is the name of a pipe, and no file appears anywhere. A plain name such as ``"build-server"`` means
     ``\\.\pipe\build-server``. A path is made absolute: ``"C:/run/build"`` means ``\\.\pipe\C:\run\build``, and needs no
     such directory. The whole name of a pipe is taken as it is. Case does not matter. Only the user whom the process
-    runs as, Administrators and the system itself may connect, and nobody from another machine. The name is taken until
+    runs as, Administrators and the system itself may connect, if ``permissions`` don't say otherwise, and nobody from
+    another machine. The name is taken until
     the server and all streams that it accepted are closed; on Windows itself probably at both ends.
     :meth:`~StreamSocket.abort` gives up a stream whose client does not close.
 
-    :param pathname: must not exist yet. ``str``, ``bytes`` or path-like; at most 107 bytes on Linux, 103 on macOS and
-        FreeBSD; on Windows 256 UTF-16 units for the whole name of the pipe.
+    :param pathname: must not exist yet, but see ``replace_dead``. ``str``, ``bytes`` or path-like; at most 107 bytes on
+        Linux, 103 on macOS and FreeBSD; on Windows 256 UTF-16 units for the whole name of the pipe.
     :param backlog: how many clients the system keeps waiting for :meth:`~StreamServer.accept_connection`. On Windows 1
         to 1024; less and more count as that.
     :param delete_on_close: :meth:`~Socket.close` deletes the file, if it is still the one that this server made. In a
         forked child it never does. Where the system refuses, it warns (``RuntimeWarning``). A process that a signal
-        ends, ``SIGTERM`` for example, closes nothing, so the file stays and the next server is refused. A pipe's name
-        always goes by itself.
-    :raises ValueError: for a pathname that is empty or contains a NUL.
+        ends, ``SIGTERM`` for example, closes nothing, so the file stays and the next server is refused, unless it
+        replaces the dead. A pipe's name always goes by itself.
+    :param permissions: the file's mode, ``0o600`` for example. It has it before anybody can connect, and the process's
+        ``umask`` neither counts nor changes. ``None`` is ``0o777`` without what the ``umask`` takes away. On Windows
+        ``0o600`` is what ``None`` is too, and ``0o666`` lets every user of this machine connect; there is no other.
+    :param replace_dead: takes the place of a server of this user that has died and left its file. A server that lives
+        is :class:`ServerAlreadyRunningError`. Of any number of programs that start at once, one gets the place. The
+        server keeps a lock, on a file beside its own (the pathname and ``.lock``), and for a moment there is a third
+        (the pathname and ``.new``, or a shorter name of 20 characters, which must not be too long either; on Linux it
+        may). On Windows no server leaves anything.
+    :raises ValueError: for a pathname that is empty or contains a NUL, and for permissions that there are not.
+    :raises ServerAlreadyRunningError: with ``replace_dead``, for a server that lives, starts or closes.
     :raises SocketError: if the system refuses: ``EADDRINUSE`` if the pathname exists, ``ENAMETOOLONG``, ``ENOENT`` if
         its directory does not exist, ``EACCES``. What exists stays as it is, and the message says what it is: a socket,
-        a regular file, a directory.
+        a regular file, a directory. Nothing but a dead server's socket is ever replaced. ``ENOSYS`` for
+        ``permissions`` and ``replace_dead`` on a Linux before 4.11, which has no ``statx``.
     """
     plain, encoded = _check_pathname(pathname)
+    if permissions is not None:
+        permissions = operator.index(permissions)
+        _check_permissions(permissions)
     server = calls.make_local_server(
-        encoded, check_backlog(backlog), declarations.DELETE_ON_CLOSE if delete_on_close else 0, LocalServer
+        encoded,
+        check_backlog(backlog),
+        declarations.DEFAULT_PERMISSIONS if permissions is None else permissions,
+        (declarations.DELETE_ON_CLOSE if delete_on_close else 0) | (declarations.REPLACE_DEAD if replace_dead else 0),
+        LocalServer,
     )
     if isinstance(server, int):
-        raise failure_error(server, f"listen at {plain!r}", advice=_advice_to_listen(plain))
+        raise _listening_error(server, plain, replace_dead)
     server._local_pathname = plain
     return server
+
+
+def _listening_error(result: int, plain: str | bytes, replace_dead: bool) -> Exception:
+    action = f"listen at {plain!r}"
+    status = results.status_of(result)
+    if status == declarations.ERROR_SERVER_RUNNING:
+        message = f"cannot {action}: {_RUNNING}"
+        return system_error(ServerAlreadyRunningError, results.code_of(result), message)
+    if status == declarations.ERROR_NAME_TOO_LONG:
+        why = "with replace_dead a longer name beside it must fit into a socket's name; use a shorter directory"
+        return SocketError(errno.ENAMETOOLONG, f"cannot {action}: {why}")
+    return failure_error(result, action, advice=_advice_to_listen(plain, replace_dead))
 
 
 def _connecting_error(result: int, plain: str | bytes) -> Exception:

@@ -58,6 +58,7 @@ fn failed(err: status.Error, failure: *const status.Failure, system_code: ?*i32)
 const reuse_address = 0x1;
 const dual_stack = 0x2;
 const delete_on_close = 0x1;
+const replace_dead = 0x2;
 const peek = 0x1;
 
 /// Whether the one flag that there is, is set.
@@ -245,12 +246,24 @@ pub export fn bbipc_make_local_server(
     pathname: ?[*]const u8,
     pathname_size: u64,
     backlog: i32,
+    permissions: i32,
     flags: u32,
     system_code: ?*i32,
 ) callconv(.c) Result {
     return call(system_code, calls.makeLocalServer, .{
-        pathnameOf(pathname, pathname_size), backlog, isSet(flags, delete_on_close),
+        pathnameOf(pathname, pathname_size), localOptions(backlog, permissions, flags),
     });
+}
+
+fn localOptions(backlog: i32, permissions: i32, flags: u32) status.Error!calls.LocalOptions {
+    if (flags & ~@as(u32, delete_on_close | replace_dead) != 0) return error.InvalidArgument;
+    if (permissions < -1) return error.InvalidArgument;
+    return .{
+        .backlog = backlog,
+        .deletes = flags & delete_on_close != 0,
+        .replaces_dead = flags & replace_dead != 0,
+        .permissions = if (permissions == -1) null else @intCast(permissions),
+    };
 }
 
 pub export fn bbipc_connect_to_local_server(
@@ -318,6 +331,26 @@ fn stored(outcome: status.Error!calls.Ipv4, host_address: ?*u32, port: ?*u16) st
     const address = try outcome;
     if (host_address) |out| out.* = address.host;
     if (port) |out| out.* = address.port;
+}
+
+pub export fn bbipc_peer_credentials(
+    stream: Handle,
+    user_id: ?*i64,
+    group_id: ?*i64,
+    process_id: ?*i64,
+    security_id: ?[*]u8,
+    capacity: u64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    var failure: status.Failure = .{};
+    const told = calls.peerCredentials(stream, &failure) catch |err| return failed(err, &failure, system_code);
+    if (user_id) |out| out.* = told.user;
+    if (group_id) |out| out.* = told.group;
+    if (process_id) |out| out.* = told.process;
+    if (security_id) |out| {
+        if (told.security_size <= capacity) @memcpy(out, told.security[0..told.security_size]);
+    }
+    return @intCast(told.security_size);
 }
 
 // ---- Reading and writing ----

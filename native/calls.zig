@@ -22,6 +22,7 @@ const transfer = @import("core/transfer.zig");
 pub const Ipv4 = net.Ipv4;
 pub const Ipv6 = net.Ipv6;
 pub const Listening = net.Listening;
+pub const LocalOptions = @import("base/local_options.zig").LocalOptions;
 pub const Backend = platform.Backend;
 pub const Deadline = platform.sys.Deadline;
 pub const Handle = handles.Handle;
@@ -192,15 +193,11 @@ fn checkPathname(pathname: []const u8) status.Error!void {
     if (pathname.len > pathname_max) return error.NameTooLong;
 }
 
-pub fn makeLocalServer(
-    pathname: []const u8,
-    backlog: i32,
-    delete_on_close: bool,
-    failure: *Failure,
-) status.Error!Handle {
-    if (backlog < 0) return error.InvalidArgument;
+pub fn makeLocalServer(pathname: []const u8, options: LocalOptions, failure: *Failure) status.Error!Handle {
+    if (options.backlog < 0) return error.InvalidArgument;
+    if (options.permissions) |mode| if (mode > LocalOptions.permissions_max) return error.InvalidArgument;
     try checkPathname(pathname);
-    return publishNew(.server, Server.listenLocal, .{ pathname, backlog, delete_on_close }, failure);
+    return publishNew(.server, Server.listenLocal, .{ pathname, options }, failure);
 }
 
 pub fn connectToLocalServer(pathname: []const u8, failure: *Failure) status.Error!Handle {
@@ -254,6 +251,15 @@ fn ipv4Of(address: net.Address) status.Error!Ipv4 {
 
 fn ipv6Of(address: net.Address) status.Error!Ipv6 {
     return if (address == .ipv6) address.ipv6 else error.WrongKind;
+}
+
+pub const Credentials = @import("base/credentials.zig").Credentials;
+
+/// Of a local stream. The system is asked each time.
+pub fn peerCredentials(stream: Handle, failure: *Failure) status.Error!Credentials {
+    const slot = try table.pinKind(stream, .stream);
+    defer slot.unpin();
+    return slot.object.stream.transport.peerCredentials(failure);
 }
 
 // ---- Reading and writing ----

@@ -53,7 +53,7 @@ const contract = .{
     .{ poll, "Sleeper Entry spare_entries wait entryOf conditionsOf" },
     .{ Transport, "receive look send canFinishWriting finishWriting conditionsNow" },
     .{ Transport, "takeError isOfWrite resetAtEnd reasonIsRead reasonOfSevering tellsReasonLater" },
-    .{ Transport, "watched fileno localAddress prepareAbort sendsAfterClose close" },
+    .{ Transport, "watched fileno localAddress peerCredentials prepareAbort sendsAfterClose close" },
     .{ Listener, "accept conditionsNow watched fileno localAddress prepareClose close" },
     .{ Selector, "open close arm rearm disarm snapshot discard changesNeedNotice reportToOthers isOver Snapshot" },
     .{ Selector.Snapshot, "start beginTurn wait isEmpty next signalsTaken" },

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from array import array
-from ctypes import byref, c_char, c_int32, c_uint16, c_uint32, c_uint64
+from ctypes import byref, c_char, c_int32, c_int64, c_uint16, c_uint32, c_uint64, create_string_buffer
 
 from . import declarations
 from .buffers import PYPY, checked_range, let_go_on_pypy, memory_of, view_of, with_memory
@@ -373,6 +373,18 @@ def ipv6_address(handle: int, remote: bool) -> tuple[bytes, int, int] | int:
     else:
         result = declarations.ipv6_local_address(handle, host, byref(scope), byref(port), byref(code))
     return (host.raw, scope.value, port.value) if result >= 0 else pack(result, code.value)
+
+
+def peer_credentials(handle: int) -> tuple[int, int, int, str] | int:
+    """The user, the group, the process, each -1 if it is not known; and the text of a security identifier."""
+    user, group, process, code = c_int64(), c_int64(), c_int64(), c_int32()
+    text = create_string_buffer(declarations.SECURITY_ID_SIZE)
+    result: int = declarations.peer_credentials(
+        handle, byref(user), byref(group), byref(process), text, len(text), byref(code)
+    )
+    if result < 0:
+        return pack(result, code.value)
+    return user.value, group.value, process.value, text.raw[:result].decode("ascii")
 
 
 # ---- Waiting ----

@@ -30,6 +30,7 @@ ERROR_WOKEN = -15
 ERROR_END_OF_DATA = -16
 ERROR_MESSAGE_TOO_LARGE = -17
 ERROR_MESSAGE_CUT = -18
+ERROR_SERVER_RUNNING = -19
 
 # Events
 CONNECTION_AVAILABLE = 0x001
@@ -103,11 +104,26 @@ ipv6_remote_address = declare(
 
 # Local servers and streams
 DELETE_ON_CLOSE = 0x1
+REPLACE_DEAD = 0x2
+DEFAULT_PERMISSIONS = -1
+SECURITY_ID_SIZE = 183
 local_pathname_limit = declare(keeping, "local_pathname_limit", c_uint64)
 make_local_server = declare(
-    keeping, "make_local_server", NewHandle, c_void_p, c_uint64, c_int32, c_uint32, POINTER(c_int32)
+    keeping, "make_local_server", NewHandle, c_void_p, c_uint64, c_int32, c_int32, c_uint32, POINTER(c_int32)
 )
 connect_to_local_server = declare(keeping, "connect_to_local_server", NewHandle, c_void_p, c_uint64, POINTER(c_int32))
+peer_credentials = declare(
+    keeping,
+    "peer_credentials",
+    c_int64,
+    c_int64,
+    POINTER(c_int64),
+    POINTER(c_int64),
+    POINTER(c_int64),
+    c_char_p,
+    c_uint64,
+    POINTER(c_int32),
+)
 
 # Servers
 accept_connection = declare(keeping, "accept_connection", NewHandle, c_int64, POINTER(c_int32))

@@ -94,9 +94,9 @@ def connect_to_ipv6_tcp_server(
     return owner_of(made, code, kind)
 
 
-def make_local_server(pathname: bytes, backlog: int, flags: int, kind: type[OwnerT]) -> OwnerT | int:
+def make_local_server(pathname: bytes, backlog: int, permissions: int, flags: int, kind: type[OwnerT]) -> OwnerT | int:
     code = c_int32()
-    made: NewHandle = declarations.make_local_server(pathname, len(pathname), backlog, flags, byref(code))
+    made: NewHandle = declarations.make_local_server(pathname, len(pathname), backlog, permissions, flags, byref(code))
     return owner_of(made, code, kind)
 
 

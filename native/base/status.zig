@@ -20,11 +20,12 @@ pub const Error = error{
     EndOfData,
     MessageTooLarge,
     MessageCut,
+    ServerRunning,
 };
 
 /// What an error can't carry: filled in before the error is returned.
 pub const Failure = struct {
-    /// The system's code. Meaningful after `System`, `NoConnection` and `NoLocalServer`.
+    /// The system's code. Meaningful where `carriesSystemCode` says so.
     system_code: i32 = 0,
     /// Which of several sockets was at fault.
     index: ?usize = null,
@@ -57,12 +58,13 @@ pub fn fromError(err: Error) i64 {
         error.EndOfData => -16,
         error.MessageTooLarge => -17,
         error.MessageCut => -18,
+        error.ServerRunning => -19,
     };
 }
 
 pub fn carriesSystemCode(err: Error) bool {
     return switch (err) {
-        error.System, error.NoConnection, error.NoLocalServer => true,
+        error.System, error.NoConnection, error.NoLocalServer, error.ServerRunning => true,
         else => false,
     };
 }
@@ -87,6 +89,7 @@ pub const messages = [_][*:0]const u8{
     "every byte has been read and no more will come",
     "the message is longer than the stream's max_message_size allows, or is none",
     "the remote end has gone in the middle of a message",
+    "another server lives at the pathname, or is about to",
 };
 
 pub fn message(code: i64) [*:0]const u8 {
@@ -110,7 +113,7 @@ test "every error has a number and a message of its own" {
 
 test "codes that were never given have a message too" {
     const std = @import("std");
-    for ([_]i64{ 1, -19, std.math.minInt(i64), std.math.maxInt(i64) }) |code| {
+    for ([_]i64{ 1, -20, std.math.minInt(i64), std.math.maxInt(i64) }) |code| {
         try testing.expect(std.mem.span(message(code)).len > 0);
     }
 }

@@ -4,6 +4,7 @@ const platform = @import("../platform.zig");
 const events = @import("../base/events.zig");
 const net = @import("../net/address.zig");
 const status = @import("../base/status.zig");
+const LocalOptions = @import("../base/local_options.zig").LocalOptions;
 const Stream = @import("stream.zig").Stream;
 
 pub const Server = struct {
@@ -13,9 +14,8 @@ pub const Server = struct {
         return .{ .listener = try platform.listenTcp(address, how, failure) };
     }
 
-    /// `delete` has the close delete the file that is made, where one is made.
-    pub fn listenLocal(pathname: []const u8, backlog: i32, delete: bool, failure: *status.Failure) status.Error!Server {
-        return .{ .listener = try platform.listenLocal(pathname, backlog, delete, failure) };
+    pub fn listenLocal(pathname: []const u8, options: LocalOptions, failure: *status.Failure) status.Error!Server {
+        return .{ .listener = try platform.listenLocal(pathname, options, failure) };
     }
 
     pub fn accept(server: *Server, failure: *status.Failure) status.Error!Stream {

@@ -11,8 +11,8 @@
  *   has one: a handle, a number of bytes, a set of events), less than zero is one of the BBIPC_ERROR_ codes below.
  *   Nothing is reported through errno. Where a function takes `system_code`, the operating system's own code (errno's
  *   values on POSIX systems, those of GetLastError and WSAGetLastError on Windows) is stored there if the result is
- *   BBIPC_ERROR_SYSTEM, BBIPC_ERROR_NO_LOCAL_SERVER or BBIPC_ERROR_NO_CONNECTION (and by bbipc_connection_error: see
- *   there); it is left alone otherwise, and may be NULL.
+ *   BBIPC_ERROR_SYSTEM, BBIPC_ERROR_NO_LOCAL_SERVER, BBIPC_ERROR_SERVER_RUNNING or BBIPC_ERROR_NO_CONNECTION (and by
+ *   bbipc_connection_error: see there); it is left alone otherwise, and may be NULL.
  *
  * Handles and ownership
  *
@@ -85,6 +85,7 @@ typedef int64_t bbipc_result;
 #define BBIPC_ERROR_END_OF_DATA (-16)      /* every byte has been read and no more will come */
 #define BBIPC_ERROR_MESSAGE_TOO_LARGE (-17) /* longer than the bound, or no message at all: see bbipc_receive_message */
 #define BBIPC_ERROR_MESSAGE_CUT (-18)      /* the remote end has gone in the middle of a message */
+#define BBIPC_ERROR_SERVER_RUNNING (-19)   /* another server lives at the pathname, or is about to */
 
 /* ---- Events ---- */
 
@@ -252,21 +253,35 @@ bbipc_result bbipc_ipv6_remote_address(bbipc_handle stream, uint8_t host_address
 /* ---- Local servers and streams ---- */
 
 #define BBIPC_DELETE_ON_CLOSE 0x1u /* bbipc_close deletes the pathname */
+#define BBIPC_REPLACE_DEAD 0x2u    /* take the place of a server that has died */
+#define BBIPC_DEFAULT_PERMISSIONS (-1)
 
 /* How long a local pathname can be on this system: 107 on Linux, 103 on macOS and FreeBSD, in bytes (unix(7), unix(4)); 256
  * on Windows, in UTF-16 code units of the pipe's whole name (CreateNamedPipe). */
 uint64_t bbipc_local_pathname_limit(void);
 
-/* Listens at a pathname, which must not exist. [make-local-server]
+/* Listens at a pathname, which must not exist, but see BBIPC_REPLACE_DEAD. [make-local-server]
  * Whatever is there is EADDRINUSE: a socket that a server left, or a file that is not a socket and must not be deleted;
  * lstat(2) tells which.
  * pathname: pathname_size bytes, without a NUL among them; it needs none at the end. On Windows it is UTF-8, and names
  * a pipe: a whole name, \\.\pipe\NAME, is taken as it is, and before anything else that prefix is put; / is taken for
  * \. Nothing is looked up on disk. Only the process's user, SYSTEM and Administrators can connect, from this machine.
  * backlog: as for IPv4; on Windows the number of instances of the pipe that listen or wait, 1 to 1024.
- * flags: BBIPC_DELETE_ON_CLOSE, which means nothing to pipes, or 0. Returns the server's handle. */
-bbipc_result bbipc_make_local_server(const void *pathname, uint64_t pathname_size, int32_t backlog, uint32_t flags,
-                                     int32_t *system_code);
+ * permissions: the file's mode, up to 0777, whatever the umask; nobody can connect before it has that. Or
+ * BBIPC_DEFAULT_PERMISSIONS: 0777 without what the umask takes away. On Windows 0600 is the default, and 0666 lets every
+ * user of this machine connect; any other is BBIPC_ERROR_INVALID_ARGUMENT. Others may connect there, but not make
+ * instances of the pipe, so their clients must not ask for GENERIC_WRITE, which includes that.
+ * flags: BBIPC_DELETE_ON_CLOSE, which means nothing to pipes; BBIPC_REPLACE_DEAD; or 0. Returns the server's handle.
+ *
+ * With BBIPC_REPLACE_DEAD, a socket of this user that nobody listens on is replaced. A server that lives is
+ * BBIPC_ERROR_SERVER_RUNNING, also while it starts or closes. Everything else is EADDRINUSE. The server keeps
+ * PATHNAME.lock locked (flock(2)) for as long as it or a forked child has its socket open. It makes its file as
+ * PATHNAME.new, and moves it when it listens. Where that name is too long for a socket, it takes another one in the
+ * directory, of 20 bytes. If that is too long too, it is BBIPC_ERROR_NAME_TOO_LONG; but not on Linux, where /proc has
+ * shorter names. EACCES: PATHNAME.lock is another user's, or no regular file. ENOSYS: a Linux before 4.11, where
+ * permissions can't be had either. A pipe's name goes with its server, so on Windows nothing is replaced. */
+bbipc_result bbipc_make_local_server(const void *pathname, uint64_t pathname_size, int32_t backlog, int32_t permissions,
+                                     uint32_t flags, int32_t *system_code);
 
 /* Connects to the local server at a pathname. [connect-to-local-server]
  * Returns the stream's handle, or BBIPC_ERROR_NO_LOCAL_SERVER where nothing listens (ENOENT, ENOTDIR, ECONNREFUSED,
@@ -274,6 +289,23 @@ bbipc_result bbipc_make_local_server(const void *pathname, uint64_t pathname_siz
  * socket. A server whose backlog is full is BBIPC_ERROR_SYSTEM with EAGAIN (ERROR_PIPE_BUSY): try again when it has
  * accepted somebody. On macOS and FreeBSD that is ECONNREFUSED, as if nothing listened. */
 bbipc_result bbipc_connect_to_local_server(const void *pathname, uint64_t pathname_size, int32_t *system_code);
+
+/* How long the text of a security identifier can be. */
+#define BBIPC_SECURITY_ID_SIZE 183
+
+/* Who is at the other end of a local stream. The system is asked, as it was when the stream was connected: the process
+ * may have ended since, and its number be another's; and it may have passed the stream on. A client is told of the
+ * process that called listen, which need not be the one that accepts.
+ *
+ * Any pointer may be NULL. A number that the system does not tell is -1. *user_id and *group_id are the effective ones;
+ * Windows has none. *process_id: not on FreeBSD before 13; on macOS not once the remote end has gone; on Linux not for
+ * a process that this one can't see, in a container for example. security_id: on Windows, the SID of the user that runs
+ * the process, as text without a NUL, "S-1-5-18". It is stored if it has at most `capacity` bytes; there is none where
+ * this process may not ask, which is usual for another user's.
+ *
+ * Returns the size of the text, 0 if there is none. BBIPC_ERROR_WRONG_KIND for a TCP stream. */
+bbipc_result bbipc_peer_credentials(bbipc_handle stream, int64_t *user_id, int64_t *group_id, int64_t *process_id,
+                                    char *security_id, uint64_t capacity, int32_t *system_code);
 
 /* ---- Servers ---- */
 

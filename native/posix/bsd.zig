@@ -26,7 +26,9 @@ const std = @import("std");
 const builtin = @import("builtin");
 const c = std.c;
 const common = @import("common.zig");
+const Credentials = @import("../base/credentials.zig").Credentials;
 const rules = @import("bsd_rules.zig");
+pub const files = @import("bsd_socket_files.zig");
 
 const is_macos = builtin.os.tag == .macos;
 
@@ -232,42 +234,40 @@ pub fn getOption(fd: Descriptor, level: i32, option: u32, value: *c_int) isize {
     return signed(c.getsockopt(fd, level, option, std.mem.asBytes(value), &size));
 }
 
+/// LOCAL_PEERCRED (sys/ucred.h): who connected, or called listen. FreeBSD 13 and later tell the process with it, macOS
+/// by another option, as long as the remote end is there.
+pub fn peerCredentials(fd: Descriptor, credentials: *Credentials) isize {
+    const Told = extern struct {
+        version: c_uint,
+        user: u32,
+        groups_count: c_short,
+        groups: [16]u32,
+        process: if (is_macos) void else extern union { pointer: ?*anyopaque, number: c.pid_t },
+    };
+    comptime std.debug.assert(@offsetOf(Told, "groups") == 12);
+    const level = 0; // SOL_LOCAL
+    const peer_credentials = 1;
+    const peer_process = 2;
+    var told: Told = undefined;
+    var size: socklen_t = if (is_macos) 76 else @sizeOf(Told);
+    const result = signed(c.getsockopt(fd, level, peer_credentials, &told, &size));
+    if (result < 0) return result;
+    credentials.* = .{ .user = Credentials.idOf(told.user) };
+    if (told.groups_count > 0) credentials.group = Credentials.idOf(told.groups[0]);
+    if (!is_macos) {
+        if (size == @sizeOf(Told)) credentials.process = Credentials.processOf(told.process.number);
+        return 0;
+    }
+    var process: c.pid_t = 0;
+    size = @sizeOf(c.pid_t);
+    if (c.getsockopt(fd, level, peer_process, &process, &size) >= 0)
+        credentials.process = Credentials.processOf(process);
+    return 0;
+}
+
 /// The kernel frees the number even where it reports an error (close(2)), so there is nothing to repeat.
 pub fn close(fd: Descriptor) void {
     _ = c.close(fd);
-}
-
-// ---- Files ----
-
-pub const FileIdentity = struct {
-    device: c.dev_t,
-    inode: c.ino_t,
-
-    pub fn eql(a: FileIdentity, b: FileIdentity) bool {
-        return std.meta.eql(a, b);
-    }
-};
-
-/// Only of sockets: macOS's bind follows a symbolic link that leads nowhere, and the link is not ours.
-pub fn fileIdentity(pathname: [*:0]const u8) common.Found(FileIdentity) {
-    var information: c.Stat = undefined;
-    const result = signed(c.fstatat(c.AT.FDCWD, pathname, &information, c.AT.SYMLINK_NOFOLLOW));
-    if (result < 0) return switch (common.failureOf(result)) {
-        .NOENT, .NOTDIR => .nothing,
-        else => .unknown,
-    };
-    if (!c.S.ISSOCK(information.mode)) return .nothing;
-    return .{ .file = .{ .device = information.dev, .inode = information.ino } };
-}
-
-pub fn unlink(pathname: [*:0]const u8) isize {
-    return signed(c.unlink(pathname));
-}
-
-pub fn workingDirectory(buffer: []u8) ?[]u8 {
-    _ = c.getcwd(buffer.ptr, buffer.len) orelse return null;
-    const name = std.mem.sliceTo(buffer, 0);
-    return if (name.len > 0 and name[0] == '/') name else null;
 }
 
 // ---- Waiting ----

@@ -6,6 +6,9 @@ const status = @import("../base/status.zig");
 /// The system's error codes.
 pub const E = std.posix.E;
 
+/// What flock(2) is asked for: the same numbers everywhere.
+pub const LOCK = std.posix.LOCK;
+
 /// The error in a result below zero.
 pub fn failureOf(result: isize) E {
     std.debug.assert(result < 0);
@@ -36,8 +39,30 @@ pub fn Found(comptime FileIdentity: type) type {
     return union(enum) {
         file: FileIdentity,
         nothing,
-        /// The system does not tell.
-        unknown,
+        /// The system does not tell, for this reason.
+        unknown: E,
+    };
+}
+
+/// What a call says that asks for a file and fails.
+pub fn absent(comptime File: type, result: isize) Found(File) {
+    return switch (failureOf(result)) {
+        .NOENT, .NOTDIR => .nothing,
+        else => |e| .{ .unknown = e },
+    };
+}
+
+/// The bits of a file's mode that chmod(2) sets.
+pub const mode_max = 0o7777;
+
+/// What a kernel says of a file.
+pub fn FileStatus(comptime FileIdentity: type) type {
+    return struct {
+        identity: FileIdentity,
+        kind: enum { socket, regular, other },
+        /// Whose it is.
+        user: u32,
+        mode: u32,
     };
 }
 

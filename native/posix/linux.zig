@@ -5,7 +5,9 @@ const std = @import("std");
 const builtin = @import("builtin");
 const linux = std.os.linux;
 const common = @import("common.zig");
+const Credentials = @import("../base/credentials.zig").Credentials;
 const linux_files = @import("linux_files.zig");
+pub const files = @import("linux_socket_files.zig");
 const status = @import("../base/status.zig");
 
 pub const Descriptor = linux.fd_t;
@@ -146,6 +148,22 @@ pub fn getOption(fd: Descriptor, level: i32, option: u32, value: *c_int) isize {
     return socketCall("getsockopt", .{ fd, level, option, std.mem.asBytes(value), &size });
 }
 
+/// SO_PEERCRED: who connected, or called listen, and made the socket of a pair.
+pub fn peerCredentials(fd: Descriptor, credentials: *Credentials) isize {
+    const Told = extern struct { process: i32, user: u32, group: u32 };
+    var told: Told = undefined;
+    var size: socklen_t = @sizeOf(Told);
+    const arguments = .{ fd, linux.SOL.SOCKET, linux.SO.PEERCRED, std.mem.asBytes(&told), &size };
+    const result = socketCall("getsockopt", arguments);
+    if (result < 0) return result;
+    credentials.* = .{
+        .user = Credentials.idOf(told.user),
+        .group = Credentials.idOf(told.group),
+        .process = Credentials.processOf(told.process),
+    };
+    return 0;
+}
+
 pub const nonblocking: usize = @as(u32, @bitCast(linux.O{ .NONBLOCK = true }));
 
 pub fn statusFlags(fd: Descriptor) isize {
@@ -159,88 +177,6 @@ pub fn setStatusFlags(fd: Descriptor, flags: usize) isize {
 /// The kernel frees the number even where it reports an error (close(2)), so there is nothing to repeat.
 pub fn close(fd: Descriptor) void {
     _ = linux.close(fd);
-}
-
-// ---- Files ----
-
-pub const FileIdentity = struct {
-    /// As stat(2) has it.
-    device: u64,
-    inode: u64,
-
-    pub fn eql(a: FileIdentity, b: FileIdentity) bool {
-        return std.meta.eql(a, b);
-    }
-};
-
-/// A symbolic link is itself.
-pub fn fileIdentity(pathname: [*:0]const u8) common.Found(FileIdentity) {
-    var information: linux.Statx = undefined;
-    const flags = linux.AT.SYMLINK_NOFOLLOW | linux.AT.STATX_DONT_SYNC;
-    const result = signed(linux.statx(linux.AT.FDCWD, pathname, flags, .{ .INO = true }, &information));
-    if (result >= 0) return .{ .file = .{
-        .device = numberOfDevice(information.dev_major, information.dev_minor),
-        .inode = information.ino,
-    } };
-    if (isAbsence(result)) return .nothing;
-    // Kernels before 4.11 don't have it, and the sandboxes of some programs forbid it.
-    return olderFileIdentity(pathname);
-}
-
-fn isAbsence(result: isize) bool {
-    return result == common.resultOf(.NOENT) or result == common.resultOf(.NOTDIR);
-}
-
-/// The kernel's new_encode_dev.
-fn numberOfDevice(major: u32, minor: u32) u64 {
-    return (minor & 0xff) | (@as(u64, major) << 8) | (@as(u64, minor & ~@as(u32, 0xff)) << 12);
-}
-
-/// Where the older call puts the numbers of the file and of its device: in the kernel's <asm/stat.h>, struct stat with
-/// 64-bit words, else stat64.
-const older_stat = struct {
-    const number: linux.SYS = if (@hasField(linux.SYS, "newfstatat")) .newfstatat else .fstatat64;
-    const device_at = 0;
-    const inode_at = if (@sizeOf(usize) == 8) 8 else switch (builtin.cpu.arch) {
-        .x86 => 88,
-        .arm => 96,
-        else => @compileError("look it up"),
-    };
-    /// More than the structure has on any processor.
-    const size = 256;
-};
-
-fn olderFileIdentity(pathname: [*:0]const u8) common.Found(FileIdentity) {
-    var information: [older_stat.size]u8 align(8) = undefined;
-    const directory: usize = @bitCast(@as(isize, linux.AT.FDCWD));
-    const result = signed(linux.syscall4(
-        older_stat.number,
-        directory,
-        @intFromPtr(pathname),
-        @intFromPtr(&information),
-        linux.AT.SYMLINK_NOFOLLOW,
-    ));
-    if (result < 0) return if (isAbsence(result)) .nothing else .unknown;
-    return .{ .file = .{
-        .device = std.mem.readInt(u64, information[older_stat.device_at..][0..8], builtin.cpu.arch.endian()),
-        .inode = std.mem.readInt(u64, information[older_stat.inode_at..][0..8], builtin.cpu.arch.endian()),
-    } };
-}
-
-test "the older call tells the same of a file" {
-    for ([_][*:0]const u8{ "/", "/proc", "/dev/null", "/proc/self/exe", "/nowhere", "/dev/null/nowhere" }) |pathname| {
-        try std.testing.expectEqual(fileIdentity(pathname), olderFileIdentity(pathname));
-    }
-}
-
-pub fn unlink(pathname: [*:0]const u8) isize {
-    return signed(linux.unlink(pathname));
-}
-
-pub fn workingDirectory(buffer: []u8) ?[]u8 {
-    const result = signed(linux.getcwd(buffer.ptr, buffer.len));
-    if (result <= 1 or buffer[0] != '/') return null;
-    return buffer[0..@intCast(result - 1)];
 }
 
 // ---- Waiting ----

@@ -91,6 +91,9 @@ pub fn send(fd: Descriptor, data: [*]const u8, size: usize) isize {
     }
 }
 
+/// Who is at the other end of a Unix socket.
+pub const peerCredentials = kernel.peerCredentials;
+
 pub const shutdownWriting = kernel.shutdownWriting;
 
 /// SO_ERROR, which the system forgets once it has told it: the caller must keep it. Null if it can't be asked.
@@ -109,15 +112,9 @@ pub fn ensureNonBlocking(fd: Descriptor) isize {
 
 // ---- Files ----
 
-/// What tells one file from another for as long as somebody has it open. Null where a local server's file can't be
-/// told.
-pub const FileIdentity = kernel.FileIdentity;
-pub const fileIdentity = kernel.fileIdentity;
-pub const Found = common.Found(FileIdentity);
-pub const unlink = kernel.unlink;
-
-/// The working directory's absolute name with its closing NUL, in the buffer. Null if it is too long or unreachable.
-pub const workingDirectory = kernel.workingDirectory;
+/// Those that local servers make. A `FileIdentity` tells one from another for as long as somebody has it open.
+pub const files = kernel.files;
+pub const Found = common.Found;
 
 // ---- Waiting ----
 

@@ -17,6 +17,7 @@ test {
     _ = @import("end_to_end/ipv6.zig");
     _ = @import("end_to_end/namespaces.zig");
     _ = @import("end_to_end/foreign.zig");
+    _ = @import("end_to_end/daemons.zig");
     _ = @import("end_to_end/memory.zig");
     _ = if (system.has_pipes) @import("end_to_end/pipes.zig") else @import("end_to_end/pathnames.zig");
     // Windows has neither signals nor fork().
@@ -28,7 +29,7 @@ test {
 test "the version and the messages" {
     try testing.expectEqualStrings(c.BBIPC_VERSION, std.mem.span(c.bbipc_version()));
     var code: i64 = 1;
-    while (code >= -18) : (code -= 1) try testing.expect(std.mem.span(c.bbipc_error_message(code)).len > 0);
+    while (code >= -19) : (code -= 1) try testing.expect(std.mem.span(c.bbipc_error_message(code)).len > 0);
     const invalid_handle = std.mem.span(c.bbipc_error_message(c.BBIPC_ERROR_INVALID_HANDLE));
     try testing.expect(std.mem.indexOf(u8, invalid_handle, "handle") != null);
 }

@@ -196,6 +196,7 @@ const Operation = enum {
     ipv4_remote_address,
     ipv6_local_address,
     ipv6_remote_address,
+    peer_credentials,
     read,
     write,
     read_exactly,
@@ -238,7 +239,8 @@ const Operation = enum {
             .make_poller => 100,
             .close => 500,
             .abort => 100,
-            .fileno, .ipv4_local_address, .ipv4_remote_address, .connection_error, .poller_backend => 250,
+            .fileno, .ipv4_local_address, .ipv4_remote_address => 250,
+            .peer_credentials, .connection_error, .poller_backend => 250,
             .read, .write => 2500,
             .read_exactly, .write_all => 500,
             .send_message, .receive_message => 1200,
@@ -470,9 +472,31 @@ const Caller = struct {
         }
         if (code_asked == null or result >= 0) return;
         const carries = result == c.BBIPC_ERROR_SYSTEM or result == c.BBIPC_ERROR_NO_CONNECTION or
-            result == c.BBIPC_ERROR_NO_LOCAL_SERVER;
+            result == c.BBIPC_ERROR_NO_LOCAL_SERVER or result == c.BBIPC_ERROR_SERVER_RUNNING;
         if (carries and self.code <= 0) fail("{t} gave {d} with the code {d}", .{ operation, result, self.code });
         if (!carries and self.code != 0) fail("{t} gave {d} and the code {d}", .{ operation, result, self.code });
+    }
+
+    fn makeLocalServer(self: *Caller, code: ?*i32) i64 {
+        // A name that stays when its server closes can't be used again.
+        const replaces: u32 = if (self.oneIn(4)) c.BBIPC_REPLACE_DEAD else 0;
+        const made_flags = (if (self.oneIn(16)) self.flags() else c.BBIPC_DELETE_ON_CLOSE) | replaces;
+        const permissions: i32 = switch (self.random().uintAtMost(u8, 7)) {
+            0 => self.random().int(i32),
+            1 => self.random().uintAtMost(u16, 0o777),
+            2 => 0o600,
+            else => c.BBIPC_DEFAULT_PERMISSIONS,
+        };
+        const stays = made_flags & c.BBIPC_DELETE_ON_CLOSE == 0;
+        const name = self.localName(if (stays) self.random().int(u64) else self.serverNumber());
+        return c.bbipc_make_local_server(
+            name.pointer(),
+            name.size,
+            self.backlog(),
+            permissions,
+            made_flags,
+            code,
+        );
     }
 
     fn make(self: *Caller, operation: Operation, code: ?*i32) i64 {
@@ -497,11 +521,7 @@ const Caller = struct {
                 return self.useIpv6(operation, code);
             },
             .make_local_server => {
-                // A name that stays when its server closes can't be used again.
-                const made_flags = if (self.oneIn(16)) self.flags() else c.BBIPC_DELETE_ON_CLOSE;
-                const stays = made_flags & c.BBIPC_DELETE_ON_CLOSE == 0;
-                const name = self.localName(if (stays) self.random().int(u64) else self.serverNumber());
-                const made = c.bbipc_make_local_server(name.pointer(), name.size, self.backlog(), made_flags, code);
+                const made = self.makeLocalServer(code);
                 self.keep(.server, made);
                 return made;
             },
@@ -530,6 +550,13 @@ const Caller = struct {
                 var port: u16 = 0;
                 const host_asked = if (self.oneIn(4)) null else &host;
                 return c.bbipc_ipv4_local_address(self.socket(), host_asked, if (self.oneIn(4)) null else &port, code);
+            },
+            .peer_credentials => {
+                var user: i64 = 0;
+                var text: [c.BBIPC_SECURITY_ID_SIZE]u8 = undefined;
+                const room = self.random().uintAtMost(u8, text.len);
+                const asked = if (self.oneIn(4)) null else &user;
+                return c.bbipc_peer_credentials(self.handle(.stream), asked, null, null, &text, room, code);
             },
             .ipv4_remote_address => {
                 var host: u32 = 0;

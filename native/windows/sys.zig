@@ -148,6 +148,9 @@ pub extern "kernel32" fn CreateFileW(
     flags: u32,
     template: ?HANDLE,
 ) callconv(.winapi) HANDLE;
+pub extern "kernel32" fn GetNamedPipeClientProcessId(HANDLE, *u32) callconv(.winapi) BOOL;
+pub extern "kernel32" fn GetNamedPipeServerProcessId(HANDLE, *u32) callconv(.winapi) BOOL;
+pub extern "kernel32" fn OpenProcess(access: u32, inherit: BOOL, number: u32) callconv(.winapi) ?HANDLE;
 pub extern "kernel32" fn WaitNamedPipeW(name: [*:0]const u16, timeout_ms: u32) callconv(.winapi) BOOL;
 pub extern "kernel32" fn PeekNamedPipe(
     pipe: HANDLE,

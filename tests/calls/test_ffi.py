@@ -139,7 +139,7 @@ def test_what_can_block_releases_the_gil_and_the_rest_keeps_it() -> None:
 
 def test_every_constant_is_the_headers() -> None:
     expected = {name: number(name) for name in CONSTANTS if name.startswith("ERROR_")}
-    assert len(expected) == 18
+    assert len(expected) == 19
     assert {name: value for name, value in vars(declarations).items() if name.startswith("ERROR_")} == expected
     for name in ("REUSE_ADDRESS", "DELETE_ON_CLOSE", "PEEK", "FOREVER", "BACKEND_DEFAULT"):
         assert getattr(declarations, name) == number(name)
@@ -196,7 +196,7 @@ def test_there_is_one_version() -> None:
 
 def test_every_error_has_a_message_of_its_own() -> None:
     messages = [declarations.error_message(number(name)) for name in CONSTANTS if name.startswith("ERROR_")]
-    assert len(set(messages)) == 18
+    assert len(set(messages)) == 19
     for message in messages:
         assert message.decode("ascii")[0].islower()
     for made_up in (0, 1, -19, -(2**63), 2**63 - 1):
@@ -251,6 +251,8 @@ PUBLIC_NAMES = {
     "SocketClosedError",
     "NoConnectionAvailableError",
     "NoLocalServerError",
+    "PeerCredentials",
+    "ServerAlreadyRunningError",
     "EndOfStreamError",
     "TimeoutError",
     "MessageTooLargeError",
@@ -277,7 +279,7 @@ PUBLIC_MEMBERS: dict[type, str] = {
     bbipc.Ipv6TcpServer: "host_address port",
     bbipc.Ipv6TcpStream: "local_host_address local_port remote_host_address remote_port",
     bbipc.LocalServer: "local_pathname",
-    bbipc.LocalStream: "local_pathname",
+    bbipc.LocalStream: "local_pathname peer_credentials",
     bbipc.Poller: """
         close closed backend monitor_socket unmonitor_socket monitored_events set_monitored_events monitored_sockets
         wait_for_events receive receive_messages wake
@@ -295,7 +297,7 @@ SIGNATURES = {
         "(host_address, port, *, local_host_address=None, local_port=None, reuse_address=False)"
     ),
     "resolve_ipv6_address": "(hostname)",
-    "make_local_server": "(pathname, *, backlog=128, delete_on_close=True)",
+    "make_local_server": ("(pathname, *, backlog=128, delete_on_close=True, permissions=None, replace_dead=False)"),
     "connect_to_local_server": "(pathname)",
     "poll_socket": "(socket, events, timeout=None)",
     "poll_sockets": "(sockets, events, timeout=None)",

@@ -183,7 +183,7 @@ int main(int count, char **arguments) {
     if (count != 2) return 2;
     path = arguments[1];
     pthread_atfork(bbipc_before_fork, bbipc_after_fork_in_parent, bbipc_after_fork_in_child);
-    server = bbipc_make_local_server(path, strlen(path), 128, BBIPC_DELETE_ON_CLOSE, NULL);
+    server = bbipc_make_local_server(path, strlen(path), 128, -1, BBIPC_DELETE_ON_CLOSE, NULL);
     if (server < 0) return 3;
     for (int i = 0; i < threads_count; i++) pthread_create(&threads[i], NULL, connect_and_close, NULL);
     for (int i = 0; i < forks_count; i++) {

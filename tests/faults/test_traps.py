@@ -221,7 +221,8 @@ server.close()
 @only_posix
 @pytest.mark.parametrize("handled", [False, True])
 def test_sigterm_leaves_the_socket_file_unless_it_is_handled(directory: Path, handled: bool) -> None:
-    handler = code_of("namespaces.md", "def end(").partition("try:")[0] if handled else "import os, signal\n"
+    marks = ("import signal", "def end(")
+    handler = code_of("daemons.md", *marks).partition("try:")[0] if handled else "import os, signal\n"
     program = f"""{handler}
 import bbipc
 import os
@@ -232,20 +233,14 @@ with bbipc.make_local_server("s"):
     assert ended.returncode == (128 + signal.SIGTERM if handled else -signal.SIGTERM), ended.stderr
     assert (directory / "s").exists() is not handled
     if not handled:
-        with pytest.raises(bbipc.SocketError, match="delete it") as refused:
+        with pytest.raises(bbipc.SocketError, match="replace_dead=True") as refused:
             bbipc.make_local_server(directory / "s")
         assert refused.value.errno == errno.EADDRINUSE
 
 
 @only_posix
 @pytest.mark.parametrize("kind", ["file", "directory", "fifo", "link"])
-def test_the_recipe_for_dead_servers_deletes_nothing_but_a_socket(directory: Path, kind: str) -> None:
-    recipe = code_of("namespaces.md", "def make_server_in_place_of_a_dead_one").partition(
-        '\nbbipc.make_local_server("left'
-    )[0]
-    make_server = names_of("import bbipc, os\n" + recipe.partition("annotations\n")[2])[
-        "make_server_in_place_of_a_dead_one"
-    ]
+def test_in_place_of_a_dead_server_nothing_but_a_socket_is_deleted(directory: Path, kind: str) -> None:
     pathname = str(directory / "precious")
     if kind == "file":
         Path(pathname).write_bytes(b"ten years of work")
@@ -256,13 +251,13 @@ def test_the_recipe_for_dead_servers_deletes_nothing_but_a_socket(directory: Pat
         {"directory": os.mkdir, "fifo": os.mkfifo}[kind](pathname)  # type: ignore[operator]
     before = os.lstat(pathname)
     with pytest.raises(bbipc.SocketError) as refused:
-        make_server(pathname)
+        bbipc.make_local_server(pathname, replace_dead=True)
     assert refused.value.errno == errno.EADDRINUSE
     assert os.lstat(pathname) == before
-    # But a socket file that was left is what the function is for.
+    # But a socket file that was left is what it is for.
     bbipc.make_local_server(directory / "left", delete_on_close=False).close()
-    make_server(str(directory / "left")).close()
-    make_server(str(directory / "new")).close()
+    bbipc.make_local_server(directory / "left", replace_dead=True).close()
+    bbipc.make_local_server(directory / "new", replace_dead=True).close()
 
 
 # ---- What does not see bbipc ----

@@ -30,7 +30,7 @@ from pages import DOCS, Block, blocks_of, environment
 from patience import PATIENCE
 from readiness import TELLS_ENDS_LATE
 from reference_tables import with_tables
-from systems import CLIENTS_OUTLIVE_EMFILE, LINUX, WINDOWS, close_resets
+from systems import CLIENTS_OUTLIVE_EMFILE, WINDOWS, close_resets
 from transports import without_ipv6
 from tree import ROOT
 
@@ -44,10 +44,8 @@ PICTURES = sorted((DOCS / "images").glob("*.svg"))
 LACKING: dict[str, str] = {}
 if WINDOWS:
     LACKING["guide/limits.md"] = "it raises the limit of descriptors (module resource): Windows has none"
-    LACKING["guide/namespaces.md"] = "it looks at the permissions of a socket's file: a named pipe is no file"
+    LACKING["guide/daemons.md"] = "it looks at the permissions of a socket's file, and forks: Windows has neither"
     LACKING["guide/threads-fork-signals.md"] = "it forks, and sets a timer that sends a signal: Windows has neither"
-elif not LINUX:
-    LACKING["guide/namespaces.md"] = "it asks Linux' sockets who is at the other end (SO_PEERCRED)"
 if not close_resets("local"):
     LACKING["guide/errors.md"] = "its remote end closes with bytes unread, which resets nothing here"
 if not CLIENTS_OUTLIVE_EMFILE:

@@ -641,7 +641,7 @@ def test_a_killed_server_leaves_its_file_and_no_server(pathname: str) -> None:
     with pytest.raises(bbipc.NoLocalServerError):
         bbipc.connect_to_local_server(pathname)
     if not WINDOWS:
-        with pytest.raises(bbipc.SocketError, match="delete it"):
+        with pytest.raises(bbipc.SocketError, match="replace_dead=True"):
             bbipc.make_local_server(pathname)
         os.unlink(pathname)
     with bbipc.make_local_server(pathname) as server:

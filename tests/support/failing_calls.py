@@ -662,6 +662,45 @@ def forking(case: Case) -> Callable[[], None]:
     return run
 
 
+def replacing(case: Case) -> Callable[[], None]:
+    """A server takes the place of a dead one, and keeps it; the next start is hindered by nothing that is left."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind("server")
+
+    def start() -> bbipc.LocalServer:
+        return bbipc.make_local_server("server", replace_dead=True, permissions=0o666)
+
+    def start_another() -> str:
+        try:
+            start().close()
+        except bbipc.ServerAlreadyRunningError:
+            return "refused"
+        return "started"
+
+    def run() -> None:
+        server = case.attempt("listen at server", start)
+        if server is None:
+            return
+        case.keep(server)
+        case.expect("another server", start_another, "refused")
+        ours = case.connect("server")
+        if ours is not None:
+            case.expect("peer_credentials", lambda: ours.peer_credentials().process_id, os.getpid())
+
+    def start_again() -> None:
+        if case.always:
+            return
+        for _ in range(2):
+            if not case.succeeds("listen at server", lambda: start().close()):
+                case.wrong.append("what is left hinders the next start")
+        left = [name for name in ("server", "server.lock", "server.new") if os.path.lexists(name)]
+        if left and case.call not in ("statx", "unlink"):
+            case.wrong.append(f"{left} are left")
+
+    case.afterwards.append(start_again)
+    return run
+
+
 SCENARIOS: dict[str, Callable[[Case], Callable[[], None]]] = {
     "connecting": connecting,
     "streams": streams,
@@ -681,6 +720,7 @@ SCENARIOS: dict[str, Callable[[Case], Callable[[], None]]] = {
     "thread_poll": lambda case: threads(case, "poll"),
     "closing": closing,
     "forking": forking,
+    "replacing": replacing,
 }
 
 

@@ -25,6 +25,7 @@ MODULES = (
     "ipv4",
     "ipv6",
     "local",
+    "credentials",
     "messages",
     "polling",
     "sockets",

@@ -40,7 +40,7 @@ DOORS = {
 #: The floors of bbipc/, the lowest first.
 PYTHON_FLOORS = (
     ("bbipc._native",),
-    ("bbipc.events", "bbipc.errors"),
+    ("bbipc.events", "bbipc.errors", "bbipc.credentials"),
     ("bbipc.messages",),
     ("bbipc.sockets",),
     ("bbipc.tcp",),

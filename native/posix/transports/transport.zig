@@ -8,6 +8,8 @@ const Socket = @import("socket.zig").Socket;
 const arrivals = @import("../../base/arrivals.zig");
 const events = @import("../../base/events.zig");
 const Attempt = @import("../../base/attempt.zig").Attempt;
+const Credentials = @import("../../base/credentials.zig").Credentials;
+const LocalOptions = @import("../../base/local_options.zig").LocalOptions;
 const net = @import("../../net/address.zig");
 const status = @import("../../base/status.zig");
 const Outcome = @import("../../base/outcome.zig").Outcome;
@@ -99,6 +101,16 @@ pub const Transport = union(enum) {
         };
     }
 
+    pub fn peerCredentials(transport: *Transport, failure: *status.Failure) status.Error!Credentials {
+        const socket = switch (transport.*) {
+            .tcp => return error.WrongKind,
+            .unix => |socket| socket,
+        };
+        var credentials: Credentials = .{};
+        const result = sys.peerCredentials(socket.descriptor, &credentials);
+        return if (result < 0) sys.refused(result, failure) else credentials;
+    }
+
     /// What was written to a local stream is with the remote end already.
     pub fn prepareAbort(transport: *Transport) void {
         switch (transport.*) {
@@ -179,16 +191,14 @@ pub const Listener = union(enum) {
     pub fn prepareClose(listener: *Listener) bool {
         return switch (listener.*) {
             .tcp => true,
-            // Before the descriptor is closed: while it is open, its file's inode number belongs to nobody else.
-            .unix => |one| one.pathname.deleteIfOurs(),
+            .unix => |*one| one.prepareClose(),
         };
     }
 
     pub fn close(listener: *Listener) void {
-        sys.close(listener.watched());
         switch (listener.*) {
-            .tcp => {},
-            .unix => |one| one.pathname.free(),
+            .tcp => |one| sys.close(one.descriptor),
+            .unix => |*one| one.close(),
         }
     }
 };
@@ -199,8 +209,8 @@ pub fn listenTcp(address: net.Address, how: net.Listening, failure: *status.Fail
     return .{ .tcp = try tcp.listen(address, how, failure) };
 }
 
-pub fn listenLocal(pathname: []const u8, backlog: i32, delete: bool, failure: *status.Failure) status.Error!Listener {
-    return .{ .unix = try unix.listen(pathname, backlog, delete, failure) };
+pub fn listenLocal(pathname: []const u8, options: LocalOptions, failure: *status.Failure) status.Error!Listener {
+    return .{ .unix = try unix.listen(pathname, options, failure) };
 }
 
 pub fn connectTcp(remote: net.Address, local: ?net.Local, failure: *status.Failure) status.Error!Attempt(Transport) {

@@ -387,7 +387,12 @@ test "arguments outside their range are refused, and nothing is done" {
             for ([_]u32{ 2, 3, 1 << 31, 0xffff_ffff }) |flags| {
                 try testing.expectEqual(refused, c.bbipc_read(pair.near, &buffer, 0, 8, flags, null));
                 try testing.expectEqual(refused, c.bbipc_make_ipv4_tcp_server(0, 0, 1, flags, null));
-                try testing.expectEqual(refused, c.bbipc_make_local_server("a", 1, 1, flags, null));
+            }
+            for ([_]u32{ 4, 5, 1 << 31, 0xffff_ffff }) |flags| {
+                try testing.expectEqual(refused, c.bbipc_make_local_server("a", 1, 1, -1, flags, null));
+            }
+            for ([_]i32{ -2, 0o1000, std.math.maxInt(i32), std.math.minInt(i32) }) |permissions| {
+                try testing.expectEqual(refused, c.bbipc_make_local_server("a", 1, 1, permissions, 0, null));
             }
             try testing.expectEqualStrings("........", &buffer);
             try support.expectBytes(pair.near, "abc");
@@ -395,7 +400,7 @@ test "arguments outside their range are refused, and nothing is done" {
 
             for ([_]i32{ -1, std.math.minInt(i32) }) |backlog| {
                 try testing.expectEqual(refused, c.bbipc_make_ipv4_tcp_server(0, 0, backlog, 0, null));
-                try testing.expectEqual(refused, c.bbipc_make_local_server("a", 1, backlog, 0, null));
+                try testing.expectEqual(refused, c.bbipc_make_local_server("a", 1, backlog, -1, 0, null));
             }
             const poller = try stage.poller(c.BBIPC_BACKEND_DEFAULT);
             var happened: [4]u32 = undefined;

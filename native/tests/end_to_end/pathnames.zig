@@ -95,7 +95,7 @@ test "pathnames may be as long as the limit, and not longer, and have no NUL" {
 
             const too_long = c.BBIPC_ERROR_NAME_TOO_LONG;
             for ([_]u64{ limit + 1, name.len, std.math.maxInt(u32), std.math.maxInt(u64) }) |size| {
-                try testing.expectEqual(too_long, c.bbipc_make_local_server(&name, size, 1, 0, null));
+                try testing.expectEqual(too_long, c.bbipc_make_local_server(&name, size, 1, -1, 0, null));
                 try testing.expectEqual(too_long, c.bbipc_connect_to_local_server(&name, size, null));
                 try testing.expectEqual(too_long, c.bbipc_connect_to_local_server(null, size, null));
             }
@@ -105,7 +105,7 @@ test "pathnames may be as long as the limit, and not longer, and have no NUL" {
                 try testing.expectEqual(refused, makeLocal(malformed, 1, 0, null));
                 try testing.expectEqual(refused, connectLocal(malformed, null));
             }
-            try testing.expectEqual(refused, c.bbipc_make_local_server(null, 1, 1, 0, null));
+            try testing.expectEqual(refused, c.bbipc_make_local_server(null, 1, 1, -1, 0, null));
             try testing.expectEqual(refused, c.bbipc_connect_to_local_server(null, 1, null));
         }
     }.body);

@@ -150,7 +150,7 @@ test "names may be as long as the limit in UTF-16, and not longer, and have no N
             }
             for ([_]u64{ name.len, std.math.maxInt(u32), std.math.maxInt(u64) }) |size| {
                 const too_long = c.BBIPC_ERROR_NAME_TOO_LONG;
-                try testing.expectEqual(too_long, c.bbipc_make_local_server(&name, size, 1, 0, null));
+                try testing.expectEqual(too_long, c.bbipc_make_local_server(&name, size, 1, -1, 0, null));
                 try testing.expectEqual(too_long, c.bbipc_connect_to_local_server(&name, size, null));
                 try testing.expectEqual(too_long, c.bbipc_connect_to_local_server(null, size, null));
             }
@@ -162,7 +162,7 @@ test "names may be as long as the limit in UTF-16, and not longer, and have no N
                 try testing.expectEqual(refused, makeLocal(malformed, 1, 0, null));
                 try testing.expectEqual(refused, connectLocal(malformed, null));
             }
-            try testing.expectEqual(refused, c.bbipc_make_local_server(null, 1, 1, 0, null));
+            try testing.expectEqual(refused, c.bbipc_make_local_server(null, 1, 1, -1, 0, null));
             try testing.expectEqual(refused, c.bbipc_connect_to_local_server(null, 1, null));
         }
     }.body);

@@ -276,6 +276,14 @@ pub fn signalThread(thread: Thread) !void {
 }
 
 /// Returns twice: 0 in the child.
+pub fn currentProcess() i64 {
+    return raw.getpid();
+}
+
+pub fn currentUser() i64 {
+    return raw.geteuid();
+}
+
 pub fn fork() !i32 {
     return @intCast(try checked(raw.fork()));
 }

@@ -119,7 +119,7 @@ pub fn read(stream: Handle, buffer: []u8) c.bbipc_result {
 }
 
 pub fn makeLocal(name: []const u8, backlog: i32, flags: u32, system_code: ?*i32) c.bbipc_result {
-    return c.bbipc_make_local_server(name.ptr, name.len, backlog, flags, system_code);
+    return c.bbipc_make_local_server(name.ptr, name.len, backlog, c.BBIPC_DEFAULT_PERMISSIONS, flags, system_code);
 }
 
 pub fn connectLocal(name: []const u8, system_code: ?*i32) c.bbipc_result {

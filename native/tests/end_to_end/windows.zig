@@ -33,6 +33,15 @@ pub fn prepareReset(_: i64) !void {}
 /// What a loopback connection does is known when the call that does it returns.
 pub fn awaitBehind(_: i64, _: u32) !void {}
 
+pub fn currentProcess() i64 {
+    return GetCurrentProcessId();
+}
+
+/// Windows has no numbers for them.
+pub fn currentUser() i64 {
+    return -1;
+}
+
 /// There is no limit to speak of.
 pub fn allowDescriptors(_: u32) !void {}
 

@@ -38,8 +38,9 @@ pub const buffer_size = 65536;
 /// Bytes per write at most: they are copied, for the caller's buffer must not be the system's after the call.
 const write_max = 65536;
 pub const flag_overlapped = 0x40000000;
-const generic_read = 0x80000000;
-const generic_write = 0x40000000;
+/// What a client opens its end for: GENERIC_READ and GENERIC_WRITE, but for FILE_CREATE_PIPE_INSTANCE. A server that
+/// gave that right to others would let them be servers at its name.
+pub const client_access = 0x0012019b;
 const open_existing = 3;
 const security_sqos_present = 0x00100000;
 const security_identification = 0x00010000;
@@ -515,7 +516,7 @@ pub fn connect(name: [:0]const u16, failure: *status.Failure) status.Error!*Pipe
     }
     const handle = sys.CreateFileW(
         name,
-        generic_read | generic_write,
+        client_access,
         0,
         null,
         open_existing,

@@ -2,6 +2,7 @@
 
 const std = @import("std");
 const sys = @import("../sys.zig");
+const identity = @import("../pipes/identity.zig");
 const listeners = @import("../pipes/listener.zig");
 const pipes = @import("../pipes/pipe.zig");
 const reaper = @import("../pipes/reaper.zig");
@@ -58,9 +59,20 @@ fn startsLikePipe(pathname: []const u8) bool {
     return true;
 }
 
-pub fn listen(pathname: []const u8, backlog: i32, failure: *status.Failure) status.Error!*listeners.Listener {
+/// Permissions as chmod(2) has them, as far as a pipe can have the like.
+pub fn listen(
+    pathname: []const u8,
+    backlog: i32,
+    permissions: ?u32,
+    failure: *status.Failure,
+) status.Error!*listeners.Listener {
     const name: Name = try .of(pathname);
-    return .listen(name.text(), backlog, try security(failure), failure);
+    const who: Who = switch (permissions orelse 0o600) {
+        0o600 => .this_user,
+        0o666 => .everybody,
+        else => return error.InvalidArgument,
+    };
+    return .listen(name.text(), backlog, try security(who, failure), failure);
 }
 
 pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!*pipes.Pipe {
@@ -70,34 +82,32 @@ pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!*pip
 
 // ---- Who may open a server's pipe ----
 
+/// Whom a pipe lets in, besides SYSTEM and Administrators.
+const Who = enum { this_user, everybody };
+
 /// The system's default lets everybody read. A Unix socket's lets nobody but its owner connect, and root: so does this
-/// one, to the user whom the process runs as, to SYSTEM and to Administrators.
+/// one, to the user whom the process runs as, to SYSTEM and to Administrators. And to every user of this machine, if
+/// that is asked for; no pipe of ours lets other machines in.
 const Security = struct {
     /// A SECURITY_DESCRIPTOR with pointers, which is smaller.
     descriptor: [64]u8 align(8),
     acl: [256]u8 align(8),
-    /// A TOKEN_USER, and the SID that it points to.
-    user: [128]u8 align(8),
+    user: identity.User,
 
-    fn fill(self: *Security) sys.NtStatus {
-        const token_query = 0x8;
-        const token_user = 1;
-        const this_process: sys.HANDLE = @ptrFromInt(std.math.maxInt(usize));
-        var token: sys.HANDLE = undefined;
-        var result = sys.NtOpenProcessToken(this_process, token_query, &token);
+    fn fill(self: *Security, allowed: Who) sys.NtStatus {
+        var result = self.user.ask(identity.this_process);
         if (result.isError()) return result;
-        defer _ = sys.CloseHandle(token);
-        var size: u32 = 0;
-        result = sys.NtQueryInformationToken(token, token_user, &self.user, self.user.len, &size);
-        if (result.isError()) return result;
-        const user: *const anyopaque = @as(*const *const anyopaque, @ptrCast(&self.user)).*;
 
         const acl_revision = 2;
         result = sys.RtlCreateAcl(&self.acl, self.acl.len, acl_revision);
         if (result.isError()) return result;
         const file_all_access = 0x1f01ff;
-        for ([_]*const anyopaque{ user, &local_system, &administrators }) |who| {
+        for ([_]*const anyopaque{ self.user.sid(), &local_system, &administrators }) |who| {
             result = sys.RtlAddAccessAllowedAce(&self.acl, acl_revision, file_all_access, who);
+            if (result.isError()) return result;
+        }
+        if (allowed == .everybody) {
+            result = sys.RtlAddAccessAllowedAce(&self.acl, acl_revision, pipes.client_access, &everyone);
             if (result.isError()) return result;
         }
         const descriptor_revision = 1;
@@ -111,7 +121,7 @@ fn Sid(comptime parts: usize) type {
     return extern struct {
         revision: u8 = 1,
         count: u8 = parts,
-        /// SECURITY_NT_AUTHORITY
+        /// SECURITY_NT_AUTHORITY, if nothing else is said.
         authority: [6]u8 = .{ 0, 0, 0, 0, 0, 5 },
         parts: [parts]u32,
     };
@@ -120,20 +130,24 @@ fn Sid(comptime parts: usize) type {
 const local_system: Sid(1) = .{ .parts = .{18} };
 const administrators: Sid(2) = .{ .parts = .{ 32, 544 } };
 
-/// Filled once, for the process's life: its user never changes.
-var security_memory: Security = undefined;
-var security_ready = false;
+/// SECURITY_WORLD_SID_AUTHORITY: whoever is logged on, but nobody anonymous.
+const everyone: Sid(1) = .{ .authority = .{ 0, 0, 0, 0, 0, 1 }, .parts = .{0} };
+
+/// Each filled once, for the process's life: its user never changes.
+var security_memory: std.enums.EnumArray(Who, Security) = .initUndefined();
+var security_ready: std.enums.EnumSet(Who) = .empty;
 var security_lock: sys.Lock = .{};
 
-fn security(failure: *status.Failure) status.Error!*const anyopaque {
+fn security(who: Who, failure: *status.Failure) status.Error!*const anyopaque {
     security_lock.lock();
     defer security_lock.unlock();
-    if (!security_ready) {
-        const result = security_memory.fill();
+    const memory = security_memory.getPtr(who);
+    if (!security_ready.contains(who)) {
+        const result = memory.fill(who);
         if (result.isError()) return failure.system(result.toCode());
-        security_ready = true;
+        security_ready.insert(who);
     }
-    return &security_memory.descriptor;
+    return &memory.descriptor;
 }
 
 const testing = std.testing;
@@ -175,7 +189,7 @@ test "a write that nobody reads is given up some time after its pipe was closed"
     const data: [pathname_max]u8 = @splat('x');
     for ([_]bool{ false, true }) |accepted_writes| {
         var failure: status.Failure = .{};
-        const server = try listen(pathname, 1, &failure);
+        const server = try listen(pathname, 1, null, &failure);
         const client = try connect(pathname, &failure);
         const accepted = (try server.accept(&failure)).?;
         server.close();
@@ -190,7 +204,7 @@ test "a write that nobody reads is given up some time after its pipe was closed"
         try testing.expectEqual(0, sys.pendingOperations());
         // A client that stays has no part in the name.
         if (!accepted_writes) reader.close(&.{});
-        const again = try listen(pathname, 1, &failure);
+        const again = try listen(pathname, 1, null, &failure);
         again.close();
         if (accepted_writes) reader.close(&.{});
     }

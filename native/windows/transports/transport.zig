@@ -2,6 +2,7 @@
 
 const sys = @import("../sys.zig");
 const afd = @import("../afd.zig");
+const identity = @import("../pipes/identity.zig");
 const listeners = @import("../pipes/listener.zig");
 const named = @import("pipe.zig");
 const pipes = @import("../pipes/pipe.zig");
@@ -10,6 +11,8 @@ const events = @import("../../base/events.zig");
 const net = @import("../../net/address.zig");
 const status = @import("../../base/status.zig");
 const Attempt = @import("../../base/attempt.zig").Attempt;
+const Credentials = @import("../../base/credentials.zig").Credentials;
+const LocalOptions = @import("../../base/local_options.zig").LocalOptions;
 const Outcome = @import("../../base/outcome.zig").Outcome;
 
 /// What a selector watches: the kernel's side of a server or stream. It stays until its last watch is gone.
@@ -126,6 +129,13 @@ pub const Transport = union(enum) {
         };
     }
 
+    pub fn peerCredentials(transport: *Transport, failure: *status.Failure) status.Error!Credentials {
+        return switch (transport.*) {
+            .tcp => error.WrongKind,
+            .pipe => |pipe| identity.ofPeer(pipe.handle, failure),
+        };
+    }
+
     pub fn prepareAbort(transport: *Transport) void {
         switch (transport.*) {
             .tcp => |*socket| socket.prepareAbort(),
@@ -211,9 +221,13 @@ pub fn listenTcp(address: net.Address, how: net.Listening, failure: *status.Fail
     return .{ .tcp = try tcp.listen(address, how, failure) };
 }
 
-/// A pipe has no file that could stay: its name goes with its last handle.
-pub fn listenLocal(pathname: []const u8, backlog: i32, _: bool, failure: *status.Failure) status.Error!Listener {
-    return .{ .pipe = try named.listen(pathname, backlog, failure) };
+/// A pipe has no file that could stay: its name goes with its last handle. So nobody is dead whose name is taken.
+pub fn listenLocal(pathname: []const u8, options: LocalOptions, failure: *status.Failure) status.Error!Listener {
+    const made = named.listen(pathname, options.backlog, options.permissions, failure) catch |err| {
+        const is_taken = err == error.System and failure.system_code == sys.code.wsa_eaddrinuse;
+        return if (is_taken and options.replaces_dead) error.ServerRunning else err;
+    };
+    return .{ .pipe = made };
 }
 
 pub fn connectTcp(remote: net.Address, local: ?net.Local, failure: *status.Failure) status.Error!Attempt(Transport) {
