@@ -296,7 +296,7 @@ class Poller(HandleOwner):
             raise self._error(result, "wake", None)
 
     def fileno(self) -> int:
-        """One descriptor for the whole poller, for a loop that is not bbipc's: asyncio's, GLib's, Qt's. On POSIX systems.
+        """One descriptor for the whole poller, to be watched by a loop that is not bbipc's. On POSIX systems only.
 
         It is readable, level-triggered, while ``wait_for_events(0)`` would report something, or return because of
         :meth:`wake`. When it is, call that, or ``receive(0)``, or ``receive_messages(0)``. See

@@ -313,10 +313,11 @@ pub const Poller = struct {
     /// The descriptor tells by itself what the selector watches. This tells the rest: what stands, a wake-up, and that
     /// sockets are to be asked. To be called when one of these may have changed.
     inline fn showWhatStands(poller: *Poller) void {
-        if (poller.is_shown and !poller.isForeign()) poller.showNow();
+        if (poller.is_shown) poller.showNow();
     }
 
-    fn showNow(poller: *Poller) void {
+    noinline fn showNow(poller: *Poller) void {
+        if (poller.isForeign()) return;
         const stands = poller.lists.get(.always).first != null;
         poller.waiters.hold(poller.waker, stands or poller.wake_requested or poller.unasked_count > 0);
         const has_rechecks = poller.lists.get(.now_and_then).first != null;

@@ -269,7 +269,7 @@ PUBLIC_MEMBERS: dict[type, str] = {
     bbipc.LocalStream: "local_pathname",
     bbipc.Poller: """
         close closed backend monitor_socket unmonitor_socket monitored_events set_monitored_events monitored_sockets
-        wait_for_events receive receive_messages wake
+        wait_for_events receive receive_messages wake fileno
     """,
 }
 #: The signatures of the contract, with the added arguments' names.
@@ -317,6 +317,7 @@ SIGNATURES = {
     "Poller.receive": "(self, timeout=None, max_bytes=65536)",
     "Poller.receive_messages": "(self, timeout=None)",
     "Poller.wake": "(self)",
+    "Poller.fileno": "(self)",
 }
 
 
