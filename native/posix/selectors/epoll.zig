@@ -53,7 +53,7 @@ const Alarm = struct {
     }
 
     /// From now. 0 is never. What was due before is forgotten.
-    fn set(alarm: Alarm, from_now_ns: u64) void {
+    fn set(alarm: Alarm, from_now_ns: u64) isize {
         var time: linux.itimerspec = .{
             .it_interval = .{ .sec = 0, .nsec = 0 },
             .it_value = .{
@@ -62,12 +62,12 @@ const Alarm = struct {
             },
         };
         const result: isize = @bitCast(linux.timerfd_settime(alarm.fd, .{ .ABSTIME = false }, &time, null));
-        if (!has_times_twice or result >= 0 or sys.failureOf(result) != .NOSYS) return;
+        if (!has_times_twice or result >= 0 or sys.failureOf(result) != .NOSYS) return result;
         const wide = [2]linux.kernel_timespec{
             .{ .sec = 0, .nsec = 0 },
             .{ .sec = @intCast(time.it_value.sec), .nsec = @intCast(time.it_value.nsec) },
         };
-        _ = linux.syscall4(.timerfd_settime64, @as(u32, @bitCast(alarm.fd)), 0, @intFromPtr(&wide), 0);
+        return @bitCast(linux.syscall4(.timerfd_settime64, @as(u32, @bitCast(alarm.fd)), 0, @intFromPtr(&wide), 0));
     }
 };
 
@@ -95,6 +95,9 @@ pub const Selector = struct {
         if (self.alarm == null) {
             const alarm: Alarm = try .open(failure);
             errdefer sys.close(alarm.fd);
+            // Whether a sandbox allows it is told now, and not missed later.
+            const result = alarm.set(0);
+            if (result < 0) return sys.refused(result, failure);
             try self.control(linux.EPOLL.CTL_ADD, alarm.fd, 0, .{ .readable = true }, failure);
             self.alarm = alarm;
         }
@@ -103,7 +106,7 @@ pub const Selector = struct {
 
     /// The descriptor that is shown is readable from then on (null: no more for that reason).
     pub fn setAlarm(self: *Selector, from_now_ns: ?u64) void {
-        self.alarm.?.set(from_now_ns orelse 0);
+        _ = self.alarm.?.set(from_now_ns orelse 0);
     }
 
     pub fn arm(
