@@ -113,7 +113,9 @@ def test_ready_to_write_never_comes_from_a_peer_that_has_finished_and_write_spac
 
 
 def asyncio_program(rest: str) -> str:
-    blocks = code_of("event-loops.md", "import asyncio\nimport threading", "async def ask", "class PollerThread", "class Streams")
+    blocks = code_of(
+        "event-loops.md", "import asyncio\nimport threading", "async def ask", "class PollerThread", "class Streams"
+    )
     program, _, _ = blocks.partition("\nasync def main")
     program = program.replace(program[program.index("\nours, theirs") : program.index("\nclass PollerThread")], "")
     return program + rest

@@ -6,23 +6,26 @@ of operations.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import bbipc
 import foreign_loops
-from bbipc import Events, Poller
+from bbipc import Events, Poller, StreamSocket
 from child_processes import Processes
 from descriptors import open_descriptors
 from patience import PATIENCE
 from pythons import python_with
 from readiness import needs_half_close
-from systems import BACKENDS, WINDOWS
+from systems import BACKENDS, TCP_DELIVERS_AT_ONCE, WINDOWS
 from threads import Failing, Waiting
 from transports import Transport, fill
 
@@ -294,3 +297,68 @@ def test_another_loop_misses_nothing_and_does_not_spin(processes: Processes, nam
     assert found["wakeups"] - found["in_vain"] <= foreign_loops.MESSAGES + 3
     # Half of a message may wake it before the other half has come.
     assert found["in_vain"] <= foreign_loops.MESSAGES
+
+
+# ---- With threads ----
+
+
+class Crowd:
+    """Threads that do to a poller and its streams what comes to their minds."""
+
+    def __init__(self, transport: Transport, poller: Poller, seed: int) -> None:
+        self.poller = poller
+        self.pairs = [transport.pair() for _ in range(3)]
+        self.seed = seed
+        for stream, _ in self.pairs:
+            poller.monitor_socket(stream, Events.MESSAGE_AVAILABLE | Events.END_OF_DATA)
+
+    def work(self, number: int) -> None:
+        chance = random.Random(self.seed * 10 + number)
+        for _ in range(40):
+            stream, peer = chance.choice(self.pairs)
+            action = chance.choice([self.send, self.receive, self.wake, self.wait, self.change, self.read_some])
+            action(chance, stream, peer)
+
+    def send(self, chance: random.Random, _: StreamSocket, peer: StreamSocket) -> None:
+        if chance.random() < 0.5:
+            peer.send_message(b"message", 0)
+        else:
+            # Two ways to write on one stream take turns: whole messages only.
+            peer.write_all(b"\0\0\0\x02hi", PATIENCE)
+
+    def receive(self, _: random.Random, stream: StreamSocket, __: StreamSocket) -> None:
+        with contextlib.suppress(bbipc.MessageTooLargeError):
+            stream.receive_messages()
+
+    def read_some(self, chance: random.Random, stream: StreamSocket, _: StreamSocket) -> None:
+        stream.read(chance.choice([1, 6, 100]))
+
+    def wake(self, *_: object) -> None:
+        self.poller.wake()
+
+    def wait(self, chance: random.Random, *_: object) -> None:
+        self.poller.wait_for_events(chance.choice([0, 0, 0.001]))
+
+    def change(self, chance: random.Random, stream: StreamSocket, _: StreamSocket) -> None:
+        asked = [Events.MESSAGE_AVAILABLE, Events.END_OF_DATA, Events.DETERMINED, Events(), Events.DATA_AVAILABLE]
+        self.poller.set_monitored_events(stream, chance.choice(asked))
+
+
+@posix_only
+@pytest.mark.parametrize("seed", range(3))
+def test_the_descriptor_tells_the_truth_after_whatever_threads_did(
+    transport: Transport, shown: Poller, seed: int
+) -> None:
+    if transport.name == "tcp" and not TCP_DELIVERS_AT_ONCE:
+        pytest.skip("bytes would still come between one look and the next")
+    crowd = Crowd(transport, shown, seed)
+    for number in range(40):
+        threads = [Failing(partial(crowd.work, 3 * number + one)) for one in range(3)]
+        for thread in threads:
+            thread.join()
+        if number % 2:
+            shown.wake()
+            assert is_readable(shown)
+        reported = reports(shown, 0)
+        assert is_readable(shown) == bool(reported)
+        assert dict(shown.wait_for_events(0)) == dict(reported)
