@@ -103,8 +103,9 @@ TICK = 0.05
 
 
 def with_select(poller: bbipc.Poller, ready: Callable[[], object], is_over: Callable[[], bool]) -> None:
+    descriptor = poller.fileno()
     while not is_over():
-        if select.select([poller], [], [], TICK)[0]:
+        if select.select([descriptor], [], [], TICK)[0]:
             ready()
 
 

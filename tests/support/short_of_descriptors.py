@@ -28,6 +28,9 @@ LASTS = 1.0
 #: Seconds. A wait that hears of nothing ends then.
 TIMEOUT = 2.0
 
+#: Of the poller that is watched.
+DESCRIPTOR = -1
+
 Wait = Callable[[StreamServer, Poller], object]
 WAITS: dict[str, Wait] = {
     "poll_socket": lambda server, _: bbipc.poll_socket(server, Events.CONNECTION_AVAILABLE, TIMEOUT),
@@ -35,7 +38,7 @@ WAITS: dict[str, Wait] = {
     "wait_for_events": lambda _, poller: poller.wait_for_events(TIMEOUT),
     "receive": lambda _, poller: poller.receive(TIMEOUT),
     "receive_messages": lambda _, poller: poller.receive_messages(TIMEOUT),
-    "fileno": lambda _, poller: select.select([poller], [], [], TIMEOUT)[0] and poller.wait_for_events(0),
+    "fileno": lambda _, poller: select.select([DESCRIPTOR], [], [], TIMEOUT)[0] and poller.wait_for_events(0),
 }
 
 
@@ -49,12 +52,13 @@ def fill() -> list[int]:
 
 
 def run(transport: Transport, wait: Wait) -> dict[str, float]:
+    global DESCRIPTOR
     server = transport.make_server()
     clients = [transport.connect(server) for _ in range(2)]
     poller = bbipc.make_poller()
     poller.monitor_socket(server, Events.CONNECTION_AVAILABLE)
     if wait is WAITS["fileno"]:
-        poller.fileno()
+        DESCRIPTOR = poller.fileno()
     # What a wait needs is made by the first.
     wait(server, poller)
     transport.accept(server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+import weakref
 
 from bbipc import Events, Poller, Socket
 
@@ -14,11 +15,16 @@ PASSED_MAX = 3
 #: How often while a call waits: the rest of a large message goes in pieces.
 PIECES_MAX = 1000
 
+#: A loop asks for the descriptor once. Another call of fileno() would put right what was not told.
+_numbers: weakref.WeakKeyDictionary[Poller, int] = weakref.WeakKeyDictionary()
+
 
 def is_readable(poller: Poller, timeout: float = 0) -> bool:
     """Whether the poller's descriptor is, now or within a time (seconds). By poll(2), whose numbers have no limit."""
+    if poller not in _numbers:
+        _numbers[poller] = poller.fileno()
     waiting = select.poll()
-    waiting.register(poller, select.POLLIN)
+    waiting.register(_numbers[poller], select.POLLIN)
     return bool(waiting.poll(timeout * 1000))
 
 
@@ -32,8 +38,7 @@ def reports(poller: Poller, timeout: float) -> list[tuple[Socket, Events]]:
         was_readable = is_readable(poller, left)
         reported = poller.wait_for_events(0)
         if reported:
-            # What has just come makes it readable from now on.
-            assert was_readable or is_readable(poller), f"the descriptor did not tell of {reported}"
+            assert was_readable, f"the descriptor did not tell of {reported}"
             return reported
         if not was_readable:
             return []
