@@ -367,8 +367,8 @@ def shown(case: Case) -> Callable[[], None]:
     """A poller's descriptor, in a loop that is not the library's. It tells of what holds, if it is told at all."""
     ours, theirs, _ = pair(case)
 
-    def readable() -> bool:
-        return bool(select.select([number], [], [], 0)[0])
+    def readable(timeout: float = 0) -> bool:
+        return bool(select.select([number], [], [], timeout)[0])
 
     poller = case.attempt("make_poller", bbipc.make_poller)
     case.keep(poller)
@@ -393,8 +393,12 @@ def shown(case: Case) -> Callable[[], None]:
         case.wait("wait", lambda: poller.wait_for_events(0), [])
         if case.expect("read", lambda: theirs.read_exactly(1, SHORT), b"!") is None:
             return
-        if theirs in poller.monitored_sockets() and not case.ends and not readable():
+        if theirs not in poller.monitored_sockets() or case.ends:
+            return
+        # At once, or by the alarm, if the look that follows the read has failed.
+        if not readable(SHORT):
             case.wrong.append("the descriptor does not tell of the end")
+        case.wait("wait for the end", lambda: poller.wait_for_events(0), [(theirs, Events.END_OF_DATA)])
 
     return run
 
