@@ -12,6 +12,7 @@ from .errors import (
     AlreadyMonitoredError,
     NotMonitoredError,
     PollerClosedError,
+    UnsupportedOperationError,
     WrongProcessError,
     failure_error,
 )
@@ -293,6 +294,28 @@ class Poller(HandleOwner):
         result = calls.wake(self._handle)
         if result < 0:
             raise self._error(result, "wake", None)
+
+    def fileno(self) -> int:
+        """One descriptor for the whole poller, to be watched by a loop that is not bbipc's. On POSIX systems only.
+
+        It is readable, level-triggered, while ``wait_for_events(0)`` would report something, or return because of
+        :meth:`wake`. When it is, call that, or ``receive(0)``, or ``receive_messages(0)``. See
+        :doc:`/guide/event-loops`. Sockets that no kernel tells of are looked at every 50 milliseconds, as in any wait;
+        then the descriptor is readable too. Edge-triggered registrations (``EPOLLET``) are not supported.
+
+        The descriptor stays the poller's. Take it out of the other loop before :meth:`close`, and don't read or close
+        it.
+
+        :raises UnsupportedOperationError: with the backend ``"poll"``, and on Windows.
+        :raises SocketError: if the system refuses: ``EMFILE``.
+        """
+        result: int = calls.poller_fileno(self._handle)
+        if result < 0:
+            if results.status_of(result) == declarations.ERROR_UNSUPPORTED:
+                advice = "make one without a name" if self._backend == "poll" else "wait with it in a thread"
+                raise UnsupportedOperationError(f"a poller with backend {self._backend!r} has no descriptor: {advice}")
+            raise self._error(result, "tell the descriptor", None)
+        return result
 
     def _check(self, socket: Socket) -> Socket:
         if not isinstance(socket, Socket):

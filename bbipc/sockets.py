@@ -185,6 +185,10 @@ class StreamServer(Socket):
     def accept_connection(self) -> StreamSocket:
         """The stream to the client that has waited longest. It outlives the server. (``accept-connection``.)
 
+        After a failure for want of descriptors or memory (``EMFILE``, ``ENFILE``, ``ENOMEM``, ``ENOBUFS``) the server
+        pauses: no wait reports it for 10 to 50 milliseconds, or until this process has closed a server, a stream or a
+        poller. So a loop of waits and accepts doesn't spin. This method itself tries each time.
+
         :raises NoConnectionAvailableError: at once, if no client waits.
         :raises SocketError: if the system refuses, ``EMFILE`` for example; the client goes on waiting then. But macOS
             gives up a client for which the process has no descriptor left.

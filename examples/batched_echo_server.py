@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bbipc import Events, Poller, StreamServer, StreamSocket, write_many
 from programs import run
-from reception import Reception, serve
+from reception import accept, serve
 
 #: How much is read from one client in a round, and the most that is ever kept for it.
 READ_SIZE = 65536
@@ -27,9 +27,8 @@ WRITE = Events.WRITE_SPACE | Events.CONNECTION_SEVERED
 class BatchedEchoServer:
     """Serves the clients of any number of servers, of every namespace."""
 
-    def __init__(self, poller: Poller, servers: list[StreamServer]) -> None:
+    def __init__(self, poller: Poller) -> None:
         self._poller = poller
-        self._reception = Reception(poller, servers)
         #: The clients, each with what still has to be sent back to it.
         self._clients: dict[StreamSocket, bytes] = {}
 
@@ -46,9 +45,9 @@ class BatchedEchoServer:
     def _read(self) -> list[tuple[StreamSocket, bytes]]:
         """What is to be written in this round."""
         output = []
-        for socket, events, data in self._poller.receive(self._reception.timeout(), READ_SIZE):
+        for socket, events, data in self._poller.receive(max_bytes=READ_SIZE):
             if isinstance(socket, StreamServer):
-                for stream in self._reception.accept(socket, READ):
+                for stream in accept(socket, self._poller, READ):
                     self._clients[stream] = b""
             elif isinstance(socket, StreamSocket):
                 if data:
@@ -78,7 +77,6 @@ class BatchedEchoServer:
         # Closing takes it out of the poller too.
         stream.close()
         del self._clients[stream]
-        self._reception.client_left()
 
 
 def main() -> None:

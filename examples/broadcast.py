@@ -39,8 +39,6 @@ def serve(server: StreamServer, poller: Poller, kept_max: int) -> None:
     def drop(client: StreamSocket) -> None:
         client.abort()
         del clients[client]
-        # There is a descriptor for a newcomer.
-        poller.set_monitored_events(server, Events.CONNECTION_AVAILABLE)
 
     while True:
         said: list[bytes] = []
@@ -53,11 +51,8 @@ def serve(server: StreamServer, poller: Poller, kept_max: int) -> None:
                     client.max_message_size = MESSAGE_MAX
                     poller.monitor_socket(client, READ)
                     clients[client] = []
-                except NoConnectionAvailableError:
-                    pass  # it has gone again
-                except SocketError:
-                    # No descriptor is left. Until there is one, every wait would report the newcomer.
-                    poller.set_monitored_events(server, Events())
+                except (NoConnectionAvailableError, SocketError):
+                    pass  # it has gone again; or no descriptor is left, and it waits until there is one
             elif events.message_space:
                 output += [(socket, message) for message in clients[socket]]
                 clients[socket].clear()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bbipc import Events, Poller, SocketError, StreamServer, StreamSocket
 from programs import run
-from reception import Reception, serve
+from reception import accept, serve
 
 #: How much is read from one client before it is the next one's turn.
 READ_SIZE = 65536
@@ -47,16 +47,15 @@ class Client:
 class EchoServer:
     """Serves the clients of any number of servers, of every namespace."""
 
-    def __init__(self, poller: Poller, servers: list[StreamServer]) -> None:
+    def __init__(self, poller: Poller) -> None:
         self._poller = poller
-        self._reception = Reception(poller, servers)
         self._clients: dict[StreamSocket, Client] = {}
         self._buffer = bytearray(READ_SIZE)
 
     def serve(self) -> None:
         """Serves for ever."""
         while True:
-            for socket, events in self._poller.wait_for_events(self._reception.timeout()):
+            for socket, events in self._poller.wait_for_events():
                 if isinstance(socket, StreamServer):
                     self._accept(socket)
                 elif isinstance(socket, StreamSocket):
@@ -68,7 +67,7 @@ class EchoServer:
             self._drop(client)
 
     def _accept(self, server: StreamServer) -> None:
-        for stream in self._reception.accept(server, NEWCOMER_EVENTS):
+        for stream in accept(server, self._poller, NEWCOMER_EVENTS):
             self._clients[stream] = Client(stream)
 
     def _attend(self, client: Client, events: Events) -> None:
@@ -101,7 +100,6 @@ class EchoServer:
         # Closing takes it out of the poller too.
         client.stream.close()
         del self._clients[client.stream]
-        self._reception.client_left()
 
 
 def main() -> None:

@@ -637,6 +637,10 @@ pub export fn bbipc_poller_backend(poller: Handle) callconv(.c) Result {
     return call(null, calls.pollerBackend, .{poller});
 }
 
+pub export fn bbipc_poller_fileno(poller: Handle, system_code: ?*i32) callconv(.c) Result {
+    return call(system_code, calls.pollerFileno, .{poller});
+}
+
 pub export fn bbipc_monitor_socket(poller: Handle, socket: Handle, asked: u32, system_code: ?*i32) callconv(.c) Result {
     return call(system_code, calls.monitorSocket, .{ poller, socket, asked });
 }

@@ -13,6 +13,7 @@ const platform = @import("platform.zig");
 const pollers = @import("core/poller.zig");
 const polling = @import("core/poll_sockets.zig");
 const Server = @import("core/server.zig").Server;
+const shortage = @import("core/shortage.zig");
 const socket_events = @import("core/socket_events.zig");
 const spinning = @import("core/spinning.zig");
 const status = @import("base/status.zig");
@@ -208,7 +209,23 @@ pub fn connectToLocalServer(pathname: []const u8, failure: *Failure) status.Erro
 pub fn acceptConnection(server: Handle, failure: *Failure) status.Error!Handle {
     const slot = try table.pinKind(server, .server);
     defer slot.unpin();
-    return publishNew(.stream, Server.accept, .{&slot.object.server}, failure);
+    const closings_before = shortage.closings();
+    const stream = publishNew(.stream, Server.accept, .{&slot.object.server}, failure) catch |err| {
+        setPause(slot, shortage.isShortage(err, failure), closings_before);
+        return err;
+    };
+    setPause(slot, false, closings_before);
+    return stream;
+}
+
+/// After a try to accept. Those who wait for the server wait otherwise from now on.
+fn setPause(server: *Slot, pauses: bool, closings_before: u32) void {
+    const pause = &server.object.server.pause;
+    if (!pauses and !pause.wasBegun()) return;
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    if (pauses) pause.begin(platform.sys.monotonicNs(), closings_before) else pause.end();
+    if (!server.isClosed()) socket_events.becameKnown(server);
 }
 
 // ---- Addresses ----
@@ -510,6 +527,14 @@ pub fn pollerBackend(poller: Handle) status.Error!Backend {
     const slot = try table.pinKind(poller, .poller);
     defer slot.unpin();
     return pollers.of(slot).backend;
+}
+
+pub fn pollerFileno(poller: Handle, failure: *Failure) status.Error!i64 {
+    const slot = try table.pinKind(poller, .poller);
+    defer slot.unpin();
+    handles.lock.lock();
+    defer handles.lock.unlock();
+    return pollers.of(slot).fileno(failure);
 }
 
 /// A poller, and a socket of a kind that can have these events, both pinned.

@@ -48,7 +48,7 @@ pub const pathname_limit = transports.pathname_limit;
 const contract = .{
     .{ sys, "Lock library_lock Waker ThreadId Process allocator lockAllocator unlockAllocator" },
     .{ sys, "monotonicNs Deadline threadId forks usableProcessors yield pageSize prepareToWait" },
-    .{ sys, "pendingOperations abort" },
+    .{ sys, "pendingOperations abort isShortage" },
     .{ sys, "would_block not_connected connection_aborted refused_connection" },
     .{ poll, "Sleeper Entry spare_entries wait entryOf conditionsOf" },
     .{ Transport, "receive look send canFinishWriting finishWriting conditionsNow" },
@@ -56,6 +56,7 @@ const contract = .{
     .{ Transport, "watched fileno localAddress peerCredentials prepareAbort sendsAfterClose close" },
     .{ Listener, "accept conditionsNow watched fileno localAddress prepareClose close" },
     .{ Selector, "open close arm rearm disarm snapshot discard changesNeedNotice reportToOthers isOver Snapshot" },
+    .{ Selector, "show setAlarm" },
     .{ Selector.Snapshot, "start beginTurn wait isEmpty next signalsTaken" },
 };
 

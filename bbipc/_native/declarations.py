@@ -233,6 +233,7 @@ BACKEND_KQUEUE = 4
 BACKENDS = {"epoll": BACKEND_EPOLL, "poll": BACKEND_POLL, "iocp": BACKEND_IOCP, "kqueue": BACKEND_KQUEUE}
 make_poller = declare(keeping, "make_poller", NewHandle, c_int32, POINTER(c_int32))
 poller_backend = declare(keeping, "poller_backend", c_int64, c_int64)
+poller_fileno = declare(keeping, "poller_fileno", c_int64, c_int64, POINTER(c_int32))
 monitor_socket = declare(keeping, "monitor_socket", c_int64, c_int64, c_int64, c_uint32, POINTER(c_int32))
 unmonitor_socket = declare(keeping, "unmonitor_socket", c_int64, c_int64, c_int64)
 monitored_events = declare(keeping, "monitored_events", c_int64, c_int64, c_int64)

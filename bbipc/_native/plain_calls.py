@@ -34,6 +34,7 @@ __all__ = [
     "monitor_socket",
     "monitored_events",
     "poller_backend",
+    "poller_fileno",
     "set_max_message_size",
     "set_monitored_events",
     "unmonitor_socket",
@@ -122,6 +123,12 @@ def make_poller(backend: int, kind: type[OwnerT]) -> OwnerT | int:
     code = c_int32()
     made: NewHandle = declarations.make_poller(backend, byref(code))
     return owner_of(made, code, kind)
+
+
+def poller_fileno(poller: int) -> int:
+    code = c_int32()
+    result: int = declarations.poller_fileno(poller, byref(code))
+    return result if result >= 0 else pack(result, code.value)
 
 
 def monitor_socket(poller: int, socket: int, events: int) -> int:

@@ -240,9 +240,11 @@ pub const Plan = struct {
         return known.finished and possible & connection_severed != 0;
     }
 
-    pub fn ofServer(asked: u32) Plan {
+    /// A server that pauses has nothing to report, and no kernel tells when that is over.
+    pub fn ofServer(asked: u32, pauses: bool) Plan {
         std.debug.assert(asked & ~of_servers == 0);
-        return if (asked == 0) .parked else .{ .watches = .{ .readable = true } };
+        if (asked == 0) return .parked;
+        return if (pauses) .{ .asks = .now_and_then } else .{ .watches = .{ .readable = true } };
     }
 };
 

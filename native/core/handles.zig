@@ -16,6 +16,7 @@
 const std = @import("std");
 const platform = @import("../platform.zig");
 const status = @import("../base/status.zig");
+const shortage = @import("shortage.zig");
 const waiters = @import("waiters.zig");
 const Mailbox = @import("mailbox.zig").Mailbox;
 const Server = @import("server.zig").Server;
@@ -308,6 +309,7 @@ pub const Table = struct {
             .server => |*one| one.deinit(),
             .stream => |*one| one.deinit(),
         }
+        shortage.noteClosing();
         lock.lock();
         defer lock.unlock();
         self.unsettled_count -= 1;

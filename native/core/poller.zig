@@ -28,6 +28,8 @@ const looks_after_sleep_max = 64;
 /// This number of waits that report something else don't ask them: a busy poller has better things to do. But the next
 /// wait asks each socket that is new among them: another poller may have taken the only report of it.
 const waits_without_looks_max = 16;
+/// Nor longer than this.
+const looks_interval_ns = 50 * std.time.ns_per_ms;
 
 /// One socket in one poller.
 const Registration = struct {
@@ -37,6 +39,8 @@ const Registration = struct {
     asks: events.Plan.Asks = .never,
     /// To be asked now and then, and not asked yet.
     is_unasked: bool = false,
+    /// A server that pauses, when it was planned last.
+    is_pausing: bool = false,
     /// What the selector watches for; null if it doesn't. Less than the plan where the selector could not.
     watches: ?events.Interest = null,
     key: platform.Key,
@@ -98,8 +102,10 @@ fn socketCloses(socket: *handles.Slot) void {
     while (socket.registrations.first) |node| {
         const registration: *Registration = .fromSocket(node);
         registration.poller.closings_count += 1;
-        registration.poller.notify(.again);
-        registration.poller.remove(registration);
+        const poller = registration.poller;
+        poller.notify(.again);
+        poller.remove(registration);
+        poller.showWhatStands();
     }
 }
 
@@ -144,9 +150,15 @@ pub const Poller = struct {
     /// keeps the other out when a wait has not room for both.
     standing_first: bool = true,
     waits_without_looks: u32 = 0,
+    /// When those that are asked now and then are to be asked, whatever else there is to report.
+    looks_due_ns: u64 = 0,
     unasked_count: usize = 0,
     wake_requested: bool = false,
     closing: bool = false,
+    /// Whether somebody outside watches the selector's descriptor. Those who don't pay nothing for it.
+    is_shown: bool = false,
+    /// Of a poller that is shown: what its alarm is set to, 0 if it is not.
+    alarm_ns: u64 = 0,
     spinner: Spinner = .{},
 
     pub fn from(poller: *handles.Poller) *Poller {
@@ -253,6 +265,7 @@ pub const Poller = struct {
         try poller.check();
         const registration = poller.find(socket orelse return false) orelse return false;
         poller.remove(registration);
+        poller.showWhatStands();
         if (poller.selector.changesNeedNotice()) poller.waiters.notifyAll(.again);
         return true;
     }
@@ -283,8 +296,37 @@ pub const Poller = struct {
     pub fn wake(poller: *Poller) status.Error!void {
         try poller.check();
         poller.wake_requested = true;
+        poller.showWhatStands();
         // A wait that has not begun sees the request itself.
         poller.waiters.notifyFirst(.again);
+    }
+
+    /// One descriptor for the whole poller, from now on readable while a wait would have something to report.
+    pub fn fileno(poller: *Poller, failure: *status.Failure) status.Error!i64 {
+        try poller.check();
+        const descriptor = try poller.selector.show(failure);
+        poller.is_shown = true;
+        poller.showWhatStands();
+        return descriptor;
+    }
+
+    /// The descriptor tells by itself what the selector watches. This tells the rest: what stands, a wake-up, and that
+    /// sockets are to be asked. To be called when one of these may have changed.
+    inline fn showWhatStands(poller: *Poller) void {
+        if (poller.is_shown) poller.showNow();
+    }
+
+    noinline fn showNow(poller: *Poller) void {
+        if (poller.isForeign()) return;
+        const stands = poller.lists.get(.always).first != null;
+        poller.waiters.hold(poller.waker, stands or poller.wake_requested or poller.unasked_count > 0);
+        const has_rechecks = poller.lists.get(.now_and_then).first != null;
+        const due_ns = if (has_rechecks) @max(poller.looks_due_ns, 1) else 0;
+        // It is set anew when the look has been made, so that nobody takes it down before.
+        if (due_ns == poller.alarm_ns) return;
+        poller.alarm_ns = due_ns;
+        const from_now_ns = @max(due_ns -| sys.monotonicNs(), 1);
+        poller.selector.setAlarm(if (has_rechecks) from_now_ns else null);
     }
 
     fn remove(poller: *Poller, registration: *Registration) void {
@@ -305,6 +347,7 @@ pub const Poller = struct {
 
     /// Threads that wait already learn of a registration that has come or changed.
     fn changed(poller: *Poller, registration: *Registration) void {
+        poller.showWhatStands();
         const selector_tells = registration.watches == null or !poller.selector.changesNeedNotice();
         if (registration.asks != .never or !selector_tells) poller.waiters.notifyAll(.again);
     }
@@ -317,6 +360,7 @@ pub const Poller = struct {
         failure: *status.Failure,
     ) status.Error!void {
         if (plan.is_passing) return poller.ask(registration, plan.asks);
+        registration.is_pausing = registration.socket.object == .server and plan.asks == .now_and_then;
         if (plan.watches) |interest| {
             if (registration.watches == null) {
                 try poller.selector.arm(&registration.key, interest, failure);
@@ -542,7 +586,7 @@ pub const Poller = struct {
                 if (results.count == 0) return if (woken) error.Woken else err;
             }
             if (!one.standing_first.?) asked = one.collectStanding();
-            if (poller.looksAreDue(results)) one.collectNowAndThen() catch |err| {
+            if (poller.looksDue(results)) |due| one.collectNowAndThen(due) catch |err| {
                 asked = err;
             };
             if (poller.takeWake()) woken = true;
@@ -570,10 +614,14 @@ pub const Poller = struct {
             return one.poller.collectList(.always, one.results, one.poller.count, one.first_turn, one.failure);
         }
 
-        fn collectNowAndThen(one: *Wait) status.Error!void {
-            const usual_max: usize = if (one.first_turn) looks_before_sleep_max else looks_after_sleep_max;
-            const looks_max = @max(usual_max, one.poller.unasked_count);
-            return one.poller.collectList(.now_and_then, one.results, looks_max, one.first_turn, one.failure);
+        fn collectNowAndThen(one: *Wait, due: LooksDue) status.Error!void {
+            const poller = one.poller;
+            // The waits of a foreign loop don't sleep: the loop does.
+            const has_slept = !one.first_turn or (poller.is_shown and due == .by_time);
+            const usual_max: usize = if (has_slept) looks_after_sleep_max else looks_before_sleep_max;
+            const looks_max = @max(usual_max, poller.unasked_count);
+            const revives = one.first_turn and (!poller.is_shown or due == .by_time);
+            return poller.collectList(.now_and_then, one.results, looks_max, revives, one.failure);
         }
     };
 
@@ -588,6 +636,7 @@ pub const Poller = struct {
     /// of the waker's signals.
     fn endTurn(poller: *Poller, shot: *platform.Selector.Snapshot) void {
         poller.selector.discard(shot);
+        poller.showWhatStands();
         if (poller.waiters.isEmpty()) return;
         poller.selector.reportToOthers();
         if (shot.signalsTaken() > 0) poller.waiters.signalAgain();
@@ -599,15 +648,24 @@ pub const Poller = struct {
         return true;
     }
 
-    /// Whether those that are asked now and then are asked: when there is nothing else to report, when one is new among
-    /// them, and now and then besides.
-    fn looksAreDue(poller: *Poller, results: *const Results) bool {
+    /// Why those that are asked now and then are asked.
+    const LooksDue = enum { by_time, by_occasion };
+
+    /// When there is nothing else to report, when one is new among them, and now and then besides.
+    fn looksDue(poller: *Poller, results: *const Results) ?LooksDue {
+        if (poller.lists.get(.now_and_then).first == null) return null;
+        const now_ns = sys.monotonicNs();
+        if (now_ns >= poller.looks_due_ns) {
+            poller.looks_due_ns = now_ns + looks_interval_ns;
+            poller.waits_without_looks = 0;
+            return .by_time;
+        }
         if (results.count > 0 and poller.unasked_count == 0 and poller.waits_without_looks < waits_without_looks_max) {
             poller.waits_without_looks += 1;
-            return false;
+            return null;
         }
         poller.waits_without_looks = 0;
-        return true;
+        return .by_occasion;
     }
 
     /// Asks the sockets themselves that no selector would tell of, at most `looks_max`. When one can't be asked, the
@@ -657,7 +715,11 @@ pub const Poller = struct {
             // The look has told how the attempt to connect ended, and `becameKnown` has settled it.
             .never => false,
             .always => happened == 0,
-            .now_and_then => registration.plan().asks == .always or (happened == 0 and revives),
+            .now_and_then => switch (registration.plan().asks) {
+                .always => true,
+                .never => registration.is_pausing or (happened == 0 and revives),
+                .now_and_then => happened == 0 and revives,
+            },
         };
         if (to_settle) _ = poller.settle(registration);
     }

@@ -3,12 +3,14 @@
 const platform = @import("../platform.zig");
 const events = @import("../base/events.zig");
 const net = @import("../net/address.zig");
+const shortage = @import("shortage.zig");
 const status = @import("../base/status.zig");
 const LocalOptions = @import("../base/local_options.zig").LocalOptions;
 const Stream = @import("stream.zig").Stream;
 
 pub const Server = struct {
     listener: platform.Listener,
+    pause: shortage.Pause = .{},
 
     pub fn listenTcp(address: net.Address, how: net.Listening, failure: *status.Failure) status.Error!Server {
         return .{ .listener = try platform.listenTcp(address, how, failure) };
@@ -38,13 +40,19 @@ pub const Server = struct {
         return server.listener.fileno();
     }
 
-    /// Which of the asked-for events hold, by what a selector reported.
-    pub fn eventsOf(_: *Server, conditions: events.Conditions, asked: u32) u32 {
-        return if (conditions.readable) asked & events.connection_available else 0;
+    /// How to learn of the asked-for events. With the library's lock held.
+    pub fn plan(server: *const Server, asked: u32) events.Plan {
+        return .ofServer(asked, !server.pause.isOver());
+    }
+
+    /// Which of the asked-for events hold, by what a selector reported. With the library's lock held.
+    pub fn eventsOf(server: *const Server, conditions: events.Conditions, asked: u32) u32 {
+        return if (conditions.readable and server.pause.isOver()) asked & events.connection_available else 0;
     }
 
     /// Which of the asked-for events hold now. With the library's lock held.
     pub fn probe(server: *Server, asked: u32, failure: *status.Failure) status.Error!u32 {
+        if (!server.pause.isOver()) return 0;
         return server.eventsOf(try server.listener.conditionsNow(failure), asked);
     }
 

@@ -17,7 +17,7 @@ pub fn eventsAllowed(socket: *const handles.Slot) u32 {
 /// How to learn of the asked-for events, by what is known of the socket now.
 pub fn planOf(socket: *const handles.Slot, asked: u32) events.Plan {
     return switch (socket.object) {
-        .server => .ofServer(asked),
+        .server => |*server| server.plan(asked),
         .stream => |*stream| .ofStream(asked, stream.connection.known.load(), stream.kept()),
         .none, .poller => unreachable,
     };

@@ -33,6 +33,8 @@ pub const Waiter = struct {
 /// All its functions are called with the library's lock held.
 pub const Waiters = struct {
     list: std.DoublyLinkedList = .{},
+    /// Whether the signal stays although nobody has a notice: see `hold`.
+    is_held: bool = false,
 
     pub fn isEmpty(waiters: *const Waiters) bool {
         return waiters.list.first == null;
@@ -47,7 +49,7 @@ pub const Waiters = struct {
     pub fn remove(waiters: *Waiters, waiter: *Waiter) Notice {
         waiters.list.remove(&waiter.node);
         // A signal that lasts is one for all threads that share the waker: the last to hear it takes it down.
-        if (waiter.notice != .none and !waiters.anyHasNotice()) waiter.waker.drain();
+        if (waiter.notice != .none and !waiters.is_held and !waiters.anyHasNotice()) waiter.waker.drain();
         return waiter.notice;
     }
 
@@ -57,6 +59,13 @@ pub const Waiters = struct {
             if (Waiter.from(node).notice != .none) return true;
         }
         return false;
+    }
+
+    /// Has a signal stay for as long as `holds`, for whoever watches the waker from outside. Only where signals last.
+    pub fn hold(waiters: *Waiters, waker: sys.Waker, holds: bool) void {
+        if (waiters.is_held == holds) return;
+        waiters.is_held = holds;
+        if (holds) waker.signal() else if (!waiters.anyHasNotice()) waker.drain();
     }
 
     pub fn notifyAll(waiters: *Waiters, notice: Notice) void {

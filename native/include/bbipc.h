@@ -311,7 +311,10 @@ bbipc_result bbipc_peer_credentials(bbipc_handle stream, int64_t *user_id, int64
 
 /* Takes the connection that has waited longest. [accept-connection]
  * Returns the new stream's handle, or BBIPC_ERROR_NO_CONNECTION at once if there is none. The stream outlives its
- * server. When the system refuses (EMFILE), the connection waits on; but macOS closes it. */
+ * server. When the system refuses (EMFILE), the connection waits on; but macOS closes it. After a failure for want of
+ * descriptors or memory (EMFILE, ENFILE, ENOMEM, ENOBUFS, BBIPC_ERROR_OUT_OF_MEMORY) the server pauses: no wait reports
+ * it for 10 to 50 ms, or until this process has closed a server, a stream or a poller. So a loop of waits and accepts
+ * doesn't spin. This function itself tries each time. */
 bbipc_result bbipc_accept_connection(bbipc_handle server, int32_t *system_code);
 
 /* ---- Streams ---- */
@@ -458,6 +461,20 @@ bbipc_result bbipc_make_poller(int32_t backend, int32_t *system_code);
 
 /* Which BBIPC_BACKEND_ the poller uses. */
 bbipc_result bbipc_poller_backend(bbipc_handle poller);
+
+/* One descriptor for the whole poller, to be watched by another loop: by select, poll, epoll, kqueue. It is readable,
+ * for as long as that holds, while bbipc_wait_for_events would report something at once, or return because of
+ * bbipc_wake. When it is, call bbipc_wait_for_events with a timeout_ns of 0. That may find nothing: then the descriptor
+ * is not readable any more.
+ *
+ * What no kernel tells, the library looks for every 50 ms while a socket needs it (a server that pauses, see
+ * bbipc_accept_connection; an end whose last byte another process may read). Then the descriptor becomes readable too.
+ *
+ * Edge-triggered watches (EPOLLET, EV_CLEAR) are not supported. It stays the library's: don't read, change or close it,
+ * and take it out of the other loop before bbipc_close. From the first call on, the poller pays for it: a Linux poller
+ * has a descriptor more. BBIPC_ERROR_UNSUPPORTED with BBIPC_BACKEND_POLL and on Windows, BBIPC_ERROR_WRONG_PROCESS in a
+ * child. */
+bbipc_result bbipc_poller_fileno(bbipc_handle poller, int32_t *system_code);
 
 /* Adds a socket. [monitor-socket] A socket may be in any number of pollers, once in each. An empty set of events keeps
  * it in the poller and reports nothing. */

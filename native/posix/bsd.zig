@@ -275,6 +275,7 @@ pub fn close(fd: Descriptor) void {
 /// kqueue(2).
 pub const kevents = struct {
     pub const filter_user = if (is_macos) -10 else -11;
+    pub const note_nseconds = if (is_macos) 0x4 else 0x8;
     pub const size = if (is_macos) 32 else 64;
 
     pub const Kevent = c.Kevent;

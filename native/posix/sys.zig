@@ -67,6 +67,14 @@ pub const close = kernel.close;
 /// Whether an error of accept is about one client and no error of the server.
 pub const clientVanished = kernel.clientVanished;
 
+/// Whether the system lacks what a new descriptor takes, which can come back.
+pub fn isShortage(code: i32) bool {
+    return switch (code) {
+        codeOf(.MFILE), codeOf(.NFILE), codeOf(.NOMEM), codeOf(.NOBUFS) => true,
+        else => false,
+    };
+}
+
 /// Whether an error of connect says that nobody listens at a pathname.
 pub const nobodyListens = kernel.nobodyListens;
 

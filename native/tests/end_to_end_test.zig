@@ -23,6 +23,7 @@ test {
     // Windows has neither signals nor fork().
     if (system.has_fork) _ = @import("end_to_end/processes.zig");
     if (!system.has_pipes) _ = @import("end_to_end/readers.zig");
+    if (!system.has_pipes) _ = @import("end_to_end/shown.zig");
     if (system.is_linux) _ = @import("end_to_end/kernels.zig");
 }
 

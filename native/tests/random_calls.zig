@@ -215,6 +215,7 @@ const Operation = enum {
     poll_socket,
     poll_sockets,
     poller_backend,
+    poller_fileno,
     monitor_socket,
     unmonitor_socket,
     monitored_events,
@@ -247,6 +248,7 @@ const Operation = enum {
             .send_messages, .receive_messages => 600,
             .drain, .unsent, .read_until, .max_message_size, .set_max_message_size => 250,
             .finish_writing => 200,
+            .poller_fileno => 30,
             .poll_socket, .wait_for_events => 1500,
             .poll_sockets => 500,
             .monitor_socket, .set_monitored_events => 1200,
@@ -775,6 +777,7 @@ const Caller = struct {
             },
             .poll_sockets => return self.pollSockets(code),
             .poller_backend => return c.bbipc_poller_backend(self.handle(.poller)),
+            .poller_fileno => return c.bbipc_poller_fileno(self.handle(.poller), code),
             .monitor_socket => return c.bbipc_monitor_socket(self.handle(.poller), self.socket(), self.events(), code),
             .unmonitor_socket => {
                 const poller = self.handle(.poller);

@@ -35,6 +35,7 @@ pub const refused_connection = code.wsa_econnrefused;
 pub const code = struct {
     pub const file_not_found = 2;
     pub const path_not_found = 3;
+    pub const too_many_open_files = 4;
     pub const access_denied = 5;
     pub const not_enough_memory = 8;
     pub const broken_pipe = 109;
@@ -44,9 +45,11 @@ pub const code = struct {
     pub const no_data = 232;
     pub const pipe_not_connected = 233;
     pub const wait_timeout = 258;
+    pub const no_system_resources = 1450;
     pub const wsa_eacces = 10013;
     pub const wsa_efault = 10014;
     pub const wsa_einval = 10022;
+    pub const wsa_emfile = 10024;
     pub const wsa_ewouldblock = 10035;
     pub const wsa_einprogress = 10036;
     pub const wsa_enotsock = 10038;
@@ -58,6 +61,15 @@ pub const code = struct {
     pub const wsa_enotconn = 10057;
     pub const wsa_econnrefused = 10061;
 };
+
+/// Whether the system lacks what a new socket or pipe takes, which can come back.
+pub fn isShortage(number: i32) bool {
+    return switch (number) {
+        code.too_many_open_files, code.not_enough_memory, code.no_system_resources => true,
+        code.wsa_emfile, code.wsa_enobufs => true,
+        else => false,
+    };
+}
 
 pub const NtStatus = enum(u32) {
     success = 0,

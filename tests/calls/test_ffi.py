@@ -282,7 +282,7 @@ PUBLIC_MEMBERS: dict[type, str] = {
     bbipc.LocalStream: "local_pathname peer_credentials",
     bbipc.Poller: """
         close closed backend monitor_socket unmonitor_socket monitored_events set_monitored_events monitored_sockets
-        wait_for_events receive receive_messages wake
+        wait_for_events receive receive_messages wake fileno
     """,
 }
 #: The signatures of the contract, with the added arguments' names.
@@ -337,6 +337,7 @@ SIGNATURES = {
     "Poller.receive": "(self, timeout=None, max_bytes=65536)",
     "Poller.receive_messages": "(self, timeout=None)",
     "Poller.wake": "(self)",
+    "Poller.fileno": "(self)",
 }
 
 

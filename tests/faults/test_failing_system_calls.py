@@ -80,6 +80,8 @@ ERRORS = {
     "socket": "EMFILE ENFILE ENOMEM ENOBUFS EACCES EPERM EAFNOSUPPORT",
     "stat": "ENOENT EACCES EIO ENOMEM EPERM",
     "statx": "ENOENT EACCES EIO ENOMEM ENOSYS EPERM",
+    "timerfd_create": "EMFILE ENFILE ENODEV ENOMEM EPERM ENOSYS",
+    "timerfd_settime": "EPERM ENOSYS",
     "unlink": "EACCES EPERM EROFS ENOENT EBUSY EIO ENOMEM ENOSYS",
     "unlinkat": "EACCES EPERM EROFS ENOENT EBUSY EIO ENOMEM ENOSYS",
     # To an eventfd, which is read whenever it has something: EAGAIN would mean that it wakes already.
@@ -126,7 +128,7 @@ SCENARIOS = {
     "local": [
         *("connecting", "streams", "unread_end", "severed", "refused", "poller_epoll", "poller_poll", "poll_sockets"),
         *("bulk", "closing", "forking", "thread_poll_socket", "thread_epoll", "thread_poll"),
-        *("messages_streams", "messages_epoll", "messages_poll", "lines", "replacing"),
+        *("messages_streams", "messages_epoll", "messages_poll", "lines", "replacing", "shown"),
     ],
     "tcp": [
         *("connecting", "streams", "unread_end", "severed", "refused", "poller_epoll", "poller_poll", "poll_sockets"),

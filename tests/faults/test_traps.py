@@ -18,6 +18,7 @@ from bbipc import Events
 from child_processes import heeded_interrupts
 from pages import DOCS, blocks_of, ended_program, environment
 from patience import PATIENCE
+from pythons import python_with
 from readiness import needs_half_close
 from systems import LINUX, WINDOWS
 from threads import Failing
@@ -112,7 +113,9 @@ def test_ready_to_write_never_comes_from_a_peer_that_has_finished_and_write_spac
 
 
 def asyncio_program(rest: str) -> str:
-    blocks = code_of("event-loops.md", "import asyncio\n", "async def ask", "class PollerThread", "class Streams")
+    blocks = code_of(
+        "event-loops.md", "import asyncio\nimport threading", "async def ask", "class PollerThread", "class Streams"
+    )
     program, _, _ = blocks.partition("\nasync def main")
     program = program.replace(program[program.index("\nours, theirs") : program.index("\nclass PollerThread")], "")
     return program + rest
@@ -316,6 +319,35 @@ def test_the_guides_program_with_gevent(directory: Path) -> None:
     ended = ended_program("import warnings; warnings.simplefilter('default')\n" + program, directory)
     others = [f"another greenlet: {number}" for number in range(3)]
     assert ended.stdout.splitlines() == [*others, "b'hello'"] * 2, ended.stderr
+
+
+#: What the guide's programs with a poller in another loop need, and print.
+LOOP_PROGRAMS = {
+    "with_asyncio.py": ("asyncio", ["ONE", "TWO"]),
+    "with_glib.py": ("gi.repository.GLib", ["through GLib's loop"]),
+    "with_qt.py": ("PySide2.QtCore", ["through Qt's loop"]),
+}
+
+
+@only_posix
+@pytest.mark.parametrize("caption", LOOP_PROGRAMS)
+def test_the_guides_programs_with_a_poller_in_another_loop(directory: Path, caption: str) -> None:
+    module, printed = LOOP_PROGRAMS[caption]
+    (program,) = (block.code for block in blocks_of(DOCS / "guide" / "event-loops.md") if block.caption == caption)
+    # Without the warnings of other packages, but with those of sockets that are left open.
+    program = f"import warnings; warnings.simplefilter('ignore'); import {module}\n{program}"
+    program = program.replace("\n", "\nwarnings.simplefilter('default')\n", 1)
+    ended = subprocess.run(
+        [python_with(module), "-c", program],
+        cwd=directory,
+        env={**environment(), "PYTHONWARNINGS": "default"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.stdout.splitlines() == printed, ended.stderr
+    assert ended.stderr == ""
 
 
 @only_posix

@@ -8,7 +8,7 @@ import time
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import bbipc
 from bbipc import Events, Socket, StreamServer
@@ -17,6 +17,9 @@ from readiness import RESETS_DISCARD, TELLS_ENDS_LATE, Fact, arrives, half_close
 from streaming import ESTABLISHED, GONE
 from systems import BACKENDS, LOCAL_ROOM, WINDOWS, close_resets, make_directory
 from transports import STREAM_EVENTS, Transport
+
+if not WINDOWS:
+    import shown
 
 DATA = Events.DATA_AVAILABLE
 STREAMS = 4
@@ -342,11 +345,46 @@ class PollerModel(RuleBasedStateMachine):
         self.note_kept()
 
 
+class ShownModel(PollerModel):
+    """The same, whose first pollers' descriptors another loop watches: it must hear of all that holds, and no more."""
+
+    @initialize()
+    def begin(self) -> None:
+        super().begin()
+        self.shown = [poller for poller in self.pollers[0] if poller.backend != "poll"]
+        for poller in self.shown:
+            poller.fileno()
+
+    @rule()
+    def wakes_the_loop(self) -> None:
+        for poller in self.shown:
+            poller.wake()
+            assert shown.is_readable(poller)
+
+    @invariant()
+    def descriptors_tell_what_holds(self) -> None:
+        if not hasattr(self, "shown"):
+            return
+        expected = {one: events for one, events in self.expected(self.asked[0]).items() if events}
+        for poller in self.shown:
+            assert dict(shown.reports(poller, 0)) == expected
+            assert shown.is_readable(poller) == bool(expected)
+        self.note_kept()
+
+
 class TcpModel(PollerModel):
     transport_name = "tcp"
 
 
 class LocalModel(PollerModel):
+    transport_name = "local"
+
+
+class ShownTcpModel(ShownModel):
+    transport_name = "tcp"
+
+
+class ShownLocalModel(ShownModel):
     transport_name = "local"
 
 
@@ -356,3 +394,10 @@ TestAnySequenceOverTcp = pytest.mark.timeout(300)(TcpModel.TestCase)
 TestAnySequenceOverTcp.settings = model_settings
 TestAnySequenceOverLocal = pytest.mark.timeout(300)(LocalModel.TestCase)
 TestAnySequenceOverLocal.settings = model_settings
+
+if not WINDOWS:
+    shown_settings = settings(model_settings, max_examples=100)
+    TestAnySequenceShownOverTcp = pytest.mark.timeout(300)(ShownTcpModel.TestCase)
+    TestAnySequenceShownOverTcp.settings = shown_settings
+    TestAnySequenceShownOverLocal = pytest.mark.timeout(300)(ShownLocalModel.TestCase)
+    TestAnySequenceShownOverLocal.settings = shown_settings

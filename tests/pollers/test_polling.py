@@ -35,6 +35,8 @@ from transports import STREAM_EVENTS, TCP_SERVERS, Transport, fill, reset
 if sys.platform != "win32":
     import resource
 
+    import shown
+
 # ---- The states of a stream ----
 
 ESTABLISHED = Events.DETERMINED | Events.CONNECTION_SUCCEEDED
@@ -364,11 +366,22 @@ def by_poller(backend: str) -> Way:
     return wait
 
 
+def by_descriptor(one: Socket, events: Events, timeout: Any) -> Events:
+    """In a loop that watches the poller's descriptor, which must not miss anything, nor spin."""
+    with bbipc.make_poller() as poller:
+        poller.fileno()
+        poller.monitor_socket(one, events)
+        reports = shown.reports(poller, 3600 if timeout is None else timeout)
+    return reports[0][1] if reports else Events()
+
+
 WAYS: dict[str, Way] = {
     "poll_socket": bbipc.poll_socket,
     "poll_sockets": lambda one, events, timeout: bbipc.poll_sockets([one], events, timeout)[0],
     **{name: by_poller(name) for name in BACKENDS},
 }
+if not WINDOWS:
+    WAYS["fileno"] = by_descriptor
 
 PREDICATES: dict[Events, Callable[[StreamSocket], bool]] = {
     Events.DETERMINED: lambda stream: stream.determined(),

@@ -377,6 +377,7 @@ def test_a_poller_used_in_a_child_says_so(transport: Transport, backend: str) ->
         lambda: poller.monitored_events(stream),
         lambda: poller.monitored_sockets(),
         lambda: poller.wake(),
+        lambda: poller.fileno(),
     ]
 
     def child() -> None:

@@ -442,6 +442,7 @@ POLLER_USES: dict[str, Callable[[Poller, Socket], object]] = {
     "receive": lambda poller, _: poller.receive(0),
     "receive_messages": lambda poller, _: poller.receive_messages(0),
     "wake": lambda poller, _: poller.wake(),
+    "fileno": lambda poller, _: poller.fileno(),
     "__enter__": lambda poller, _: poller.__enter__(),
 }
 
@@ -582,8 +583,7 @@ def test_without_a_descriptor_nothing_is_made_and_nothing_leaks(
         bbipc.make_poller(backend).close()
     assert len(list(directory.iterdir())) == (1 if transport.name == "local" else 0)
     if CLIENTS_OUTLIVE_EMFILE:
-        # It has waited all the time.
-        assert server.connection_available()
+        # It has waited all the time, and the server pauses for a moment only.
         transport.accept(server)
     else:
         assert not server.connection_available()

@@ -14,6 +14,7 @@ import faulthandler
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -358,6 +359,46 @@ def pollers(case: Case, backend: str) -> Callable[[], None]:
         case.wait("wait for the end", lambda: poller.wait_for_events(SHORT), [(theirs, Events.REMOTE_DISCONNECTED)])
         case.attempt("close of a socket", theirs.close)
         case.expect("monitored_sockets", poller.monitored_sockets, [ours])
+
+    return run
+
+
+def shown(case: Case) -> Callable[[], None]:
+    """A poller's descriptor, in a loop that is not the library's. It tells of what holds, if it is told at all."""
+    ours, theirs, _ = pair(case)
+
+    def readable(timeout: float = 0) -> bool:
+        return bool(select.select([number], [], [], timeout)[0])
+
+    poller = case.attempt("make_poller", bbipc.make_poller)
+    case.keep(poller)
+    number = -1
+
+    def run() -> None:
+        nonlocal number
+        number = case.attempt("fileno", poller.fileno)
+        if number is None:
+            # The poller is as good as before.
+            case.attempt("monitor", lambda: poller.monitor_socket(ours, Events.DETERMINED))
+            case.wait("wait", lambda: poller.wait_for_events(0), [(ours, Events.DETERMINED)])
+            return
+        case.attempt("wake", poller.wake)
+        if not readable():
+            case.wrong.append("the descriptor does not tell of a wake-up")
+        case.wait("wait after wake", lambda: poller.wait_for_events(0), [])
+        case.attempt("monitor", lambda: poller.monitor_socket(theirs, Events.END_OF_DATA), 1)
+        if not case.succeeds("write", lambda: ours.write_all(b"!", SHORT)):
+            return
+        ours.close()
+        case.wait("wait", lambda: poller.wait_for_events(0), [])
+        if case.expect("read", lambda: theirs.read_exactly(1, SHORT), b"!") is None:
+            return
+        if theirs not in poller.monitored_sockets() or case.ends:
+            return
+        # At once, or by the alarm, if the look that follows the read has failed.
+        if not readable(SHORT):
+            case.wrong.append("the descriptor does not tell of the end")
+        case.wait("wait for the end", lambda: poller.wait_for_events(0), [(theirs, Events.END_OF_DATA)])
 
     return run
 
@@ -709,6 +750,7 @@ SCENARIOS: dict[str, Callable[[Case], Callable[[], None]]] = {
     "refused": refused,
     "poller_epoll": lambda case: pollers(case, "epoll"),
     "poller_poll": lambda case: pollers(case, "poll"),
+    "shown": shown,
     "poll_sockets": poll_sockets,
     "bulk": bulk,
     "messages_streams": lambda case: messages(case, "streams"),

@@ -31,6 +31,26 @@ def cpython(version: str) -> str:
     return path
 
 
+def python_with(module: str) -> str:
+    """The path of a Python that has a module: this one, or the system's own. Skips the test where neither has it."""
+    path = _find_with(module)
+    if path is None:
+        pytest.skip(f"neither this Python nor the system's own has the module {module}")
+    return path
+
+
+@functools.cache
+def _find_with(module: str) -> str | None:
+    # A virtual environment lacks what the system's packages have.
+    for path in (sys.executable, shutil.which("python3", path="/usr/bin")):
+        if path is None:
+            continue
+        command = [path, "-c", f"import {module}"]
+        if subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0:
+            return path
+    return None
+
+
 @functools.cache
 def _find(version: str) -> str | None:
     return next((path for path in _candidates(version) if _tells(path) == f"CPython {version}"), None)

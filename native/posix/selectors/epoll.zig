@@ -15,6 +15,9 @@
 //!   pollers know their process.
 //! - Closing the epoll descriptor, or a watched socket, does not wake a thread in epoll_wait. Hence the waker.
 //! - Reports carry the socket's handle, so one that is out of date when it is read is recognised.
+//! - Its descriptor is readable while its ready list is not empty, so it can be watched itself: by select, poll, and
+//!   other epoll instances, up to five deep (ELOOP). A time is no file, so a descriptor that is to be readable then has
+//!   a timerfd among those that it watches.
 //! - epoll_wait counts in milliseconds; timeouts are rounded up, so that none ends early. epoll_pwait2 counts in
 //!   nanoseconds; kernels before 5.11 lack it.
 
@@ -36,8 +39,42 @@ pub const Backend = enum(i32) {
     pub const default: Backend = .epoll;
 };
 
+/// A timerfd, readable from its time on.
+const Alarm = struct {
+    fd: sys.Descriptor,
+
+    /// Kernels before 5.1 lack the call with 64 bits of seconds, and some have only that one.
+    const has_times_twice = @hasField(linux.SYS, "timerfd_settime") and @hasField(linux.SYS, "timerfd_settime64");
+
+    fn open(failure: *status.Failure) status.Error!Alarm {
+        const result: isize = @bitCast(linux.timerfd_create(.MONOTONIC, .{ .CLOEXEC = true, .NONBLOCK = true }));
+        if (result < 0) return sys.refused(result, failure);
+        return .{ .fd = @intCast(result) };
+    }
+
+    /// From now. 0 is never. What was due before is forgotten.
+    fn set(alarm: Alarm, from_now_ns: u64) isize {
+        var time: linux.itimerspec = .{
+            .it_interval = .{ .sec = 0, .nsec = 0 },
+            .it_value = .{
+                .sec = @intCast(from_now_ns / std.time.ns_per_s),
+                .nsec = @intCast(from_now_ns % std.time.ns_per_s),
+            },
+        };
+        const result: isize = @bitCast(linux.timerfd_settime(alarm.fd, .{ .ABSTIME = false }, &time, null));
+        if (!has_times_twice or result >= 0 or sys.failureOf(result) != .NOSYS) return result;
+        const wide = [2]linux.kernel_timespec{
+            .{ .sec = 0, .nsec = 0 },
+            .{ .sec = @intCast(time.it_value.sec), .nsec = @intCast(time.it_value.nsec) },
+        };
+        return @bitCast(linux.syscall4(.timerfd_settime64, @as(u32, @bitCast(alarm.fd)), 0, @intFromPtr(&wide), 0));
+    }
+};
+
 pub const Selector = struct {
     fd: sys.Descriptor,
+    /// Once the selector is shown.
+    alarm: ?Alarm = null,
 
     pub fn open(waker: sys.Waker, failure: *status.Failure) status.Error!Selector {
         const result: isize = @bitCast(linux.epoll_create1(linux.EPOLL.CLOEXEC));
@@ -49,7 +86,27 @@ pub const Selector = struct {
     }
 
     pub fn close(self: *Selector) void {
+        if (self.alarm) |alarm| sys.close(alarm.fd);
         sys.close(self.fd);
+    }
+
+    /// The descriptor that is readable while there is something to report, for those outside.
+    pub fn show(self: *Selector, failure: *status.Failure) status.Error!sys.Descriptor {
+        if (self.alarm == null) {
+            const alarm: Alarm = try .open(failure);
+            errdefer sys.close(alarm.fd);
+            // Whether a sandbox allows it is told now, and not missed later.
+            const result = alarm.set(0);
+            if (result < 0) return sys.refused(result, failure);
+            try self.control(linux.EPOLL.CTL_ADD, alarm.fd, 0, .{ .readable = true }, failure);
+            self.alarm = alarm;
+        }
+        return self.fd;
+    }
+
+    /// The descriptor that is shown is readable from then on (null: no more for that reason).
+    pub fn setAlarm(self: *Selector, from_now_ns: ?u64) void {
+        _ = self.alarm.?.set(from_now_ns orelse 0);
     }
 
     pub fn arm(

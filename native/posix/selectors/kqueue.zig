@@ -27,6 +27,9 @@
 //!   process.
 //! - Reports carry the socket's handle, so one that is out of date when it is read is recognised.
 //! - A level-triggered watch that has been reported goes to the end of the kernel's list, so nobody starves.
+//! - Its descriptor is readable while it has something to report, so it can be watched itself: by select, poll, and
+//!   other kqueues.
+//! - EVFILT_TIMER counts in milliseconds unless told otherwise; one that is added again begins anew.
 //! - Its numbers differ: EVFILT_USER is -10 on macOS and -11 on FreeBSD.
 
 const std = @import("std");
@@ -53,6 +56,9 @@ comptime {
     std.debug.assert(EV.EOF == 0x8000);
     std.debug.assert(kernel.NOTE.TRIGGER == 0x01000000);
     std.debug.assert(EVFILT.USER == kernel.filter_user);
+    std.debug.assert(EVFILT.TIMER == -7);
+    std.debug.assert(EV.ONESHOT == 0x10);
+    std.debug.assert(kernel.NOTE.NSECONDS == kernel.note_nseconds);
     std.debug.assert(@sizeOf(Kevent) == kernel.size);
     std.debug.assert(@offsetOf(Kevent, "filter") == 8);
     std.debug.assert(@offsetOf(Kevent, "data") == 16);
@@ -85,6 +91,27 @@ pub const Selector = struct {
 
     /// The waker's own.
     pub fn close(_: *Selector) void {}
+
+    /// The descriptor that is readable while there is something to report, for those outside.
+    pub fn show(self: *Selector, _: *status.Failure) status.Error!sys.Descriptor {
+        return self.fd;
+    }
+
+    /// The number of the alarm in its kqueue, among EVFILT_TIMERs.
+    const alarm_number = 0;
+
+    /// The descriptor that is shown is readable from then on, until a wait has heard of it (null: no more for that
+    /// reason).
+    pub fn setAlarm(self: *Selector, from_now_ns: ?u64) void {
+        // Deleted first: what was due before is forgotten.
+        var changes = [_]Kevent{
+            changing.change(alarm_number, EVFILT.TIMER, EV.DELETE, 0),
+            changing.change(alarm_number, EVFILT.TIMER, EV.ADD | EV.ONESHOT, 0),
+        };
+        changes[1].fflags = kernel.NOTE.NSECONDS;
+        changes[1].data = @intCast(from_now_ns orelse 0);
+        _ = make(self.fd, changes[0..if (from_now_ns == null) 1 else 2]);
+    }
 
     pub fn arm(
         self: *Selector,
@@ -155,7 +182,7 @@ pub const Snapshot = struct {
         if (shot.cursor == shot.count) return null;
         const event = &shot.reports[shot.cursor];
         shot.cursor += 1;
-        if (event.filter == EVFILT.USER) return .{ .handle = 0, .conditions = .{} };
+        if (event.filter == EVFILT.USER or event.filter == EVFILT.TIMER) return .{ .handle = 0, .conditions = .{} };
         return .{
             .handle = @as(isize, @bitCast(event.udata)),
             .conditions = if (shot.is_partial) null else .{

@@ -29,6 +29,21 @@ pub const Selector = union(enum) {
         }
     }
 
+    /// A descriptor for those outside, readable while the selector has something to report, its waker is signalled, or
+    /// the time of its alarm has come.
+    pub fn show(selector: *Selector, failure: *status.Failure) status.Error!i64 {
+        return switch (selector.*) {
+            .scalable => |*one| try one.show(failure),
+            // It watches nothing but while a thread waits.
+            .poll => error.Unsupported,
+        };
+    }
+
+    /// Once it is shown: in so many nanoseconds, or never.
+    pub fn setAlarm(selector: *Selector, from_now_ns: ?u64) void {
+        selector.scalable.setAlarm(from_now_ns);
+    }
+
     /// Starts to watch. The handle comes back in reports; what `key` points to must stay until `disarm`.
     pub fn arm(selector: *Selector, key: *Key, interest: events.Interest, failure: *status.Failure) status.Error!void {
         return switch (selector.*) {

@@ -115,6 +115,16 @@ const handle_calls = [_]HandleCall{
             return c.bbipc_poller_backend(handle);
         }
     }.run },
+    .{
+        .name = "poller_fileno",
+        .takes = HandleCall.pollers,
+        .run = struct {
+            fn run(handle: Handle, _: Handle) i64 {
+                // A completion port has none.
+                return orUnsupportedByPipes(c.bbipc_poller_fileno(handle, null));
+            }
+        }.run,
+    },
     .{ .name = "monitor_socket, as the poller", .takes = HandleCall.pollers, .run = struct {
         fn run(handle: Handle, other: Handle) i64 {
             const result = c.bbipc_monitor_socket(handle, other, 0, null);

@@ -98,6 +98,16 @@ pub const Selector = struct {
         selector.helpers.deinit(allocator);
     }
 
+    /// A completion port can be waited for by its own calls alone.
+    pub fn show(_: *Selector, _: *status.Failure) status.Error!i64 {
+        return error.Unsupported;
+    }
+
+    /// For a selector that is shown.
+    pub fn setAlarm(_: *Selector, _: ?u64) void {
+        unreachable;
+    }
+
     /// All but `keep` of them. Nothing is armed.
     pub fn closeHelpers(selector: *Selector, keep: usize) void {
         while (selector.helpers.items.len > keep) {
