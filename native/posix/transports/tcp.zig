@@ -45,6 +45,14 @@ pub fn localAddress(descriptor: sys.Descriptor, failure: *status.Failure) status
     return fromSystem(name);
 }
 
+pub fn remoteAddress(descriptor: sys.Descriptor, failure: *status.Failure) status.Error!net.Address {
+    var name = toSystem(unspecified);
+    var size: sys.socklen_t = @sizeOf(sys.sockaddr.in);
+    const result = sys.remoteName(descriptor, @ptrCast(&name), &size);
+    if (result < 0) return sys.refused(result, failure);
+    return fromSystem(name);
+}
+
 fn bind(address: net.Address, descriptor: sys.Descriptor, failure: *status.Failure) status.Error!void {
     const name = toSystem(address);
     const result = sys.bind(descriptor, &name, @sizeOf(sys.sockaddr.in));
