@@ -8,8 +8,10 @@ Binary IPC*.
 """
 
 from ._native.calls import calling_layer
-from ._native.library import __version__, get_include
+from ._native.library import __version__, get_include, get_library
 from ._native.spinning import set_spinning
+from .activation import ActivatedServers, activated_servers
+from .adopting import adopt_server, adopt_stream, make_stream_pair
 from .authentication import authenticate, authenticate_peer
 from .errors import (
     AlreadyMonitoredError,
@@ -39,11 +41,13 @@ from .ipv4 import (
 )
 from .local import LocalServer, LocalStream, connect_to_local_server, make_local_server
 from .polling import Poller, make_poller, poll_socket, poll_sockets
+from .processes import connect_to_parent, start_process
 from .sockets import Socket, StreamServer, StreamSocket, send_messages, write_many
 
 __all__ = [
     "IPV4_ANY",
     "IPV4_LOOPBACK",
+    "ActivatedServers",
     "AlreadyMonitoredError",
     "AuthenticationError",
     "BbipcError",
@@ -68,19 +72,26 @@ __all__ = [
     "UnsupportedOperationError",
     "WrongProcessError",
     "__version__",
+    "activated_servers",
+    "adopt_server",
+    "adopt_stream",
     "authenticate",
     "authenticate_peer",
     "calling_layer",
     "connect_to_ipv4_tcp_server",
     "connect_to_local_server",
+    "connect_to_parent",
     "get_include",
+    "get_library",
     "make_ipv4_tcp_server",
     "make_local_server",
     "make_poller",
+    "make_stream_pair",
     "poll_socket",
     "poll_sockets",
     "resolve_ipv4_address",
     "send_messages",
     "set_spinning",
+    "start_process",
     "write_many",
 ]

@@ -44,6 +44,8 @@ PYTHON_FLOORS = (
     ("bbipc.messages",),
     ("bbipc.sockets",),
     ("bbipc.polling", "bbipc.ipv4", "bbipc.local", "bbipc.authentication"),
+    ("bbipc.adopting",),
+    ("bbipc.processes", "bbipc.activation"),
     ("bbipc", "bbipc._pyinstaller"),
 )
 
