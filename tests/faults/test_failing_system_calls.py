@@ -49,6 +49,7 @@ ERRORS = {
     "fcntl": "EPERM ENOSYS",
     "fstat": "EIO ENOMEM EPERM",
     "getcwd": "ENOENT ERANGE ENOMEM EACCES EPERM ENOSYS",
+    "getpeername": "ENOTCONN ENOBUFS EPERM",
     "getsockname": "ENOBUFS EPERM",
     "getsockopt": "ENOBUFS EPERM",
     "listen": "EADDRINUSE EPERM ENOBUFS",
@@ -69,6 +70,7 @@ ERRORS = {
     "setsockopt": "ENOMEM ENOBUFS ENOPROTOOPT EPERM",
     "shutdown": "ENOTCONN ENOBUFS EPERM",
     "socket": "EMFILE ENFILE ENOMEM ENOBUFS EACCES EPERM EAFNOSUPPORT",
+    "socketpair": "EMFILE ENFILE ENOMEM ENOBUFS EAFNOSUPPORT EPERM",
     "stat": "ENOENT EACCES EIO ENOMEM EPERM",
     "statx": "ENOENT EACCES EIO ENOMEM ENOSYS EPERM",
     "unlink": "EACCES EPERM EROFS ENOENT EBUSY EIO ENOMEM ENOSYS",
@@ -105,11 +107,11 @@ SCENARIOS = {
     "local": [
         *("connecting", "streams", "unread_end", "severed", "refused", "poller_epoll", "poller_poll", "poll_sockets"),
         *("bulk", "closing", "forking", "thread_poll_socket", "thread_epoll", "thread_poll"),
-        *("messages_streams", "messages_epoll", "messages_poll", "lines"),
+        *("messages_streams", "messages_epoll", "messages_poll", "lines", "elsewhere"),
     ],
     "tcp": [
         *("connecting", "streams", "unread_end", "severed", "refused", "poller_epoll", "poller_poll", "poll_sockets"),
-        *("bulk", "closing", "thread_epoll", "messages_streams", "messages_epoll"),
+        *("bulk", "closing", "thread_epoll", "messages_streams", "messages_epoll", "elsewhere"),
     ],
 }
 
