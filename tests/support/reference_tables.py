@@ -19,6 +19,8 @@ MODULES = (
     "_native/calls",
     "_native/library",
     "_native/spinning",
+    "activation",
+    "adopting",
     "authentication",
     "errors",
     "events",
@@ -26,6 +28,7 @@ MODULES = (
     "local",
     "messages",
     "polling",
+    "processes",
     "sockets",
 )
 
