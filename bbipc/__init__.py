@@ -8,8 +8,10 @@ the Common Lisp system *Basic Binary IPC*.
 """
 
 from ._native.calls import calling_layer
-from ._native.library import __version__, get_include
+from ._native.library import __version__, get_include, get_library
 from ._native.spinning import set_spinning
+from .activation import ActivatedServers, activated_servers
+from .adopting import adopt_server, adopt_stream, make_stream_pair
 from .authentication import authenticate, authenticate_peer
 from .credentials import PeerCredentials
 from .errors import (
@@ -50,6 +52,7 @@ from .ipv6 import (
 )
 from .local import LocalServer, LocalStream, connect_to_local_server, make_local_server
 from .polling import Poller, make_poller, poll_socket, poll_sockets
+from .processes import connect_to_parent, start_process
 from .sockets import Socket, StreamServer, StreamSocket, send_messages, write_many
 
 __all__ = [
@@ -57,6 +60,7 @@ __all__ = [
     "IPV4_LOOPBACK",
     "IPV6_ANY",
     "IPV6_LOOPBACK",
+    "ActivatedServers",
     "AlreadyMonitoredError",
     "AuthenticationError",
     "BbipcError",
@@ -85,22 +89,29 @@ __all__ = [
     "UnsupportedOperationError",
     "WrongProcessError",
     "__version__",
+    "activated_servers",
+    "adopt_server",
+    "adopt_stream",
     "authenticate",
     "authenticate_peer",
     "calling_layer",
     "connect_to_ipv4_tcp_server",
     "connect_to_ipv6_tcp_server",
     "connect_to_local_server",
+    "connect_to_parent",
     "get_include",
+    "get_library",
     "make_ipv4_tcp_server",
     "make_ipv6_tcp_server",
     "make_local_server",
     "make_poller",
+    "make_stream_pair",
     "poll_socket",
     "poll_sockets",
     "resolve_ipv4_address",
     "resolve_ipv6_address",
     "send_messages",
     "set_spinning",
+    "start_process",
     "write_many",
 ]

@@ -247,6 +247,7 @@ if sys.platform == "win32":
         121: errno.ETIMEDOUT,  # ERROR_SEM_TIMEOUT
         123: errno.EINVAL,  # ERROR_INVALID_NAME
         161: errno.EINVAL,  # ERROR_BAD_PATHNAME
+        170: errno.EBUSY,  # ERROR_BUSY
         206: errno.ENAMETOOLONG,  # ERROR_FILENAME_EXCED_RANGE
         230: errno.ENOTCONN,  # ERROR_BAD_PIPE
         231: errno.EAGAIN,  # ERROR_PIPE_BUSY

@@ -113,12 +113,16 @@ class _LocalSocket:
 
     @property
     def local_pathname(self) -> str | bytes:
-        """The server's pathname, as it was given. (``local-pathname``.)"""
+        """The server's pathname, as it was given. (``local-pathname``.)
+
+        Of an adopted socket, the pathname that the system knows, as a ``str``; one of Linux's abstract names begins
+        with a NUL. Empty without one: :func:`make_stream_pair`, ``socketpair(2)``.
+        """
         self._check_open("tell the pathname")
         return self._local_pathname
 
     def _describe(self) -> str:
-        return repr(self._local_pathname)
+        return repr(self._local_pathname) if self._local_pathname else "unnamed"
 
 
 class LocalServer(_LocalSocket, StreamServer):
@@ -143,7 +147,8 @@ class LocalServer(_LocalSocket, StreamServer):
 class LocalStream(_LocalSocket, StreamSocket):
     """A local connection. (The original's ``local-stream``.)
 
-    :func:`connect_to_local_server` and :meth:`LocalServer.accept_connection` make it.
+    :func:`connect_to_local_server`, :meth:`LocalServer.accept_connection`, :func:`make_stream_pair`,
+    :func:`adopt_stream`, :func:`start_process` and :func:`connect_to_parent` make it.
     """
 
     __slots__ = ("_local_pathname",)

@@ -51,6 +51,11 @@ _CONNECTION_SEVERED = int(Events.CONNECTION_SEVERED)
 #: Bytes. What read_exactly makes room for before it has come.
 _CHUNK_MAX = 1 << 20
 
+#: Why a stream can't be detached.
+_KEEPS_BYTES = (
+    "it keeps bytes of messages, which would be lost: receive them, or read() them, and call drain() for what is sent"
+)
+
 #: The open pollers of this process, by their handles: a socket that closes leaves them.
 open_pollers: dict[int, weakref.ref[MonitoringPoller]] = {}
 
@@ -96,12 +101,15 @@ class Socket(HandleOwner):
         self._closed = True
         # Also if it was closed before: that may have been interrupted. The library knows, and refuses.
         result = calls.close(self._handle)
+        self._leave_pollers()
+        if result > 0:
+            self._tell_left(result)
+
+    def _leave_pollers(self) -> None:
         for reference in list(open_pollers.values()):
             poller = reference()
             if poller is not None:
                 poller._forget(self)
-        if result > 0:
-            self._tell_left(result)
 
     def _tell_left(self, result: int) -> None:
         """Warns of what close has left."""
@@ -233,6 +241,31 @@ class StreamSocket(MessageMethods, Socket):
         if not self._closed:
             calls.abort(self._handle)
         self.close()
+
+    def detach(self) -> int:
+        """Closes the stream, but not its connection: returns a descriptor with which somebody else goes on.
+
+        The stream leaves every poller, and other threads that wait on it stop waiting, as with :meth:`~Socket.close`.
+        The descriptor is the caller's: pass it on, or close it. Its number is a new one (``dup(2)``), since other
+        threads may still be using the old. It is close-on-exec, and non-blocking if bbipc made the socket. A Python
+        socket that is to block is told so: ``socket.socket(fileno=stream.detach()).setblocking(True)``.
+
+        On Windows it is the number of a TCP socket, which ``socket.socket(fileno=...)`` takes.
+
+        :raises SocketError: ``EBUSY`` while the stream keeps bytes of messages that would be lost: what was received
+            and not read, or the rest of what was sent; receive or :meth:`read` them, or :meth:`drain`. ``EMFILE``
+            without a descriptor left. The stream goes on then.
+        :raises UnsupportedOperationError: for named pipes on Windows, which can't.
+        """
+        self._check_open("detach")
+        result: int = calls.detach(self._handle)
+        if result >= 0:
+            self._closed = True
+            self._leave_pollers()
+            return result
+        if results.status_of(result) == declarations.ERROR_UNSUPPORTED:
+            raise UnsupportedOperationError(f"the {self!r} can't be detached on this system: relay its bytes instead")
+        raise failure_error(result, f"detach (the {self!r})", self, {errno.EBUSY: _KEEPS_BYTES})
 
     # ---- What is so now ----
 

@@ -42,7 +42,7 @@ nitpick_ignore_regex = [
     ("py:class", r"Buffer|Pathname|Iterable|Sequence"),
     ("py:(class|exc|obj)", r"(builtins\.)?[A-Za-z]*(Error|Exception)"),
     ("py:(class|obj)", r"(builtins\.)?(bool|bytes|bytearray|float|int|list|memoryview|object|str|tuple|None)"),
-    ("py:class", r"io\.UnsupportedOperation"),
+    ("py:class", r"io\.UnsupportedOperation|subprocess\.Popen"),
 ]
 
 #: Classes that their own functions make: to show how they are called would mislead.

@@ -278,6 +278,58 @@ pub export fn bbipc_accept_connection(server: Handle, system_code: ?*i32) callco
     return call(system_code, calls.acceptConnection, .{server});
 }
 
+// ---- From elsewhere, and to there ----
+
+pub export fn bbipc_make_stream_pair(other: ?*Handle, system_code: ?*i32) callconv(.c) Result {
+    const out = other orelse return status.fromError(error.InvalidArgument);
+    var failure: status.Failure = .{};
+    const streams = calls.makeStreamPair(&failure) catch |err| return failed(err, &failure, system_code);
+    out.* = streams[1];
+    return streams[0];
+}
+
+pub export fn bbipc_make_stream_for_client(
+    pathname: ?[*]const u8,
+    pathname_size: u64,
+    words: ?[*]const u8,
+    words_size: u64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    return call(system_code, calls.makeStreamForClient, .{
+        pathnameOf(pathname, pathname_size), wordsOf(words, words_size),
+    });
+}
+
+fn wordsOf(words: ?[*]const u8, size: u64) status.Error!*const calls.Words {
+    if (size != @sizeOf(calls.Words)) return error.InvalidArgument;
+    return @ptrCast(words orelse return error.InvalidArgument);
+}
+
+pub export fn bbipc_adopt_stream(descriptor: i64, system_code: ?*i32) callconv(.c) Result {
+    return call(system_code, calls.adoptStream, .{descriptor});
+}
+
+pub export fn bbipc_adopt_server(descriptor: i64, system_code: ?*i32) callconv(.c) Result {
+    return call(system_code, calls.adoptServer, .{descriptor});
+}
+
+pub export fn bbipc_detach(stream: Handle, system_code: ?*i32) callconv(.c) Result {
+    return call(system_code, calls.detach, .{stream});
+}
+
+pub export fn bbipc_namespace(socket: Handle) callconv(.c) Result {
+    return call(null, calls.namespace, .{socket});
+}
+
+pub export fn bbipc_local_pathname(
+    socket: Handle,
+    buffer: ?[*]u8,
+    capacity: u64,
+    system_code: ?*i32,
+) callconv(.c) Result {
+    return call(system_code, calls.localPathname, .{ socket, rangeOf(buffer, 0, capacity) });
+}
+
 // ---- Addresses ----
 
 pub export fn bbipc_ipv4_local_address(

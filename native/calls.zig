@@ -228,6 +228,62 @@ fn setPause(server: *Slot, pauses: bool, closings_before: u32) void {
     if (!server.isClosed()) socket_events.becameKnown(server);
 }
 
+// ---- From elsewhere, and to there ----
+
+/// The two ends of a new connection.
+pub fn makeStreamPair(failure: *Failure) status.Error![2]Handle {
+    const slots = try table.reservePair();
+    errdefer for (slots) |slot| table.abandon(slot);
+    const ends = try platform.makePair(failure);
+    var streams: [2]Handle = undefined;
+    for (slots, ends, &streams) |slot, end, *stream| {
+        stream.* = table.publish(slot, .{ .stream = .established(end, .local) });
+    }
+    return streams;
+}
+
+/// What the remote end says, and what it hears.
+pub const Words = platform.Words;
+
+pub fn makeStreamForClient(pathname: []const u8, words: *const Words, failure: *Failure) status.Error!Handle {
+    try checkPathname(pathname);
+    return publishNew(.stream, Stream.awaitClient, .{ pathname, words }, failure);
+}
+
+pub fn adoptStream(descriptor: i64, failure: *Failure) status.Error!Handle {
+    return table.adopt(descriptor, .stream, Stream.adopt, failure);
+}
+
+pub fn adoptServer(descriptor: i64, failure: *Failure) status.Error!Handle {
+    return table.adopt(descriptor, .server, Server.adopt, failure);
+}
+
+pub fn detach(stream: Handle, failure: *Failure) status.Error!i64 {
+    return table.detach(stream, failure);
+}
+
+/// Of a server or a stream.
+pub fn namespace(socket: Handle) status.Error!net.Namespace {
+    const slot = try table.pinSocket(socket);
+    defer slot.unpin();
+    return switch (slot.object) {
+        .server => |*server| server.listener.namespace(),
+        .stream => |*stream| stream.remote_address.namespace(),
+        .none, .poller => unreachable,
+    };
+}
+
+/// How long it is, 0 if there is none, and a copy.
+pub fn localPathname(socket: Handle, room: []u8, failure: *Failure) status.Error!usize {
+    const slot = try table.pinSocket(socket);
+    defer slot.unpin();
+    return switch (slot.object) {
+        .server => |*server| server.listener.copyPathname(room, failure),
+        .stream => |*stream| stream.transport.copyPathname(room, failure),
+        .none, .poller => unreachable,
+    };
+}
+
 // ---- Addresses ----
 
 pub fn ipv4LocalAddress(socket: Handle, failure: *Failure) status.Error!Ipv4 {

@@ -40,6 +40,11 @@ pub const listenTcp = transports.listenTcp;
 pub const listenLocal = transports.listenLocal;
 pub const connectTcp = transports.connectTcp;
 pub const connectLocal = transports.connectLocal;
+pub const makePair = transports.makePair;
+pub const awaitClient = transports.awaitClient;
+pub const Words = transports.Words;
+pub const adoptStream = transports.adoptStream;
+pub const adoptListener = transports.adoptListener;
 /// Bytes that a local pathname may have, and the same in the system's unit, as bbipc.h tells it.
 pub const pathname_max = transports.pathname_max;
 pub const pathname_limit = transports.pathname_limit;
@@ -49,12 +54,13 @@ const contract = .{
     .{ sys, "Lock library_lock Waker ThreadId Process allocator lockAllocator unlockAllocator" },
     .{ sys, "monotonicNs Deadline threadId forks usableProcessors yield pageSize prepareToWait" },
     .{ sys, "pendingOperations abort isShortage" },
-    .{ sys, "would_block not_connected connection_aborted refused_connection" },
+    .{ sys, "would_block not_connected connection_aborted refused_connection busy" },
     .{ poll, "Sleeper Entry spare_entries wait entryOf conditionsOf" },
     .{ Transport, "receive look send canFinishWriting finishWriting conditionsNow" },
-    .{ Transport, "takeError isOfWrite resetAtEnd reasonIsRead reasonOfSevering tellsReasonLater" },
-    .{ Transport, "watched fileno localAddress peerCredentials prepareAbort sendsAfterClose close" },
-    .{ Listener, "accept conditionsNow watched fileno localAddress prepareClose close" },
+    .{ Transport, "takeError hasConnected isOfWrite resetAtEnd reasonIsRead reasonOfSevering tellsReasonLater" },
+    .{ Transport, "watched fileno localAddress copyPathname peerCredentials detach" },
+    .{ Transport, "prepareAbort sendsAfterClose close" },
+    .{ Listener, "accept conditionsNow watched fileno localAddress namespace copyPathname prepareClose close" },
     .{ Selector, "open close arm rearm disarm snapshot discard changesNeedNotice reportToOthers isOver Snapshot" },
     .{ Selector, "show setAlarm" },
     .{ Selector.Snapshot, "start beginTurn wait isEmpty next signalsTaken" },

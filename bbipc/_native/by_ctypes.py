@@ -14,8 +14,9 @@ from ctypes import byref, c_char, c_int32, c_int64, c_uint16, c_uint32, c_uint64
 
 from . import declarations
 from .buffers import PYPY, checked_range, let_go_on_pypy, memory_of, view_of, with_memory
+from .handles import NewHandle
 from .plain_calls import *  # noqa: F403 - this has all calls, and the others are those
-from .results import LARGER_THAN_ROOM, RECEIVED, pack
+from .results import LARGER_THAN_ROOM, RECEIVED, owner_of, pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from .classes import EventsT, NativeStream, SocketT
+    from .classes import EventsT, NativeStream, OwnerT, SocketT
 
     ReceivedT = TypeVar("ReceivedT")
 
@@ -385,6 +386,48 @@ def peer_credentials(handle: int) -> tuple[int, int, int, str] | int:
     if result < 0:
         return pack(result, code.value)
     return user.value, group.value, process.value, text.raw[:result].decode("ascii")
+
+
+def local_pathname(handle: int) -> bytes | int:
+    """The pathname of a local socket as the system knows it, empty if there is none; or a failure."""
+    # One that Linux takes can fill all of its room.
+    room = ctypes.create_string_buffer(declarations.local_pathname_limit() + 1)
+    code = c_int32()
+    result: int = declarations.local_pathname(handle, room, len(room), byref(code))
+    return room.raw[:result] if result >= 0 else pack(result, code.value)
+
+
+# ---- From elsewhere, and to there ----
+
+
+def make_stream_pair(kind: type[OwnerT]) -> tuple[OwnerT, OwnerT] | int:
+    """The two ends of a connection, or a failure."""
+    other, code = NewHandle(), c_int32()
+    made: NewHandle = declarations.make_stream_pair(byref(other), byref(code))
+    first = owner_of(made, code, kind)
+    if isinstance(first, int):
+        return first
+    second = owner_of(other, code, kind)
+    assert not isinstance(second, int)
+    return first, second
+
+
+def adopt_stream(descriptor: int, kinds: Mapping[int, type[OwnerT]]) -> OwnerT | int:
+    """What owns a stream of the descriptor, of the kind for its namespace; or a failure."""
+    code = c_int32()
+    return _owner_of_its_kind(declarations.adopt_stream(descriptor, byref(code)), code, kinds)
+
+
+def adopt_server(descriptor: int, kinds: Mapping[int, type[OwnerT]]) -> OwnerT | int:
+    """The same for a server."""
+    code = c_int32()
+    return _owner_of_its_kind(declarations.adopt_server(descriptor, byref(code)), code, kinds)
+
+
+def _owner_of_its_kind(made: NewHandle, code: c_int32, kinds: Mapping[int, type[OwnerT]]) -> OwnerT | int:
+    # The same classes own a failure as any other.
+    namespace = declarations.namespace(made) if made.value > 0 else declarations.NAMESPACE_LOCAL
+    return owner_of(made, code, kinds[namespace])
 
 
 # ---- Waiting ----

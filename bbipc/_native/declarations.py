@@ -125,6 +125,20 @@ peer_credentials = declare(
     POINTER(c_int32),
 )
 
+# From elsewhere, and to there
+NAMESPACE_LOCAL = 1
+NAMESPACE_IPV4 = 2
+NAMESPACE_IPV6 = 3
+make_stream_pair = declare(keeping, "make_stream_pair", NewHandle, POINTER(c_int64), POINTER(c_int32))
+make_stream_for_client = declare(
+    keeping, "make_stream_for_client", NewHandle, c_void_p, c_uint64, c_void_p, c_uint64, POINTER(c_int32)
+)
+adopt_stream = declare(keeping, "adopt_stream", NewHandle, c_int64, POINTER(c_int32))
+adopt_server = declare(keeping, "adopt_server", NewHandle, c_int64, POINTER(c_int32))
+detach = declare(keeping, "detach", c_int64, c_int64, POINTER(c_int32))
+namespace = declare(keeping, "namespace", c_int64, c_int64)
+local_pathname = declare(keeping, "local_pathname", c_int64, c_int64, c_void_p, c_uint64, POINTER(c_int32))
+
 # Servers
 accept_connection = declare(keeping, "accept_connection", NewHandle, c_int64, POINTER(c_int32))
 

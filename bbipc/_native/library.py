@@ -54,10 +54,19 @@ def _why_not_loaded(path: str) -> str:
     return f"It may be made for another system. {_HOW_TO_REPAIR}"
 
 
+def get_library() -> str:
+    """The file of the native library that this process uses, for what loads or links it itself.
+
+    :returns: its absolute path: ``libbbipc.so``, on macOS ``libbbipc.dylib``, on Windows ``bbipc.dll``, in the package.
+        :func:`get_include` tells where its header is.
+    """
+    # In the package and nowhere else: a library that is searched for can be another's.
+    return os.path.join(_PACKAGE, _FILE_NAMES.get(sys.platform, "libbbipc.so"))
+
+
 def _load() -> tuple[ctypes.CDLL, ctypes.CDLL]:
     """The library twice: calls through the first release the GIL, calls through the second keep it."""
-    # In the package and nowhere else: a library that is searched for can be another's.
-    path = os.path.join(_PACKAGE, _FILE_NAMES.get(sys.platform, "libbbipc.so"))
+    path = get_library()
     if not os.path.exists(path):
         raise ImportError(f"bbipc's native library is missing: there is no {path}. {_why_missing(path)}", path=path)
     try:

@@ -24,15 +24,18 @@ __all__ = [
     "connect_to_ipv4_tcp_server",
     "connect_to_ipv6_tcp_server",
     "connect_to_local_server",
+    "detach",
     "fileno",
     "finish_writing",
     "make_ipv4_tcp_server",
     "make_ipv6_tcp_server",
     "make_local_server",
     "make_poller",
+    "make_stream_for_client",
     "max_message_size",
     "monitor_socket",
     "monitored_events",
+    "namespace",
     "poller_backend",
     "poller_fileno",
     "set_max_message_size",
@@ -45,6 +48,7 @@ __all__ = [
 close: Callable[[int], int] = declarations.close
 abort: Callable[[int], int] = declarations.abort
 fileno: Callable[[int], int] = declarations.fileno
+namespace: Callable[[int], int] = declarations.namespace
 unsent: Callable[[int], int] = declarations.unsent
 max_message_size: Callable[[int], int] = declarations.max_message_size
 set_max_message_size: Callable[[int, int], int] = declarations.set_max_message_size
@@ -105,6 +109,18 @@ def connect_to_local_server(pathname: bytes, kind: type[OwnerT]) -> OwnerT | int
     code = c_int32()
     made: NewHandle = declarations.connect_to_local_server(pathname, len(pathname), byref(code))
     return owner_of(made, code, kind)
+
+
+def make_stream_for_client(pathname: bytes, words: bytes, kind: type[OwnerT]) -> OwnerT | int:
+    code = c_int32()
+    made: NewHandle = declarations.make_stream_for_client(pathname, len(pathname), words, len(words), byref(code))
+    return owner_of(made, code, kind)
+
+
+def detach(stream: int) -> int:
+    code = c_int32()
+    result: int = declarations.detach(stream, byref(code))
+    return result if result >= 0 else pack(result, code.value)
 
 
 def accept_connection(server: int, kind: type[OwnerT]) -> OwnerT | int:

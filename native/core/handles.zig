@@ -204,6 +204,17 @@ pub const Table = struct {
         return slot;
     }
 
+    /// Two at once: with one in its hands, a thread that begins another would wait for a fork that waits for it.
+    pub fn reservePair(self: *Table) status.Error![2]*Slot {
+        self.lockToUnsettle();
+        defer lock.unlock();
+        const first = try self.takeFree();
+        errdefer self.release(first);
+        const second = try self.takeFree();
+        self.unsettled_count += 2;
+        return .{ first, second };
+    }
+
     fn takeFree(self: *Table) status.Error!*Slot {
         if (self.free_first) |slot| {
             self.free_first = slot.next_free;
@@ -222,10 +233,14 @@ pub const Table = struct {
     }
 
     pub fn publish(self: *Table, slot: *Slot, object: Object) Handle {
-        std.debug.assert(slot.object == .none);
-        std.debug.assert(slot.isClosed());
         lock.lock();
         defer lock.unlock();
+        return self.publishWithLock(slot, object);
+    }
+
+    fn publishWithLock(self: *Table, slot: *Slot, object: Object) Handle {
+        std.debug.assert(slot.object == .none);
+        std.debug.assert(slot.isClosed());
         slot.object = object;
         slot.spinner = .{};
         _ = self.open_count.fetchAdd(1, .monotonic);
@@ -233,6 +248,37 @@ pub const Table = struct {
         slot.use.store(0, .release);
         self.unsettled_count -= 1;
         return handle;
+    }
+
+    /// Publishes what is made of somebody else's descriptor. Both in one go, or two threads could adopt the same one.
+    pub fn adopt(
+        self: *Table,
+        descriptor: i64,
+        comptime kind: std.meta.Tag(Object),
+        comptime make: anytype,
+        failure: *status.Failure,
+    ) status.Error!Handle {
+        const slot = try self.reserve();
+        errdefer self.abandon(slot);
+        lock.lock();
+        defer lock.unlock();
+        if (self.owns(descriptor)) return failure.system(sys.busy);
+        return self.publishWithLock(slot, @unionInit(Object, @tagName(kind), try make(descriptor, failure)));
+    }
+
+    /// With the lock held: whether an open socket has this descriptor.
+    fn owns(self: *Table, descriptor: i64) bool {
+        for (0..self.slots_count) |index| {
+            const slot = self.slotAt(@intCast(index)).?;
+            if (slot.isClosed()) continue;
+            const its = switch (slot.object) {
+                .server => |*server| server.fileno(),
+                .stream => |*stream| stream.fileno(),
+                .none, .poller => continue,
+            } catch continue;
+            if (its == descriptor) return true;
+        }
+        return false;
     }
 
     pub fn abandon(self: *Table, slot: *Slot) void {
@@ -258,20 +304,36 @@ pub const Table = struct {
             lock.lock();
             defer lock.unlock();
             if (slot.isClosed()) return error.InvalidHandle; // by another thread, since the pin
-            switch (slot.object) {
-                .none => unreachable,
-                .poller => |one| poller_hooks.detachAll(one),
-                .server, .stream => {
-                    if (slot.registrations.first != null) poller_hooks.socketCloses(slot);
-                    self.notifyPollWaiters(slot);
-                },
-            }
-            _ = slot.use.fetchOr(Slot.closed_bit, .acq_rel);
-            _ = self.open_count.fetchSub(1, .monotonic);
+            self.closeWithLock(slot);
         }
         // Whoever lends memory from now on sees that it is closed. Other threads may still send what is left.
         if (slot.object == .stream) slot.object.stream.endLoans();
         return if (slot.object == .server) slot.object.server.prepareClose() else true;
+    }
+
+    fn closeWithLock(self: *Table, slot: *Slot) void {
+        switch (slot.object) {
+            .none => unreachable,
+            .poller => |one| poller_hooks.detachAll(one),
+            .server, .stream => {
+                if (slot.registrations.first != null) poller_hooks.socketCloses(slot);
+                self.notifyPollWaiters(slot);
+            },
+        }
+        _ = slot.use.fetchOr(Slot.closed_bit, .acq_rel);
+        _ = self.open_count.fetchSub(1, .monotonic);
+    }
+
+    /// Closes a stream whose connection goes on: a descriptor of it for somebody else.
+    pub fn detach(self: *Table, handle: Handle, failure: *status.Failure) status.Error!i64 {
+        const slot = try self.pinKind(handle, .stream);
+        defer slot.unpin();
+        lock.lock();
+        defer lock.unlock();
+        if (slot.isClosed()) return error.InvalidHandle;
+        const descriptor = try slot.object.stream.detach(failure);
+        self.closeWithLock(slot);
+        return descriptor;
     }
 
     /// Closes a stream, and gives up what the remote end has not got yet.

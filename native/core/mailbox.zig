@@ -28,6 +28,12 @@ pub const Mailbox = struct {
         allocator.destroy(mailbox);
     }
 
+    /// Whether nothing would be lost with it. With both locks.
+    pub fn isEmpty(mailbox: *const Mailbox) bool {
+        const outgoing = &mailbox.outgoing;
+        return mailbox.incoming.isEmpty() and outgoing.isEmpty() and !outgoing.is_cut;
+    }
+
     pub fn kept(mailbox: *const Mailbox) events.Kept {
         return @bitCast(mailbox.kept_bits.load(.acquire));
     }

@@ -20,6 +20,10 @@ pub const Server = struct {
         return .{ .listener = try platform.listenLocal(pathname, options, failure) };
     }
 
+    pub fn adopt(descriptor: i64, failure: *status.Failure) status.Error!Server {
+        return .{ .listener = try platform.adoptListener(descriptor, failure) };
+    }
+
     pub fn accept(server: *Server, failure: *status.Failure) status.Error!Stream {
         const accepted = try server.listener.accept(failure) orelse {
             failure.system_code = platform.sys.would_block;

@@ -19,6 +19,8 @@ pub const Stream = struct {
     /// Kept, because the system forgets it when the connection ends.
     remote_address: net.Address,
     connection: Connection = .{},
+    /// Whether somebody else goes on with the connection: nothing more is read into the mailbox, or sent from it.
+    is_detached: std.atomic.Value(bool) = .init(false),
     /// Made when it is first used for messages, with the library's lock held, and then there for good.
     mailbox: std.atomic.Value(?*Mailbox) = .init(null),
 
@@ -60,6 +62,35 @@ pub const Stream = struct {
         return failure.system(platform.sys.refused_connection);
     }
 
+    // ---- From elsewhere, and to there ----
+
+    pub fn adopt(descriptor: i64, failure: *status.Failure) status.Error!Stream {
+        const adopted = try platform.adoptStream(descriptor, failure);
+        return .established(adopted.transport, adopted.remote);
+    }
+
+    /// The remote end is still to come, and says a word.
+    pub fn awaitClient(
+        pathname: []const u8,
+        words: *const platform.Words,
+        failure: *status.Failure,
+    ) status.Error!Stream {
+        return .{ .transport = try platform.awaitClient(pathname, words, failure), .remote_address = .local };
+    }
+
+    /// A descriptor for somebody else, who reads and writes from here on. Refused while the stream keeps bytes, which
+    /// would be lost. With the library's lock held.
+    pub fn detach(stream: *Stream, failure: *status.Failure) status.Error!i64 {
+        const mailbox = stream.mailbox.load(.acquire);
+        // Another thread could bring bytes meanwhile.
+        if (mailbox) |one| one.lock();
+        defer if (mailbox) |one| one.unlock();
+        if (mailbox) |one| if (!one.isEmpty()) return failure.system(platform.sys.busy);
+        const descriptor = try stream.transport.detach(failure);
+        stream.is_detached.store(true, .release);
+        return descriptor;
+    }
+
     // ---- Bytes ----
 
     /// What the stream keeps comes first.
@@ -86,6 +117,7 @@ pub const Stream = struct {
 
     /// Reads into the mailbox, once. With the lock of what has come; whoever calls it settles that.
     pub fn fill(stream: *Stream, mailbox: *Mailbox, failure: *status.Failure) status.Error!usize {
+        if (stream.is_detached.load(.acquire)) return error.InvalidHandle;
         const count = try stream.receive(try mailbox.incoming.room(), false, failure);
         if (count == 0) return 0;
         mailbox.incoming.added(count);
@@ -123,6 +155,7 @@ pub const Stream = struct {
     /// False if some of it is left. With the lock of what is to be sent.
     pub fn sendRest(stream: *Stream, mailbox: *Mailbox, failure: *status.Failure) status.Error!bool {
         const outgoing = &mailbox.outgoing;
+        if (stream.is_detached.load(.acquire)) return error.InvalidHandle;
         if (outgoing.is_cut) return error.OutOfMemory;
         if (outgoing.isEmpty()) return true;
         defer mailbox.noteOutgoing();
@@ -318,7 +351,8 @@ pub const Stream = struct {
     /// Something was reported while the stream was connecting: the attempt has ended.
     fn determine(stream: *Stream, conditions: events.Conditions, failure: *status.Failure) status.Error!void {
         const code = stream.transport.takeError();
-        if (code == 0 and !conditions.severed) return stream.connection.establish();
+        const is_connected = !conditions.severed or stream.transport.hasConnected();
+        if (code == 0 and is_connected) return stream.connection.establish();
         // Kept first: the system tells the code once, and the look for bytes may fail.
         stream.keepError(code);
         // Was it established and severed before anybody looked? What arrived in between must not be lost. And a child

@@ -307,6 +307,63 @@ bbipc_result bbipc_connect_to_local_server(const void *pathname, uint64_t pathna
 bbipc_result bbipc_peer_credentials(bbipc_handle stream, int64_t *user_id, int64_t *group_id, int64_t *process_id,
                                     char *security_id, uint64_t capacity, int32_t *system_code);
 
+/* ---- From elsewhere, and to there ---- */
+
+/* Makes a local connection in one go: the two ends, in this process. Returns the one stream's handle, and stores the
+ * other's in *other, which must not be NULL. On POSIX systems socketpair(2); on Windows a pipe of a name of its own,
+ * with one instance, which only the process's user, SYSTEM and Administrators could open. */
+bbipc_result bbipc_make_stream_pair(bbipc_handle *other, int32_t *system_code);
+
+/* Makes a stream whose remote end is still to come: the first client that connects to the pathname, as with
+ * bbipc_connect_to_local_server, and proves that it is the right one. Windows only, for a process that is started, which
+ * may be started by another that inherits nothing of this one; BBIPC_ERROR_UNSUPPORTED elsewhere, where it inherits a
+ * descriptor.
+ *
+ * Until then the stream is one whose connection is being established: BBIPC_DETERMINED does not hold. It never fails by
+ * itself. words: two secrets of 32 bytes each, words_size is 64. The client writes the first, and then reads the second,
+ * which proves to it whom it has reached; both ends' bytes follow. A client that writes anything else is sent away, and
+ * the next may come. The pathname must be one that nobody uses, since whoever can list pipes sees it. */
+bbipc_result bbipc_make_stream_for_client(const void *pathname, uint64_t pathname_size, const void *words,
+                                          uint64_t words_size, int32_t *system_code);
+
+/* Take over a descriptor that something else has made: socketpair(2), inetd, systemd, a parent, another library.
+ * adopt_stream takes an end of a connection that stands, adopt_server a socket that listens, both of TCP over IPv4 or
+ * IPv6, or local. descriptor: a file descriptor; on Windows the SOCKET of a TCP socket (not a pipe's HANDLE).
+ *
+ * Return the handle. From then on the descriptor is the library's, which closes it; on an error it stays the
+ * caller's. It becomes close-on-exec (on Windows: not inherited), and TCP_NODELAY is set. Options that somebody has
+ * set stay. Whether the description blocks is left as it is, for others may share it, but for three cases: macOS,
+ * where only O_NONBLOCK keeps a write from blocking; Windows (FIONBIO); and a server's first
+ * bbipc_accept_connection. An adopted local server deletes no file when it closes.
+ *
+ * BBIPC_ERROR_SYSTEM with EBADF; ENOTSOCK for what is no socket; EPROTOTYPE for one that is not of streams, EAFNOSUPPORT
+ * for one of another family; ENOTCONN for one that is not connected (yet), EBUSY for a descriptor that a handle of the
+ * library has already. BBIPC_ERROR_WRONG_KIND for a socket that listens where a stream is needed, and the other way
+ * round. Do not use a descriptor that was taken over, but by bbipc_fileno: a copy (dup(2)) is another matter. */
+bbipc_result bbipc_adopt_stream(int64_t descriptor, int32_t *system_code);
+bbipc_result bbipc_adopt_server(int64_t descriptor, int32_t *system_code);
+
+/* Closes a stream, but not its connection: returns a descriptor for somebody else, who goes on with it and closes it.
+ *
+ * The stream leaves every poller, and the waits of other threads end, as with bbipc_close. The descriptor's number is a
+ * new one (dup(2), WSADuplicateSocket), since other threads may still be using the old; it is close-on-exec, and
+ * non-blocking if the library made the socket. BBIPC_ERROR_SYSTEM with EBUSY (ERROR_BUSY), and the stream goes on,
+ * while it keeps bytes that were received for messages and not read, or the rest of a message: read or drain them first.
+ * BBIPC_ERROR_UNSUPPORTED for a pipe. */
+bbipc_result bbipc_detach(bbipc_handle stream, int32_t *system_code);
+
+#define BBIPC_NAMESPACE_LOCAL 1
+#define BBIPC_NAMESPACE_IPV4 2
+#define BBIPC_NAMESPACE_IPV6 3
+
+/* Which BBIPC_NAMESPACE_ a server or a stream is of. */
+bbipc_result bbipc_namespace(bbipc_handle socket);
+
+/* The pathname of a local server or stream, as the system knows it: the socket's own, or else that of its remote end.
+ * Stores it, without a NUL at its end, and returns its size, 0 if it has none. `capacity` is at least
+ * bbipc_local_pathname_limit() + 1. One of Linux's abstract names begins with a NUL. BBIPC_ERROR_UNSUPPORTED on Windows. */
+bbipc_result bbipc_local_pathname(bbipc_handle socket, void *buffer, uint64_t capacity, int32_t *system_code);
+
 /* ---- Servers ---- */
 
 /* Takes the connection that has waited longest. [accept-connection]

@@ -59,6 +59,20 @@ pub const Ipv6 = struct {
 
 pub const Family = enum { ipv4, ipv6 };
 
+/// The numbers are those of bbipc.h.
+pub const Namespace = enum(i64) {
+    local = 1,
+    ipv4 = 2,
+    ipv6 = 3,
+
+    pub fn ofFamily(of: Family) Namespace {
+        return switch (of) {
+            .ipv4 => .ipv4,
+            .ipv6 => .ipv6,
+        };
+    }
+};
+
 pub const Address = union(enum) {
     /// A pathname's, which only its user knows.
     local,
@@ -70,6 +84,14 @@ pub const Address = union(enum) {
         return switch (of) {
             .ipv4 => .{ .ipv4 = .unspecified },
             .ipv6 => .{ .ipv6 = .unspecified },
+        };
+    }
+
+    pub fn namespace(address: Address) Namespace {
+        return switch (address) {
+            .local => .local,
+            .ipv4 => .ipv4,
+            .ipv6 => .ipv6,
         };
     }
 

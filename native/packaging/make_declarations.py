@@ -8,8 +8,8 @@ and fails if they are not what it would write; a test does the same.
 
 What the header doesn't say outright, a function's name and parameters do:
 
-- One that makes a handle is called make_..., connect_... or accept_.... Its call takes besides the class of what is to
-  own the handle, and returns such an object.
+- One that makes a handle is called make_..., connect_..., accept_... or adopt_.... Its call takes besides the class of
+  what is to own the handle, and returns such an object.
 - One that takes a `place` waits for as long as its timeout says, and one that takes a `start` and no timeout copies
   memory. Of these there are two declarations: the plain name keeps the GIL, for a timeout of 0 and for what is small;
   the one with _waiting or _much behind releases it.
@@ -49,8 +49,9 @@ NOT_DECLARED = {"version"}
 ARRAYS = {"addresses", "events", "happened", "messages", "sizes", "sockets"}
 OBJECTS = {"reference", "type"}
 
-#: A reason that is no failure comes with the system's code too, which a plain call would drop.
-NOT_PLAIN = {"connection_error"}
+#: A reason that is no failure comes with the system's code too, which a plain call would drop. What owns an adopted
+#: handle depends on what it is.
+NOT_PLAIN = {"connection_error", "adopt_stream", "adopt_server"}
 
 
 class Parameter(NamedTuple):
@@ -87,7 +88,7 @@ class Function(NamedTuple):
 
     @property
     def makes_handle(self) -> bool:
-        return self.name.startswith(("make_", "connect_", "accept_"))
+        return self.name.startswith(("make_", "connect_", "accept_", "adopt_"))
 
     @property
     def for_ctypes(self) -> str:

@@ -34,6 +34,7 @@ const is_macos = builtin.os.tag == .macos;
 
 pub const Descriptor = c.fd_t;
 pub const AF = c.AF;
+pub const SOCK = c.SOCK;
 pub const SOL = c.SOL;
 pub const SO = c.SO;
 pub const IPPROTO = c.IPPROTO;
@@ -193,6 +194,40 @@ pub fn choosePortLate(_: Descriptor) void {}
 
 pub fn localName(fd: Descriptor, address: *sockaddr, size: *socklen_t) isize {
     return signed(c.getsockname(fd, address, size));
+}
+
+pub fn remoteName(fd: Descriptor, address: *sockaddr, size: *socklen_t) isize {
+    return signed(c.getpeername(fd, address, size));
+}
+
+pub fn localPair(pair: *[2]Descriptor) isize {
+    const flags: u32 = if (is_macos) 0 else c.SOCK.CLOEXEC | c.SOCK.NONBLOCK;
+    const result = signed(c.socketpair(AF.UNIX, c.SOCK.STREAM | flags, 0, pair));
+    if (result < 0 or !is_macos) return result;
+    const first = prepared(pair[0]);
+    const second = if (first < 0) first else prepared(pair[1]);
+    if (second >= 0) return 0;
+    // What could not be prepared is closed already.
+    close(pair[if (first < 0) 1 else 0]);
+    return second;
+}
+
+/// MSG_DONTWAIT keeps each call from blocking, so O_NONBLOCK is left to those who share the description. But not on
+/// macOS, whose send does not know that flag.
+pub fn takeOver(fd: Descriptor) isize {
+    const closes = closeOnExec(fd);
+    if (closes < 0 or !is_macos) return closes;
+    const flags = statusFlags(fd);
+    if (flags < 0) return flags;
+    const blocks_never = setStatusFlags(fd, @as(usize, @intCast(flags)) | nonblocking);
+    if (blocks_never < 0) return blocks_never;
+    // Refused only where the peer has gone already.
+    _ = setOption(fd, SOL.SOCKET, SO.NOSIGPIPE, 1);
+    return 0;
+}
+
+pub fn duplicate(fd: Descriptor, lowest: c_int) isize {
+    return signed(c.fcntl(fd, c.F.DUPFD_CLOEXEC, lowest));
 }
 
 pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {

@@ -12,6 +12,7 @@ const status = @import("../base/status.zig");
 
 pub const Descriptor = linux.fd_t;
 pub const AF = linux.AF;
+pub const SOCK = linux.SOCK;
 pub const SOL = linux.SOL;
 pub const SO = linux.SO;
 pub const IPPROTO = linux.IPPROTO;
@@ -55,6 +56,8 @@ fn socketCall(comptime name: []const u8, arguments: std.meta.ArgsTuple(@TypeOf(@
         .connect = 3,
         .listen = 4,
         .getsockname = 6,
+        .getpeername = 7,
+        .socketpair = 8,
         .sendto = 11,
         .recvfrom = 12,
         .shutdown = 13,
@@ -112,6 +115,24 @@ pub fn choosePortLate(fd: Descriptor) void {
 
 pub fn localName(fd: Descriptor, address: *sockaddr, size: *socklen_t) isize {
     return socketCall("getsockname", .{ fd, address, size });
+}
+
+pub fn remoteName(fd: Descriptor, address: *sockaddr, size: *socklen_t) isize {
+    return socketCall("getpeername", .{ fd, address, size });
+}
+
+pub fn localPair(pair: *[2]Descriptor) isize {
+    const kind = linux.SOCK.STREAM | linux.SOCK.CLOEXEC | linux.SOCK.NONBLOCK;
+    return socketCall("socketpair", .{ AF.UNIX, kind, 0, pair });
+}
+
+/// MSG_DONTWAIT keeps each call from blocking, so O_NONBLOCK is left to those who share the description.
+pub fn takeOver(fd: Descriptor) isize {
+    return signed(linux.fcntl(fd, linux.F.SETFD, linux.FD_CLOEXEC));
+}
+
+pub fn duplicate(fd: Descriptor, lowest: usize) isize {
+    return signed(linux.fcntl(fd, linux.F.DUPFD_CLOEXEC, lowest));
 }
 
 pub fn receive(fd: Descriptor, buffer: [*]u8, size: usize, peek: bool) isize {

@@ -8,6 +8,7 @@ const std = @import("std");
 const common = @import("common.zig");
 const kernel = @import("kernel.zig").kernel;
 const memory = if (kernel.has_allocator) kernel else @import("memory.zig");
+const status = @import("../base/status.zig");
 
 /// What objects and arrays are made with, but those that are never freed.
 pub const allocator = memory.allocator;
@@ -33,11 +34,14 @@ pub const refused = common.refused;
 pub const waitRefused = common.waitRefused;
 
 pub const AF = kernel.AF;
+pub const SOCK = kernel.SOCK;
 pub const SOL = kernel.SOL;
 pub const SO = kernel.SO;
 pub const IPPROTO = kernel.IPPROTO;
 pub const TCP = kernel.TCP;
 pub const IPV6 = kernel.IPV6;
+/// Whether a Unix socket's name that begins with a NUL is one.
+pub const has_abstract_names = !has_kqueue;
 pub const sockaddr = kernel.sockaddr;
 pub const socklen_t = kernel.socklen_t;
 pub const pollfd = kernel.pollfd;
@@ -49,6 +53,7 @@ pub const would_block = codeOf(.AGAIN);
 pub const not_connected = codeOf(.NOTCONN);
 pub const connection_aborted = codeOf(.CONNABORTED);
 pub const refused_connection = codeOf(.CONNREFUSED);
+pub const busy = codeOf(.BUSY);
 
 // ---- Sockets ----
 
@@ -59,10 +64,29 @@ pub const listen = kernel.listen;
 pub const connect = kernel.connect;
 pub const accept = kernel.accept;
 pub const localName = kernel.localName;
+pub const remoteName = kernel.remoteName;
 pub const choosePortLate = kernel.choosePortLate;
 pub const setOption = kernel.setOption;
 pub const resetOnClose = kernel.resetOnClose;
 pub const close = kernel.close;
+
+/// Two Unix sockets that are connected to one another. Each is like one of `streamSocket`.
+pub const localPair = kernel.localPair;
+
+/// Makes a socket that somebody else has made as fit for the library as its own: closed by exec, and never blocking.
+pub const takeOver = kernel.takeOver;
+
+/// Another descriptor of the same description, closed by exec. The standard streams' numbers are for those.
+pub fn duplicate(fd: Descriptor) isize {
+    return kernel.duplicate(fd, 3);
+}
+
+/// An option that is a number.
+pub fn getOption(fd: Descriptor, level: i32, option: u32, failure: *status.Failure) status.Error!c_int {
+    var value: c_int = 0;
+    const result = kernel.getOption(fd, level, option, &value);
+    return if (result < 0) refused(result, failure) else value;
+}
 
 /// Whether an error of accept is about one client and no error of the server.
 pub const clientVanished = kernel.clientVanished;

@@ -18,7 +18,9 @@ test {
     _ = @import("end_to_end/namespaces.zig");
     _ = @import("end_to_end/foreign.zig");
     _ = @import("end_to_end/daemons.zig");
+    _ = @import("end_to_end/adopting.zig");
     _ = @import("end_to_end/memory.zig");
+    if (system.has_pipes) _ = @import("end_to_end/awaited.zig");
     _ = if (system.has_pipes) @import("end_to_end/pipes.zig") else @import("end_to_end/pathnames.zig");
     // Windows has neither signals nor fork().
     if (system.has_fork) _ = @import("end_to_end/processes.zig");

@@ -188,6 +188,11 @@ const Operation = enum {
     make_local_server,
     connect_to_local_server,
     accept_connection,
+    make_stream_pair,
+    make_stream_for_client,
+    detach,
+    namespace,
+    local_pathname,
     make_poller,
     close,
     abort,
@@ -237,6 +242,11 @@ const Operation = enum {
             .make_local_server => 300,
             .connect_to_local_server => 1200,
             .accept_connection => 1500,
+            .make_stream_pair => 200,
+            .make_stream_for_client => if (system.has_pipes) 100 else 0,
+            .detach => 300,
+            .namespace => 250,
+            .local_pathname => if (system.has_pipes) 0 else 250,
             .make_poller => 100,
             .close => 500,
             .abort => 100,
@@ -538,6 +548,9 @@ const Caller = struct {
                 self.keep(.stream, accepted);
                 return accepted;
             },
+            .make_stream_pair, .make_stream_for_client, .detach, .namespace, .local_pathname => {
+                return self.makeElsewhere(operation, code);
+            },
             .make_poller => {
                 const backend = if (self.oneIn(8)) self.random().int(i32) else self.random().uintAtMost(u8, 4);
                 const made = c.bbipc_make_poller(backend, code);
@@ -597,6 +610,42 @@ const Caller = struct {
             },
             .ipv6_remote_address => {
                 return c.bbipc_ipv6_remote_address(self.socket(), host_asked, &scope, port_asked);
+            },
+            else => unreachable,
+        }
+    }
+
+    fn makeElsewhere(self: *Caller, operation: Operation, code: ?*i32) i64 {
+        switch (operation) {
+            .make_stream_pair => {
+                var other: Handle = 0;
+                const made = c.bbipc_make_stream_pair(if (self.oneIn(64)) null else &other, code);
+                self.keep(.stream, made);
+                if (made > 0) self.keep(.stream, other);
+                return made;
+            },
+            .make_stream_for_client => {
+                const name = self.localName(self.serverNumber());
+                const size: u64 = if (self.oneIn(32)) self.random().int(u64) | 1 else 64;
+                const words: ?*const anyopaque = if (self.oneIn(64)) null else &self.buffer;
+                const made = c.bbipc_make_stream_for_client(name.pointer(), name.size, words, size, code);
+                self.keep(.stream, made);
+                return made;
+            },
+            .detach => {
+                // Numbers that are nobody's: any other could be that of a socket which another thread is making.
+                if (self.oneIn(64)) return c.bbipc_adopt_server(self.random().int(i64) | std.math.minInt(i64), code);
+                const descriptor = c.bbipc_detach(self.handle(.stream), code);
+                if (descriptor < 0) return descriptor;
+                const adopted = c.bbipc_adopt_stream(descriptor, code);
+                if (adopted < 0) system.closeDescriptor(descriptor);
+                self.keep(.stream, adopted);
+                return adopted;
+            },
+            .namespace => return c.bbipc_namespace(self.socket()),
+            .local_pathname => {
+                var room: [300]u8 = undefined;
+                return c.bbipc_local_pathname(self.socket(), &room, if (self.oneIn(8)) 0 else room.len, code);
             },
             else => unreachable,
         }

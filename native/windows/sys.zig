@@ -30,6 +30,7 @@ pub const would_block = code.wsa_ewouldblock;
 pub const not_connected = code.wsa_enotconn;
 pub const connection_aborted = code.wsa_econnaborted;
 pub const refused_connection = code.wsa_econnrefused;
+pub const busy = code.busy;
 
 /// Those of GetLastError and WSAGetLastError that the library acts on or makes itself.
 pub const code = struct {
@@ -39,6 +40,7 @@ pub const code = struct {
     pub const access_denied = 5;
     pub const not_enough_memory = 8;
     pub const broken_pipe = 109;
+    pub const busy = 170;
     pub const wait_io_completion = 192;
     pub const bad_pipe = 230;
     pub const pipe_busy = 231;
@@ -53,7 +55,9 @@ pub const code = struct {
     pub const wsa_ewouldblock = 10035;
     pub const wsa_einprogress = 10036;
     pub const wsa_enotsock = 10038;
+    pub const wsa_eprototype = 10041;
     pub const wsa_eopnotsupp = 10045;
+    pub const wsa_eafnosupport = 10047;
     pub const wsa_eaddrinuse = 10048;
     pub const wsa_econnaborted = 10053;
     pub const wsa_econnreset = 10054;
@@ -187,6 +191,7 @@ pub extern "kernel32" fn SetConsoleCtrlHandler(
 ) callconv(.winapi) BOOL;
 pub extern "kernel32" fn Sleep(milliseconds: u32) callconv(.winapi) void;
 pub extern "kernel32" fn GetCurrentThreadId() callconv(.winapi) u32;
+pub extern "kernel32" fn GetCurrentProcessId() callconv(.winapi) u32;
 extern "kernel32" fn GetActiveProcessorCount(group: u16) callconv(.winapi) u32;
 pub extern "kernel32" fn QueryPerformanceCounter(*i64) callconv(.winapi) BOOL;
 pub extern "kernel32" fn QueryPerformanceFrequency(*i64) callconv(.winapi) BOOL;
@@ -239,6 +244,7 @@ pub const FILE_PIPE_LOCAL_INFORMATION = extern struct {
     end: u32,
 
     pub const class = 24;
+    pub const state_disconnected = 1;
     pub const state_listening = 2;
     pub const state_connected = 3;
     pub const end_server = 1;

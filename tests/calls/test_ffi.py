@@ -188,6 +188,13 @@ def test_the_header_of_this_package_is_found() -> None:
     assert (folder / "bbipc.h").read_text(encoding="utf-8") == HEADER
 
 
+def test_the_library_of_this_package_is_found() -> None:
+    file = Path(bbipc.get_library())
+    assert file.is_absolute()
+    assert file.samefile(releasing._name)
+    assert ctypes.CDLL(str(file)).bbipc_version
+
+
 def test_there_is_one_version() -> None:
     assert CONSTANTS["VERSION"] == f'"{bbipc.__version__}"'
     assert releasing.bbipc_version().decode("ascii") == bbipc.__version__
@@ -242,6 +249,14 @@ PUBLIC_NAMES = {
     "send_messages",
     "calling_layer",
     "get_include",
+    "get_library",
+    "make_stream_pair",
+    "adopt_stream",
+    "adopt_server",
+    "ActivatedServers",
+    "activated_servers",
+    "start_process",
+    "connect_to_parent",
     "make_poller",
     "set_spinning",
     "Poller",
@@ -270,6 +285,7 @@ PUBLIC_MEMBERS: dict[type, str] = {
     bbipc.StreamSocket: """
         determined connection_failed connection_succeeded data_available ready_to_write remote_disconnected end_of_data
         write_space connection_severed connection_error read_into read write finish_writing read_exactly write_all abort
+        detach
         max_message_size message_available message_space send_message send_messages drain unsent
         receive_message
         receive_messages messages read_until
@@ -307,6 +323,14 @@ SIGNATURES = {
     "authenticate_peer": "(stream, key, timeout=20.0)",
     "calling_layer": "()",
     "get_include": "()",
+    "get_library": "()",
+    "make_stream_pair": "()",
+    "adopt_stream": "(descriptor)",
+    "adopt_server": "(descriptor)",
+    "activated_servers": "()",
+    "start_process": "(arguments, **popen)",
+    "connect_to_parent": "()",
+    "StreamSocket.detach": "(self)",
     "make_poller": "(backend=None)",
     "set_spinning": "(mode)",
     "StreamSocket.read_into": "(self, buffer, start=0, end=None, *, peek=False)",

@@ -54,6 +54,7 @@ ERRORS = {
     "flock": "EINTR ENOLCK ENOMEM EPERM ENOSYS",
     "fstat": "EIO ENOMEM EPERM",
     "getcwd": "ENOENT ERANGE ENOMEM EACCES EPERM ENOSYS",
+    "getpeername": "ENOTCONN ENOBUFS EPERM",
     "getsockname": "ENOBUFS EPERM",
     "getsockopt": "ENOBUFS EPERM",
     "link": "EPERM EACCES EMLINK ENOSPC EROFS EIO ENOSYS",
@@ -78,6 +79,7 @@ ERRORS = {
     "setsockopt": "ENOMEM ENOBUFS ENOPROTOOPT EPERM",
     "shutdown": "ENOTCONN ENOBUFS EPERM",
     "socket": "EMFILE ENFILE ENOMEM ENOBUFS EACCES EPERM EAFNOSUPPORT",
+    "socketpair": "EMFILE ENFILE ENOMEM ENOBUFS EAFNOSUPPORT EPERM",
     "stat": "ENOENT EACCES EIO ENOMEM EPERM",
     "statx": "ENOENT EACCES EIO ENOMEM ENOSYS EPERM",
     "timerfd_create": "EMFILE ENFILE ENODEV ENOMEM EPERM ENOSYS",
@@ -128,11 +130,11 @@ SCENARIOS = {
     "local": [
         *("connecting", "streams", "unread_end", "severed", "refused", "poller_epoll", "poller_poll", "poll_sockets"),
         *("bulk", "closing", "forking", "thread_poll_socket", "thread_epoll", "thread_poll"),
-        *("messages_streams", "messages_epoll", "messages_poll", "lines", "replacing", "shown"),
+        *("messages_streams", "messages_epoll", "messages_poll", "lines", "replacing", "shown", "elsewhere"),
     ],
     "tcp": [
         *("connecting", "streams", "unread_end", "severed", "refused", "poller_epoll", "poller_poll", "poll_sockets"),
-        *("bulk", "closing", "thread_epoll", "messages_streams", "messages_epoll"),
+        *("bulk", "closing", "thread_epoll", "messages_streams", "messages_epoll", "elsewhere"),
     ],
 }
 

@@ -230,11 +230,15 @@ class TestWheel:
         assert f"-{version}-" in wheel.name
         assert Path(file).is_relative_to(tmp_path / "environment")
 
-    def test_tells_where_the_header_is(self, wheel: Path, tmp_path: Path) -> None:
+    def test_tells_where_the_header_and_the_library_are(self, wheel: Path, tmp_path: Path) -> None:
         python = make_environment(tmp_path / "environment", wheel)
         folder = Path(run([python, "-I", "-c", PRINT_INCLUDE], cwd=tmp_path).strip())
         assert folder.is_relative_to(tmp_path / "environment")
         assert (folder / "bbipc.h").read_text(encoding="utf-8") == HEADER
+        library = Path(run([python, "-I", "-c", "import bbipc; print(bbipc.get_library())"], cwd=tmp_path).strip())
+        assert library.is_relative_to(tmp_path / "environment")
+        assert library.name == INSTALLED.name
+        assert library.stat().st_size > 0
         (folder / "bbipc.h").unlink()
         # Of another package, or of another version.
         stranger = folder.parent.parent / "native" / "include"

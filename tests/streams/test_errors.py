@@ -310,6 +310,7 @@ STREAM_USES: dict[str, Callable[[Any], object]] = {
     "read": lambda stream: stream.read(),
     "write": lambda stream: stream.write(b"x"),
     "finish_writing": lambda stream: stream.finish_writing(),
+    "detach": lambda stream: stream.detach(),
     "read_exactly": lambda stream: stream.read_exactly(1, 0),
     "write_all": lambda stream: stream.write_all(b"x", 0),
     "max_message_size": lambda stream: stream.max_message_size,

@@ -742,6 +742,36 @@ def replacing(case: Case) -> Callable[[], None]:
     return run
 
 
+def elsewhere(case: Case) -> Callable[[], None]:
+    """A stream that is given away and adopted again, and a pair."""
+    ours, theirs, _ = pair(case)
+
+    def run() -> None:
+        if case.transport == "local":
+            made = case.attempt("make_stream_pair", bbipc.make_stream_pair)
+            if made is not None:
+                one, other = map(case.keep, made)
+                case.attempt("write_all", lambda: one.write_all(b"x", SHORT))
+                case.expect("read", lambda: other.read_exactly(1, SHORT), b"x")
+        descriptor = case.attempt("detach", ours.detach)
+        if descriptor is None:
+            case.expect("connection_succeeded", ours.connection_succeeded, True)
+            return
+        adopted = case.attempt("adopt_stream", lambda: bbipc.adopt_stream(descriptor))
+        if adopted is None:
+            # It is still ours, each time.
+            assert stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+            return
+        case.keep(adopted)
+        case.attempt("repr", lambda: repr(adopted))
+        case.attempt("write_all", lambda: adopted.write_all(b"x", SHORT))
+        case.expect("read", lambda: theirs.read_exactly(1, SHORT), b"x")
+
+    return run
+
+
 SCENARIOS: dict[str, Callable[[Case], Callable[[], None]]] = {
     "connecting": connecting,
     "streams": streams,
@@ -757,6 +787,7 @@ SCENARIOS: dict[str, Callable[[Case], Callable[[], None]]] = {
     "messages_epoll": lambda case: messages(case, "epoll"),
     "messages_poll": lambda case: messages(case, "poll"),
     "lines": lines,
+    "elsewhere": elsewhere,
     "thread_poll_socket": lambda case: threads(case, "poll_socket"),
     "thread_epoll": lambda case: threads(case, "epoll"),
     "thread_poll": lambda case: threads(case, "poll"),

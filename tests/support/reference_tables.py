@@ -19,6 +19,8 @@ MODULES = (
     "_native/calls",
     "_native/library",
     "_native/spinning",
+    "activation",
+    "adopting",
     "authentication",
     "errors",
     "events",
@@ -28,6 +30,7 @@ MODULES = (
     "credentials",
     "messages",
     "polling",
+    "processes",
     "sockets",
 )
 

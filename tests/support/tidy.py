@@ -45,6 +45,8 @@ PYTHON_FLOORS = (
     ("bbipc.sockets",),
     ("bbipc.tcp",),
     ("bbipc.polling", "bbipc.ipv4", "bbipc.ipv6", "bbipc.local", "bbipc.authentication"),
+    ("bbipc.adopting",),
+    ("bbipc.processes", "bbipc.activation"),
     ("bbipc", "bbipc._pyinstaller"),
 )
 

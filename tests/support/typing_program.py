@@ -7,6 +7,7 @@ run it, so that what mypy is told is what happens.
 from __future__ import annotations
 
 import errno
+import socket as python_socket
 import sys
 import threading
 from array import array
@@ -260,11 +261,33 @@ def pollers(socket: Socket, events: Events) -> None:
     assert not isinstance(unusable, (bbipc.WrongProcessError, bbipc.UnsupportedOperationError))
 
 
+def family() -> None:
+    """Pairs, children, and descriptors from elsewhere."""
+    one, other = bbipc.make_stream_pair()
+    with one, other:
+        unnamed: str | bytes = other.local_pathname
+        assert unnamed == ""
+    process, stream = bbipc.start_process([sys.executable, "-c", "import bbipc; bbipc.connect_to_parent()"])
+    with process, stream:
+        code: int = process.wait()
+        assert code == 0
+    plain, peer = python_socket.socketpair()
+    adopted: bbipc.StreamSocket = bbipc.adopt_stream(plain.detach())
+    descriptor: int = adopted.detach()
+    python_socket.socket(fileno=descriptor).close()
+    peer.close()
+    activated: list[bbipc.StreamServer] = bbipc.activated_servers()
+    assert activated == []
+
+
 def main(directory: Path) -> None:
     version: str = bbipc.__version__
     assert version
     include: str = bbipc.get_include()
     assert include
+    library: str = bbipc.get_library()
+    assert library
+    family()
     tcp_server: Ipv4TcpServer = bbipc.make_ipv4_tcp_server(bbipc.IPV4_LOOPBACK, 0)
     local_server: LocalServer = bbipc.make_local_server(directory / "service", backlog=5, delete_on_close=True)
     with tcp_server, local_server:

@@ -8,7 +8,7 @@ const Attempt = @import("../../base/attempt.zig").Attempt;
 
 const Socket = @import("socket.zig").Socket;
 
-pub const Listener = struct { descriptor: sys.Descriptor };
+pub const Listener = struct { descriptor: sys.Descriptor, family: net.Family };
 
 /// An address of TCP in the system's form.
 const Name = struct {
@@ -67,6 +67,13 @@ pub fn localAddress(descriptor: sys.Descriptor, failure: *status.Failure) status
     return name.toAddress();
 }
 
+pub fn remoteAddress(descriptor: sys.Descriptor, failure: *status.Failure) status.Error!net.Address {
+    var name: Name = .unfilled;
+    const result = sys.remoteName(descriptor, @ptrCast(&name.name), &name.size);
+    if (result < 0) return sys.refused(result, failure);
+    return name.toAddress();
+}
+
 fn bind(address: net.Address, descriptor: sys.Descriptor, failure: *status.Failure) status.Error!void {
     const name: Name = .of(address);
     const result = sys.bind(descriptor, &name.name, name.size);
@@ -110,7 +117,7 @@ pub fn listen(address: net.Address, how: net.Listening, failure: *status.Failure
     try bind(address, descriptor, failure);
     const result = sys.listen(descriptor, how.backlog);
     if (result < 0) return sys.refused(result, failure);
-    return .{ .descriptor = descriptor };
+    return .{ .descriptor = descriptor, .family = address.family() };
 }
 
 pub fn connect(remote: net.Address, local: ?net.Local, failure: *status.Failure) status.Error!Attempt(Socket) {

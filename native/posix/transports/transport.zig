@@ -1,6 +1,7 @@
 //! What a stream or server of a POSIX system is made of: platform.zig tells what each function does.
 
 const sys = @import("../sys.zig");
+const adopting = @import("adopting.zig");
 const readiness = @import("../readiness.zig");
 const tcp = @import("tcp.zig");
 const unix = @import("unix.zig");
@@ -63,6 +64,12 @@ pub const Transport = union(enum) {
         };
     }
 
+    /// Whether an attempt that has ended without an error has connected, though the remote end has gone by now. That is
+    /// not certain.
+    pub fn hasConnected(_: *const Transport) bool {
+        return false;
+    }
+
     /// EPIPE says that a write came after an orderly end. The system tells it to the next call, so the order of the
     /// calls would decide which one hears it.
     pub fn isOfWrite(_: *const Transport, code: i32) bool {
@@ -111,6 +118,20 @@ pub const Transport = union(enum) {
         return if (result < 0) sys.refused(result, failure) else credentials;
     }
 
+    /// Of a local stream: how long it is, and a copy.
+    pub fn copyPathname(transport: *Transport, room: []u8, failure: *status.Failure) status.Error!usize {
+        return switch (transport.*) {
+            .tcp => error.WrongKind,
+            .unix => |socket| adopting.copyPathname(socket.descriptor, room, failure),
+        };
+    }
+
+    /// A descriptor for somebody else, who goes on with the connection. Another number than the stream's own, which
+    /// other threads may be using.
+    pub fn detach(transport: *Transport, failure: *status.Failure) status.Error!i64 {
+        return adopting.duplicate(transport.watched(), failure);
+    }
+
     /// What was written to a local stream is with the remote end already.
     pub fn prepareAbort(transport: *Transport) void {
         switch (transport.*) {
@@ -137,6 +158,8 @@ pub const Accepted = struct { transport: Transport, remote: net.Address };
 pub const Listener = union(enum) {
     tcp: tcp.Listener,
     unix: unix.Listener,
+    /// A local server that somebody else has made. Its file is not ours to delete.
+    adopted_unix: adopting.UnixListener,
 
     pub fn accept(listener: *Listener, failure: *status.Failure) status.Error!?Accepted {
         // accept has no MSG_DONTWAIT, and whoever shares the description can have switched O_NONBLOCK off.
@@ -153,7 +176,7 @@ pub const Listener = union(enum) {
         var remote: net.Address = .local;
         const result = switch (listener.*) {
             .tcp => |one| tcp.accept(one.descriptor, &remote),
-            .unix => |one| sys.accept(one.descriptor, null, null),
+            .unix, .adopted_unix => sys.accept(listener.watched(), null, null),
         };
         if (result < 0) {
             const e = sys.failureOf(result);
@@ -184,20 +207,35 @@ pub const Listener = union(enum) {
     pub fn localAddress(listener: *Listener, failure: *status.Failure) status.Error!net.Address {
         return switch (listener.*) {
             .tcp => |one| try tcp.localAddress(one.descriptor, failure),
-            .unix => .local,
+            .unix, .adopted_unix => .local,
+        };
+    }
+
+    pub fn namespace(listener: *const Listener) net.Namespace {
+        return switch (listener.*) {
+            .tcp => |one| .ofFamily(one.family),
+            .unix, .adopted_unix => .local,
+        };
+    }
+
+    /// Of a local server: how long it is, and a copy.
+    pub fn copyPathname(listener: *Listener, room: []u8, failure: *status.Failure) status.Error!usize {
+        return switch (listener.*) {
+            .tcp => error.WrongKind,
+            .unix, .adopted_unix => adopting.copyPathname(listener.watched(), room, failure),
         };
     }
 
     pub fn prepareClose(listener: *Listener) bool {
         return switch (listener.*) {
-            .tcp => true,
+            .tcp, .adopted_unix => true,
             .unix => |*one| one.prepareClose(),
         };
     }
 
     pub fn close(listener: *Listener) void {
         switch (listener.*) {
-            .tcp => |one| sys.close(one.descriptor),
+            .tcp, .adopted_unix => sys.close(listener.watched()),
             .unix => |*one| one.close(),
         }
     }
@@ -222,6 +260,36 @@ pub fn connectTcp(remote: net.Address, local: ?net.Local, failure: *status.Failu
 pub fn connectLocal(pathname: []const u8, failure: *status.Failure) status.Error!Transport {
     return .{ .unix = try unix.connect(pathname, failure) };
 }
+
+// ---- Adopting them ----
+
+/// The connection of a descriptor that is the caller's, and stays the caller's where this fails.
+pub fn adoptStream(number: i64, failure: *status.Failure) status.Error!Accepted {
+    const adopted = try adopting.stream(number, failure);
+    const is_local = adopted.remote == .local;
+    const transport: Transport = if (is_local) .{ .unix = adopted.socket } else .{ .tcp = adopted.socket };
+    return .{ .transport = transport, .remote = adopted.remote };
+}
+
+pub fn adoptListener(number: i64, failure: *status.Failure) status.Error!Listener {
+    const adopted = try adopting.server(number, failure);
+    const descriptor = adopted.descriptor;
+    const family = adopted.family orelse return .{ .adopted_unix = .{ .descriptor = descriptor } };
+    return .{ .tcp = .{ .descriptor = descriptor, .family = family } };
+}
+
+/// The two ends of a new local connection.
+pub fn makePair(failure: *status.Failure) status.Error![2]Transport {
+    const sockets = try adopting.pair(failure);
+    return .{ .{ .unix = sockets[0] }, .{ .unix = sockets[1] } };
+}
+
+/// A stream whose remote end is still to come. Here descriptors are inherited instead.
+pub fn awaitClient(_: []const u8, _: *const Words, _: *status.Failure) status.Error!Transport {
+    return error.Unsupported;
+}
+
+pub const Words = [2][32]u8;
 
 pub const pathname_max = unix.pathname_max;
 pub const pathname_limit = unix.pathname_limit;

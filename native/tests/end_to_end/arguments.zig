@@ -44,6 +44,17 @@ const handle_calls = [_]HandleCall{
             return orUnsupportedByPipes(c.bbipc_fileno(handle));
         }
     }.run },
+    .{ .name = "namespace", .takes = HandleCall.sockets, .run = struct {
+        fn run(handle: Handle, _: Handle) i64 {
+            return c.bbipc_namespace(handle);
+        }
+    }.run },
+    .{ .name = "local_pathname", .takes = .{ .local_server = true, .local_stream = true }, .run = struct {
+        fn run(handle: Handle, _: Handle) i64 {
+            var buffer: [300]u8 = undefined;
+            return orUnsupportedByPipes(c.bbipc_local_pathname(handle, &buffer, buffer.len, null));
+        }
+    }.run },
     .{ .name = "ipv4_local_address", .takes = .{ .tcp_server = true, .tcp_stream = true }, .run = struct {
         fn run(handle: Handle, _: Handle) i64 {
             return c.bbipc_ipv4_local_address(handle, null, null, null);

@@ -26,7 +26,18 @@ pub fn succeed(result: c.bbipc_result) error{CallFailed}!i64 {
 }
 
 /// What a code of the system's says, by the name that POSIX has for it where that is the same everywhere.
-pub const Reason = enum { AGAIN, ADDRINUSE, ADDRNOTAVAIL, CONNREFUSED, CONNRESET, NOENT, NOTCONN, PIPE, full_backlog };
+pub const Reason = enum {
+    AGAIN,
+    ADDRINUSE,
+    ADDRNOTAVAIL,
+    BUSY,
+    CONNREFUSED,
+    CONNRESET,
+    NOENT,
+    NOTCONN,
+    PIPE,
+    full_backlog,
+};
 
 pub fn poll(socket: Handle, events: u32, timeout_ns: i64) c.bbipc_result {
     return c.bbipc_poll_socket(socket, events, timeout_ns, null, null);

@@ -315,8 +315,16 @@ pub fn sendBehind(descriptor: i64, data: []const u8) i64 {
 // ---- Peers that know nothing of this library ----
 
 /// One end of a connection. It blocks.
+pub fn closeDescriptor(number: i64) void {
+    _ = raw.close(@intCast(number));
+}
+
 pub const Peer = struct {
     descriptor: raw.fd_t,
+
+    pub fn number(peer: Peer) i64 {
+        return peer.descriptor;
+    }
 
     pub fn connectTcp(port: u16) !Peer {
         const descriptor = try openSocket(raw.AF.INET);
@@ -351,6 +359,10 @@ pub const Peer = struct {
 
 pub const Listener = struct {
     descriptor: raw.fd_t,
+
+    pub fn number(listener: Listener) i64 {
+        return listener.descriptor;
+    }
 
     pub fn listenTcp() !Listener {
         const descriptor = try openSocket(raw.AF.INET);

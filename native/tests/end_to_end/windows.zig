@@ -85,6 +85,7 @@ pub fn codesOf(reason: basics.Reason) []const i32 {
         .AGAIN, .full_backlog => &.{ 10035, 231 },
         .ADDRINUSE => &.{10048},
         .ADDRNOTAVAIL => &.{10049},
+        .BUSY => &.{170},
         .CONNREFUSED => &.{10061},
         .CONNRESET => &.{10054},
         .NOENT => &.{2},
@@ -234,9 +235,20 @@ pub fn awaitEndBehind(descriptor: i64) !void {
 // ---- Peers that know nothing of this library ----
 
 /// One end of a connection. It blocks.
+pub fn closeDescriptor(number: i64) void {
+    _ = ws2.closesocket(@intCast(number));
+}
+
 pub const Peer = union(enum) {
     socket: ws2.SOCKET,
     pipe: HANDLE,
+
+    pub fn number(peer: Peer) i64 {
+        return switch (peer) {
+            .socket => |socket| @intCast(socket),
+            .pipe => |handle| @intCast(@intFromPtr(handle)),
+        };
+    }
 
     pub fn connectTcp(port: u16) !Peer {
         const socket = try ws2.open();
@@ -299,6 +311,13 @@ pub const Listener = union(enum) {
     socket: struct { socket: ws2.SOCKET, port: u16 },
     /// The pipe that waits for the one client.
     pipe: HANDLE,
+
+    pub fn number(listener: Listener) i64 {
+        return switch (listener) {
+            .socket => |one| @intCast(one.socket),
+            .pipe => |handle| @intCast(@intFromPtr(handle)),
+        };
+    }
 
     pub fn listenTcp() !Listener {
         const socket = try ws2.open();

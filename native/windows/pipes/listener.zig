@@ -20,11 +20,7 @@ const allocator = sys.allocator;
 /// A server's instances at most, however large its backlog.
 const instances_max = 1024;
 
-const access_duplex = 0x3;
-const flag_first_instance = 0x00080000;
-const mode_reject_remote_clients = 0x8;
 const unlimited_instances = 255;
-const fsctl_listen = 0x00110008;
 
 /// One instance of a server's pipe, until it is handed out.
 const Instance = struct {
@@ -121,24 +117,14 @@ pub const Listener = struct {
     }
 
     fn addInstance(self: *Listener, first: bool, failure: *status.Failure) status.Error!void {
-        const handle = sys.CreateNamedPipeW(
-            self.name,
-            access_duplex | pipes.flag_overlapped | (if (first) @as(u32, flag_first_instance) else 0),
-            // Byte type, byte read mode and blocking are zeros.
-            mode_reject_remote_clients,
-            unlimited_instances,
-            pipes.buffer_size,
-            pipes.buffer_size,
-            0,
-            &self.security,
-        );
+        const handle = pipes.createInstance(self.name, first, unlimited_instances, &self.security);
         if (handle == sys.invalid_handle) {
             const why = sys.lastCode();
             return failure.system(if (first) refusalOfFirst(why, nameExists(self.name)) else why);
         }
         errdefer _ = sys.CloseHandle(handle);
         // Wine takes no notice of FILE_FLAG_FIRST_PIPE_INSTANCE.
-        if (first and !isOnlyInstance(handle)) return failure.system(sys.code.wsa_eaddrinuse);
+        if (first and !pipes.isOnlyInstance(handle)) return failure.system(sys.code.wsa_eaddrinuse);
         try reaper.associate(handle, failure);
         const instance = try allocator.create(Instance);
         errdefer allocator.destroy(instance);
@@ -152,7 +138,7 @@ pub const Listener = struct {
             null,
             operation,
             &operation.block,
-            fsctl_listen,
+            pipes.fsctl_listen,
             null,
             0,
             null,
@@ -188,11 +174,6 @@ pub const Listener = struct {
     fn nameExists(name: [:0]const u16) bool {
         const no_wait = 1; // NMPWAIT_NOWAIT
         return sys.WaitNamedPipeW(name, no_wait) != 0 or sys.lastCode() != sys.code.file_not_found;
-    }
-
-    fn isOnlyInstance(handle: sys.HANDLE) bool {
-        const information = pipes.localInformation(handle) orelse return true;
-        return information.current_instances <= 1;
     }
 
     fn replaceLost(self: *Listener) void {

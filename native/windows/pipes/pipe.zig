@@ -46,6 +46,7 @@ const security_sqos_present = 0x00100000;
 const security_identification = 0x00010000;
 const skip_port_on_success = 0x1;
 const fsctl_disconnect = 0x00110004;
+pub const fsctl_listen = 0x00110008;
 
 const no_offset: i64 = 0;
 
@@ -122,6 +123,30 @@ const Sink = struct {
     }
 };
 
+/// What a server's end waits for that is to have one client, who says a word and hears another. A client who does not
+/// is sent away, and the next may come.
+const Awaiting = struct {
+    operation: Operation = .{ .ended = Pipe.listenEnded },
+    /// Whether the packet of its listening is still to come.
+    pending: bool = false,
+    pipe: *Pipe,
+    words: Words,
+    /// Whether the client has come.
+    done: bool = false,
+
+    /// How many are sent away in one go.
+    const clients_max = 16;
+
+    fn of(operation: *Operation) *Awaiting {
+        return @alignCast(@fieldParentPtr("operation", operation));
+    }
+};
+
+/// Bytes of a word.
+pub const word_size = 32;
+/// What the client says, and what it hears then.
+pub const Words = [2][word_size]u8;
+
 /// One end of a pipe.
 pub const Pipe = struct {
     handle: sys.HANDLE,
@@ -143,6 +168,8 @@ pub const Pipe = struct {
     rest: []const u8 = &.{},
     rest_memory: []u8 = &.{},
     closing: reaper.Closing = .{ .giveUp = giveUpNow },
+    /// Null for a pipe that was connected from the beginning.
+    awaiting: ?*Awaiting = null,
 
     // Under this lock.
     lock: sys.Lock = .{},
@@ -256,6 +283,8 @@ pub const Pipe = struct {
     // ---- Events. With the library's lock held ----
 
     pub fn conditionsNow(self: *Pipe) events.Conditions {
+        // Nothing holds before the connection stands.
+        if (!self.hasMetClient()) return .{};
         const looked = self.look();
         const room = room: {
             self.lock.lock();
@@ -307,6 +336,8 @@ pub const Pipe = struct {
 
     /// Tells the watchers whose conditions hold, and makes sure that the others hear of theirs.
     fn tellWatchers(self: *Pipe) void {
+        // Whether anybody watches or not: the client waits for an answer.
+        if (!self.hasMetClient()) return;
         for (0..empty_messages_max) |_| {
             if (self.watching.first == null) return reaper.leaveAlone(&self.looked_at);
             watchers.tell(&self.watching, self.conditionsNow());
@@ -384,6 +415,80 @@ pub const Pipe = struct {
         self.freeIfDone();
     }
 
+    // ---- A client that is awaited. With the library's lock held ----
+
+    /// Whether the client is there that was awaited, if one was. Goes on with what leads there, as far as it can now.
+    fn hasMetClient(self: *Pipe) bool {
+        const awaiting = self.awaiting orelse return true;
+        if (awaiting.done or self.closed) return awaiting.done;
+        for (0..Awaiting.clients_max) |_| {
+            const Information = sys.FILE_PIPE_LOCAL_INFORMATION;
+            const state = (localInformation(self.handle) orelse break).state;
+            if (state == Information.state_listening or state == Information.state_disconnected) {
+                // The packet of the listening leads here again.
+                if (awaiting.pending or self.listen(awaiting)) return false;
+                continue;
+            }
+            const is_there = state == Information.state_connected;
+            switch (self.look()) {
+                .unread => |count| if (count >= word_size) {
+                    awaiting.done = self.exchangeWords(&awaiting.words);
+                    if (awaiting.done) return true;
+                } else if (is_there) {
+                    // Its packet leads here again.
+                    if (self.hint_pending or !self.startHint()) return false;
+                    continue;
+                },
+                .gone => {},
+                .failed => break,
+            }
+            self.disconnect();
+        }
+        // For want of memory, or there are too many.
+        reaper.lookAt(&self.looked_at);
+        return false;
+    }
+
+    /// False if it has ended at once: a client may be there.
+    fn listen(self: *Pipe, awaiting: *Awaiting) bool {
+        const operation = &awaiting.operation;
+        operation.begin();
+        const block = &operation.block;
+        const result = sys.NtFsControlFile(self.handle, null, null, operation, block, fsctl_listen, null, 0, null, 0);
+        awaiting.pending = !result.isError() and !(result == .success and self.skips);
+        if (!awaiting.pending) operation.endAtOnce();
+        return awaiting.pending;
+    }
+
+    fn listenEnded(operation: *Operation) void {
+        const awaiting: *Awaiting = .of(operation);
+        awaiting.pending = false;
+        if (awaiting.pipe.closed) return awaiting.pipe.freeIfDone();
+        awaiting.pipe.tellWatchers();
+    }
+
+    /// Whether the client has said the word.
+    fn exchangeWords(self: *Pipe, words: *const Words) bool {
+        var said: [word_size]u8 = undefined;
+        const outcome = self.read(&said, false);
+        if (outcome != .count or outcome.count != word_size) return false;
+        // Not by a comparison whose time tells how much of it was right.
+        var difference: u8 = 0;
+        for (&said, &words[0]) |one, other| difference |= one ^ other;
+        if (difference != 0) return false;
+        // There is room for it. A client that has gone by now is one that came.
+        _ = self.write(&words[1]);
+        return true;
+    }
+
+    /// Of a server's end. The client loses what it has not read.
+    fn disconnect(self: *Pipe) void {
+        var block: sys.IO_STATUS_BLOCK = .{};
+        const result = sys.NtFsControlFile(self.handle, null, null, null, &block, fsctl_disconnect, null, 0, null, 0);
+        // It ends at once. But after this call the system must not use the block.
+        if (result == .pending) self.cancelAndWait(&block);
+    }
+
     // ---- The end ----
 
     /// The rest is written afterwards, for as long as a write may be under way then.
@@ -393,6 +498,8 @@ pub const Pipe = struct {
         std.debug.assert(self.watching.first == null);
         self.closed = true;
         if (self.hint_pending) sys.cancel(self.handle, &self.hint.block);
+        if (self.awaiting) |awaiting| if (awaiting.pending) sys.cancel(self.handle, &awaiting.operation.block);
+        reaper.leaveAlone(&self.looked_at);
         if (self.aborts) self.giveUp() else self.keepRest(rest);
         // Nobody else uses it any more, so there is no write to come but of the rest. One that is under way must end
         // first.
@@ -430,11 +537,7 @@ pub const Pipe = struct {
     fn giveUp(self: *Pipe) void {
         if (self.write_pending) |one| sys.cancel(self.handle, &one.operation.block);
         const information = localInformation(self.handle) orelse return;
-        if (information.end != sys.FILE_PIPE_LOCAL_INFORMATION.end_server) return;
-        var block: sys.IO_STATUS_BLOCK = .{};
-        const result = sys.NtFsControlFile(self.handle, null, null, null, &block, fsctl_disconnect, null, 0, null, 0);
-        // It ends at once. But after this call the system must not use the block.
-        if (result == .pending) self.cancelAndWait(&block);
+        if (information.end == sys.FILE_PIPE_LOCAL_INFORMATION.end_server) self.disconnect();
     }
 
     fn giveUpNow(one: *reaper.Closing) void {
@@ -501,10 +604,95 @@ pub const Pipe = struct {
     /// Closed, and nothing of it is with the system.
     fn freeIfDone(self: *Pipe) void {
         if (self.hint_pending or self.write_pending != null or self.sink != null) return;
+        if (self.awaiting) |awaiting| {
+            if (awaiting.pending) return;
+            allocator.destroy(awaiting);
+        }
         std.debug.assert(self.rest_memory.len == 0);
         allocator.destroy(self);
     }
 };
+
+// ---- Instances ----
+
+const access_duplex = 0x3;
+const flag_first_instance = 0x00080000;
+const mode_reject_remote_clients = 0x8;
+
+/// A new instance of a pipe, to which only this machine's programs can connect. Invalid where it can't be made.
+pub fn createInstance(
+    name: [:0]const u16,
+    first: bool,
+    instances_max: u32,
+    security: *const sys.SECURITY_ATTRIBUTES,
+) sys.HANDLE {
+    return sys.CreateNamedPipeW(
+        name,
+        access_duplex | flag_overlapped | (if (first) @as(u32, flag_first_instance) else 0),
+        // Byte type, byte read mode and blocking are zeros.
+        mode_reject_remote_clients,
+        instances_max,
+        buffer_size,
+        buffer_size,
+        0,
+        security,
+    );
+}
+
+pub fn isOnlyInstance(handle: sys.HANDLE) bool {
+    const information = localInformation(handle) orelse return true;
+    return information.current_instances <= 1;
+}
+
+/// The only instance of a pipe of this name, whose client is still to come.
+pub fn awaitClient(
+    name: [:0]const u16,
+    descriptor: *const anyopaque,
+    words: *const Words,
+    failure: *status.Failure,
+) status.Error!*Pipe {
+    const self = try makeOnly(name, descriptor, failure);
+    errdefer self.close(&.{});
+    const awaiting = try allocator.create(Awaiting);
+    awaiting.* = .{ .pipe = self, .words = words.* };
+    sys.library_lock.lock();
+    defer sys.library_lock.unlock();
+    self.awaiting = awaiting;
+    _ = self.hasMetClient();
+    return self;
+}
+
+/// Both ends of a pipe of this name, which has a single instance. ERROR_PIPE_BUSY if the name is another's, or another
+/// was quicker to connect.
+pub fn makePair(
+    name: [:0]const u16,
+    descriptor: *const anyopaque,
+    failure: *status.Failure,
+) status.Error![2]*Pipe {
+    const first = try makeOnly(name, descriptor, failure);
+    errdefer first.close(&.{});
+    return .{ first, try connect(name, failure) };
+}
+
+/// The server's end of a pipe that has no other instance.
+fn makeOnly(name: [:0]const u16, descriptor: *const anyopaque, failure: *status.Failure) status.Error!*Pipe {
+    {
+        sys.library_lock.lock();
+        defer sys.library_lock.unlock();
+        try reaper.start(failure);
+    }
+    const security: sys.SECURITY_ATTRIBUTES = .{ .descriptor = descriptor };
+    const handle = createInstance(name, true, 1, &security);
+    if (handle == sys.invalid_handle) {
+        const why = sys.lastCode();
+        return failure.system(if (why == sys.code.access_denied) sys.code.pipe_busy else why);
+    }
+    errdefer _ = sys.CloseHandle(handle);
+    // Wine takes no notice of FILE_FLAG_FIRST_PIPE_INSTANCE.
+    if (!isOnlyInstance(handle)) return failure.system(sys.code.pipe_busy);
+    try reaper.associate(handle, failure);
+    return .create(handle);
+}
 
 // ---- Clients ----
 

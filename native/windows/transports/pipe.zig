@@ -80,6 +80,37 @@ pub fn connect(pathname: []const u8, failure: *status.Failure) status.Error!*pip
     return pipes.connect(name.text(), failure);
 }
 
+// ---- Both ends of one ----
+
+/// So that no two pairs of this process have the same name.
+var pairs_count: std.atomic.Value(u32) = .init(0);
+
+/// Nobody else can have such a name, unless by intention. Who has, or connects before us, makes this pipe fail, and the
+/// next has another name.
+const names_max = 16;
+
+pub fn makePair(failure: *status.Failure) status.Error![2]*pipes.Pipe {
+    var buffer: [pathname_limit]u8 = undefined;
+    for (0..names_max) |_| {
+        const parts = .{ sys.GetCurrentProcessId(), pairs_count.fetchAdd(1, .monotonic), sys.monotonicNs() };
+        const pathname = std.mem.print(&buffer, "bbipc-pair-{d}-{d}-{d}", parts) catch unreachable;
+        const name: Name = try .of(pathname);
+        const made = pipes.makePair(name.text(), try security(failure), failure) catch |err| {
+            const is_taken = err == error.System and failure.system_code == sys.code.pipe_busy;
+            if (is_taken) continue;
+            return err;
+        };
+        return made;
+    }
+    return failure.system(sys.code.pipe_busy);
+}
+
+/// An end of a pipe of this name whose client is still to come, and says a word: see pipes/pipe.zig.
+pub fn awaitClient(pathname: []const u8, words: *const pipes.Words, failure: *status.Failure) status.Error!*pipes.Pipe {
+    const name: Name = try .of(pathname);
+    return pipes.awaitClient(name.text(), try security(failure), words, failure);
+}
+
 // ---- Who may open a server's pipe ----
 
 /// Whom a pipe lets in, besides SYSTEM and Administrators.

@@ -35,7 +35,9 @@ const tcp_nodelay = 1;
 const ipproto_ipv6 = 41;
 const ipv6_v6only = 27;
 const sol_socket = 0xffff;
+const so_acceptconn = 0x0002;
 const so_error = 0x1007;
+const so_type = 0x1008;
 const so_linger = 0x0080;
 const so_exclusiveaddruse: i32 = ~@as(i32, 0x0004);
 const msg_peek = 0x2;
@@ -51,10 +53,14 @@ const wsa_flag_no_handle_inherit = 0x80;
 const handle_flag_inherit = 0x1;
 const invalid_socket = std.math.maxInt(usize);
 
+/// WSAPROTOCOL_INFOW, which only the system looks into.
+const ProtocolInfo = extern struct { words: [157]u32 };
+
 const winsock = struct {
     pub extern "ws2_32" fn WSAStartup(u16, *anyopaque) callconv(.winapi) i32;
     pub extern "ws2_32" fn WSAGetLastError() callconv(.winapi) i32;
-    pub extern "ws2_32" fn WSASocketW(i32, i32, i32, ?*anyopaque, u32, u32) callconv(.winapi) sys.SOCKET;
+    pub extern "ws2_32" fn WSASocketW(i32, i32, i32, ?*ProtocolInfo, u32, u32) callconv(.winapi) sys.SOCKET;
+    pub extern "ws2_32" fn WSADuplicateSocketW(sys.SOCKET, u32, *ProtocolInfo) callconv(.winapi) i32;
     pub extern "ws2_32" fn WSAIoctl(
         socket: sys.SOCKET,
         control: u32,
@@ -73,6 +79,7 @@ const winsock = struct {
     pub extern "ws2_32" fn connect(sys.SOCKET, *const AnyName, i32) callconv(.winapi) i32;
     pub extern "ws2_32" fn accept(sys.SOCKET, *AnyName, *i32) callconv(.winapi) sys.SOCKET;
     pub extern "ws2_32" fn getsockname(sys.SOCKET, *AnyName, *i32) callconv(.winapi) i32;
+    pub extern "ws2_32" fn getpeername(sys.SOCKET, *AnyName, *i32) callconv(.winapi) i32;
     pub extern "ws2_32" fn getsockopt(sys.SOCKET, i32, i32, *anyopaque, *i32) callconv(.winapi) i32;
     pub extern "ws2_32" fn setsockopt(sys.SOCKET, i32, i32, *const anyopaque, i32) callconv(.winapi) i32;
     pub extern "ws2_32" fn recv(sys.SOCKET, [*]u8, i32, i32) callconv(.winapi) i32;
@@ -153,6 +160,11 @@ pub const Socket = struct {
     /// Owns the socket from the call on.
     fn adopt(socket: sys.SOCKET, family: net.Family, failure: *status.Failure) status.Error!Socket {
         errdefer _ = winsock.closesocket(socket);
+        return prepare(socket, family, failure);
+    }
+
+    /// Owns the socket if it succeeds.
+    fn prepare(socket: sys.SOCKET, family: net.Family, failure: *status.Failure) status.Error!Socket {
         if (!makeNonBlocking(socket)) return failure.system(winsock.WSAGetLastError());
         const base = findBase(BaseQuestions, @ptrFromInt(socket)) orelse return failure.system(sys.code.wsa_eopnotsupp);
         var self: Socket = .{ .socket = socket, .base = base, .family = family };
@@ -160,6 +172,17 @@ pub const Socket = struct {
         var ignored: status.Failure = .{};
         self.set(ipproto_tcp, tcp_nodelay, 1, &ignored) catch {};
         return self;
+    }
+
+    /// Another number of the same socket, not inherited by other processes.
+    pub fn duplicate(self: *Socket, failure: *status.Failure) status.Error!sys.SOCKET {
+        var information: ProtocolInfo = undefined;
+        if (winsock.WSADuplicateSocketW(self.socket, sys.GetCurrentProcessId(), &information) != 0)
+            return failure.system(winsock.WSAGetLastError());
+        const any = -1; // FROM_PROTOCOL_INFO
+        const flags = wsa_flag_overlapped | wsa_flag_no_handle_inherit;
+        const socket = winsock.WSASocketW(any, any, any, &information, 0, flags);
+        return if (socket == invalid_socket) failure.system(winsock.WSAGetLastError()) else socket;
     }
 
     fn makeNonBlocking(socket: sys.SOCKET) bool {
@@ -341,6 +364,64 @@ test "the socket below layered providers is found, also where they don't tell it
     Layers.hides = true;
     try testing.expectEqual(base, findBase(Layers, base.?));
     try testing.expectEqual(null, findBase(Layers, third));
+}
+
+// ---- Sockets that somebody else has made ----
+
+const Adopted = struct {
+    socket: sys.SOCKET,
+    family: net.Family,
+
+    /// Owns the socket if it succeeds. Operations of its former owner go on, and completion ports don't matter: nothing
+    /// here is overlapped.
+    fn takeOver(adopted: Adopted, failure: *status.Failure) status.Error!Socket {
+        const taken: Socket = try .prepare(adopted.socket, adopted.family, failure);
+        _ = sys.SetHandleInformation(@ptrFromInt(adopted.socket), handle_flag_inherit, 0);
+        return taken;
+    }
+};
+
+/// Makes sure that it is a TCP socket that listens, or doesn't.
+fn check(number: i64, should_listen: bool, failure: *status.Failure) status.Error!Adopted {
+    try start(failure);
+    const socket = std.math.cast(sys.SOCKET, number) orelse return failure.system(sys.code.wsa_enotsock);
+    if (try optionOf(socket, so_type, failure) != sock_stream) return failure.system(sys.code.wsa_eprototype);
+    // Room for an address of any family. One that is not bound has none.
+    var name: extern union { any: AnyName, bytes: [128]u8 } = .{ .bytes = @splat(0) };
+    var size: i32 = @sizeOf(@TypeOf(name));
+    if (winsock.getsockname(socket, &name.any, &size) != 0) {
+        const why = winsock.WSAGetLastError();
+        return failure.system(if (why == sys.code.wsa_einval) sys.code.wsa_enotconn else why);
+    }
+    const family: net.Family = switch (name.any.ipv4.family) {
+        af_inet => .ipv4,
+        af_inet6 => .ipv6,
+        else => return failure.system(sys.code.wsa_eafnosupport),
+    };
+    const listens = try optionOf(socket, so_acceptconn, failure) != 0;
+    return if (listens == should_listen) .{ .socket = socket, .family = family } else error.WrongKind;
+}
+
+fn optionOf(socket: sys.SOCKET, option: i32, failure: *status.Failure) status.Error!i32 {
+    // Some options are a single byte.
+    var value: i32 = 0;
+    var size: i32 = @sizeOf(i32);
+    if (winsock.getsockopt(socket, sol_socket, option, &value, &size) != 0)
+        return failure.system(winsock.WSAGetLastError());
+    return value;
+}
+
+pub fn adoptStream(number: i64, failure: *status.Failure) status.Error!Client {
+    const adopted = try check(number, false, failure);
+    var name: Name = .of(.unspecified(adopted.family));
+    if (winsock.getpeername(adopted.socket, &name.name, &name.size) != 0)
+        return failure.system(winsock.WSAGetLastError());
+    return .{ .socket = try adopted.takeOver(failure), .address = name.toAddress() };
+}
+
+pub fn adoptListener(number: i64, failure: *status.Failure) status.Error!*Listener {
+    const adopted = try check(number, true, failure);
+    return .create(try adopted.takeOver(failure));
 }
 
 // ---- Servers ----

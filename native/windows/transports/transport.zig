@@ -81,6 +81,11 @@ pub const Transport = union(enum) {
         };
     }
 
+    /// Whether an attempt that has ended without an error has connected, though the remote end has gone by now.
+    pub fn hasConnected(transport: *const Transport) bool {
+        return transport.* == .pipe;
+    }
+
     /// No code of Windows says that.
     pub fn isOfWrite(_: *const Transport, _: i32) bool {
         return false;
@@ -133,6 +138,20 @@ pub const Transport = union(enum) {
         return switch (transport.*) {
             .tcp => error.WrongKind,
             .pipe => |pipe| identity.ofPeer(pipe.handle, failure),
+        };
+    }
+
+    /// The system knows of no pathnames, only of the names of pipes that were made of them.
+    pub fn copyPathname(transport: *Transport, _: []u8, _: *status.Failure) status.Error!usize {
+        return if (transport.* == .tcp) error.WrongKind else error.Unsupported;
+    }
+
+    /// A number for somebody else, who goes on with the connection. Another than the stream's own, which other threads
+    /// may be using. A pipe reports to the library's completion port, and can report to no other.
+    pub fn detach(transport: *Transport, failure: *status.Failure) status.Error!i64 {
+        return switch (transport.*) {
+            .tcp => |*socket| @intCast(try socket.duplicate(failure)),
+            .pipe => error.Unsupported,
         };
     }
 
@@ -203,6 +222,18 @@ pub const Listener = union(enum) {
         };
     }
 
+    pub fn namespace(listener: *const Listener) net.Namespace {
+        return switch (listener.*) {
+            .tcp => |one| .ofFamily(one.socket.family),
+            .pipe => .local,
+        };
+    }
+
+    /// See that of Transport.
+    pub fn copyPathname(listener: *Listener, _: []u8, _: *status.Failure) status.Error!usize {
+        return if (listener.* == .tcp) error.WrongKind else error.Unsupported;
+    }
+
     /// A pipe's name goes by itself.
     pub fn prepareClose(_: *Listener) bool {
         return true;
@@ -239,6 +270,31 @@ pub fn connectTcp(remote: net.Address, local: ?net.Local, failure: *status.Failu
 pub fn connectLocal(pathname: []const u8, failure: *status.Failure) status.Error!Transport {
     return .{ .pipe = try named.connect(pathname, failure) };
 }
+
+// ---- Adopting them ----
+
+/// The connection of a socket that is the caller's, and stays the caller's where this fails.
+pub fn adoptStream(number: i64, failure: *status.Failure) status.Error!Accepted {
+    const client = try tcp.adoptStream(number, failure);
+    return .{ .transport = .{ .tcp = client.socket }, .remote = client.address };
+}
+
+pub fn adoptListener(number: i64, failure: *status.Failure) status.Error!Listener {
+    return .{ .tcp = try tcp.adoptListener(number, failure) };
+}
+
+/// The two ends of a new pipe.
+pub fn makePair(failure: *status.Failure) status.Error![2]Transport {
+    const ends = try named.makePair(failure);
+    return .{ .{ .pipe = ends[0] }, .{ .pipe = ends[1] } };
+}
+
+/// A stream whose remote end is still to come.
+pub fn awaitClient(pathname: []const u8, words: *const Words, failure: *status.Failure) status.Error!Transport {
+    return .{ .pipe = try named.awaitClient(pathname, words, failure) };
+}
+
+pub const Words = pipes.Words;
 
 pub const pathname_max = named.pathname_max;
 pub const pathname_limit = named.pathname_limit;
