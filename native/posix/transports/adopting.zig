@@ -91,7 +91,7 @@ pub fn stream(number: i64, failure: *status.Failure) status.Error!Stream {
         if (failure.system_code == sys.codeOf(.INVAL)) failure.system_code = sys.codeOf(.NOTCONN);
         if (failure.system_code != sys.codeOf(.NOTCONN)) return err;
         try wasConnected(socket, failure);
-        break :address if (adopted.family) |family| .unspecified(family) else .local;
+        break :address if (adopted.family) |family| net.Address.unspecified(family) else .local;
     };
     try adopted.takeOver(failure);
     return .{ .socket = socket, .remote = remote };

@@ -95,7 +95,7 @@ pub fn makePair(failure: *status.Failure) status.Error![2]*pipes.Pipe {
         const parts = .{ sys.GetCurrentProcessId(), pairs_count.fetchAdd(1, .monotonic), sys.monotonicNs() };
         const pathname = std.mem.print(&buffer, "bbipc-pair-{d}-{d}-{d}", parts) catch unreachable;
         const name: Name = try .of(pathname);
-        const made = pipes.makePair(name.text(), try security(failure), failure) catch |err| {
+        const made = pipes.makePair(name.text(), try security(.this_user, failure), failure) catch |err| {
             const is_taken = err == error.System and failure.system_code == sys.code.pipe_busy;
             if (is_taken) continue;
             return err;
@@ -108,7 +108,7 @@ pub fn makePair(failure: *status.Failure) status.Error![2]*pipes.Pipe {
 /// An end of a pipe of this name whose client is still to come, and says a word: see pipes/pipe.zig.
 pub fn awaitClient(pathname: []const u8, words: *const pipes.Words, failure: *status.Failure) status.Error!*pipes.Pipe {
     const name: Name = try .of(pathname);
-    return pipes.awaitClient(name.text(), try security(failure), words, failure);
+    return pipes.awaitClient(name.text(), try security(.this_user, failure), words, failure);
 }
 
 // ---- Who may open a server's pipe ----
