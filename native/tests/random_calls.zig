@@ -559,13 +559,20 @@ const Caller = struct {
             },
             .close => return c.bbipc_close(if (self.oneIn(8)) self.handle(.poller) else self.socket()),
             .abort => return c.bbipc_abort(self.handle(.stream)),
+            .fileno, .ipv4_local_address, .ipv4_remote_address, .peer_credentials => return self.ask(operation, code),
+            else => return self.moveBytes(operation, code),
+        }
+    }
+
+    fn ask(self: *Caller, operation: Operation, code: ?*i32) i64 {
+        var host: u32 = 0;
+        var port: u16 = 0;
+        const host_asked = if (self.oneIn(4)) null else &host;
+        const port_asked = if (self.oneIn(4)) null else &port;
+        switch (operation) {
             .fileno => return c.bbipc_fileno(self.socket()),
-            .ipv4_local_address => {
-                var host: u32 = 0;
-                var port: u16 = 0;
-                const host_asked = if (self.oneIn(4)) null else &host;
-                return c.bbipc_ipv4_local_address(self.socket(), host_asked, if (self.oneIn(4)) null else &port, code);
-            },
+            .ipv4_local_address => return c.bbipc_ipv4_local_address(self.socket(), host_asked, port_asked, code),
+            .ipv4_remote_address => return c.bbipc_ipv4_remote_address(self.socket(), host_asked, port_asked),
             .peer_credentials => {
                 var user: i64 = 0;
                 var text: [c.BBIPC_SECURITY_ID_SIZE]u8 = undefined;
@@ -573,13 +580,7 @@ const Caller = struct {
                 const asked = if (self.oneIn(4)) null else &user;
                 return c.bbipc_peer_credentials(self.handle(.stream), asked, null, null, &text, room, code);
             },
-            .ipv4_remote_address => {
-                var host: u32 = 0;
-                var port: u16 = 0;
-                const host_asked = if (self.oneIn(4)) null else &host;
-                return c.bbipc_ipv4_remote_address(self.socket(), host_asked, if (self.oneIn(4)) null else &port);
-            },
-            else => return self.moveBytes(operation, code),
+            else => unreachable,
         }
     }
 
@@ -772,6 +773,8 @@ const Caller = struct {
         if (result > 2) fail("receive_message gave {d}", .{result});
         const has_room = result == 2 and size_asked != null and size <= part.end - part.start;
         if (has_room) fail("{d} bytes have no room", .{size});
+        // Who doesn't ask can't know how much of it was touched.
+        if (result == 1 and size_asked == null) size = part.end - part.start;
         if (result == 1) _ = self.checkRead(part, @intCast(size));
         return result;
     }

@@ -135,11 +135,12 @@ test "waits for a stream that is detached end" {
 }
 
 test "sockets that others have made are adopted, and those of the library are not" {
-    try eachTransport(struct {
+    try support.eachKind(struct {
         fn body(stage: *Stage) !void {
             const name = stage.names.free();
             const listener: system.Listener = switch (stage.transport) {
                 .tcp => try .listenTcp(),
+                .tcp6 => unreachable,
                 .local => try .listenLocal(name.text()),
             };
             var code: i32 = 0;
@@ -160,6 +161,7 @@ test "sockets that others have made are adopted, and those of the library are no
 
             const peer: system.Peer = switch (stage.transport) {
                 .tcp => try .connectTcp(listener.port()),
+                .tcp6 => unreachable,
                 .local => try .connectLocal(name.text()),
             };
             try testing.expectEqual(c.BBIPC_ERROR_WRONG_KIND, c.bbipc_adopt_server(peer.number(), null));
