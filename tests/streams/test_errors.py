@@ -43,6 +43,7 @@ FAMILIES = [
     (bbipc.SocketClosedError, [bbipc.SocketError]),
     (bbipc.NoConnectionAvailableError, [bbipc.SocketError, BlockingIOError]),
     (bbipc.NoLocalServerError, [bbipc.SocketError]),  # test_refusals.py: what else it is depends on what is there
+    (bbipc.ServerAlreadyRunningError, [bbipc.SocketError]),
     (bbipc.EndOfStreamError, [bbipc.BbipcError, EOFError]),
     (bbipc.TimeoutError, [bbipc.BbipcError, builtins.TimeoutError]),
     (bbipc.MessageTooLargeError, [bbipc.BbipcError, ValueError]),
@@ -86,7 +87,7 @@ def test_messages_say_what_was_tried_on_what_and_what_to_do(directory: Path) -> 
 
         exists = said_by(lambda: bbipc.make_local_server(pathname))
         assert repr(pathname) in exists
-        assert ("choose another name" if WINDOWS else "delete") in exists
+        assert ("choose another name" if WINDOWS else "replace_dead=True") in exists
 
         nobody = said_by(server.accept_connection)
         assert f"127.0.0.1:{port}" in nobody
@@ -352,7 +353,11 @@ USES: dict[type, dict[str, Callable[[Any], object]]] = {
         "remote_port": lambda stream: stream.remote_port,
     },
     bbipc.LocalServer: {**SERVER_USES, "local_pathname": lambda server: server.local_pathname},
-    bbipc.LocalStream: {**STREAM_USES, "local_pathname": lambda stream: stream.local_pathname},
+    bbipc.LocalStream: {
+        **STREAM_USES,
+        "local_pathname": lambda stream: stream.local_pathname,
+        "peer_credentials": lambda stream: stream.peer_credentials(),
+    },
 }
 #: What a closed socket still does.
 HARMLESS = {"close", "closed"}

@@ -277,7 +277,7 @@ def test_a_socket_that_a_server_left_refuses_connections(directory: Path) -> Non
     assert isinstance(error, ConnectionRefusedError)
     assert not isinstance(error, FileNotFoundError)
     assert "nobody listens there" in str(error)
-    assert "delete it" in str(refusal(lambda: bbipc.make_local_server(directory / "left")))
+    assert "replace_dead=True" in str(refusal(lambda: bbipc.make_local_server(directory / "left")))
 
 
 @only_files
