@@ -249,6 +249,9 @@ class Scene:
                 self._empty(one)
         assert by_ctypes.write(self.remote._handle, unread, 0, None) == len(unread)
         assert by_ctypes.poll_socket(self.stream._handle, int(DATA), 20_000_000_000, 0) > 0
+        # Much comes in several pieces over TCP.
+        while by_ctypes.read_into(self.stream._handle, self._space, 0, None, True) < len(unread):
+            pass
         poller, handle = self.poller._handle, self.stream._handle
         by_ctypes.unmonitor_socket(poller, self.other._handle)
         by_ctypes.monitor_socket(poller, handle, int(DATA | ROOM))
