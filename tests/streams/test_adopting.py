@@ -265,10 +265,12 @@ def test_a_local_socket_that_is_not_connected_is_refused() -> None:
 
 @pytest.mark.parametrize("as_server", [False, True])
 def test_a_socket_of_another_family_is_refused(as_server: bool) -> None:
+    if not hasattr(python_socket, "AF_VSOCK"):
+        pytest.skip("this Python knows no family of streams that bbipc has not")
     try:
-        other = python_socket.socket(getattr(python_socket, "AF_VSOCK", -1))
+        other = python_socket.socket(python_socket.AF_VSOCK)
     except OSError as error:
-        pytest.skip(f"there are no sockets of another family here, such as Linux' for virtual machines: {error}")
+        pytest.skip(f"this kernel has no sockets for virtual machines: {error}")
     with other:
         error = refusal(other.fileno(), as_server=as_server)
         assert error.errno == errno.EAFNOSUPPORT
