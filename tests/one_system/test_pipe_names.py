@@ -239,7 +239,9 @@ def test_the_library_itself_refuses_what_is_too_long_or_no_name() -> None:
         os.fsencode(PIPES): declarations.ERROR_INVALID_ARGUMENT,
     }.items():
         for made in (
-            declarations.make_local_server(pathname, len(pathname), 1, 0, byref(code)),
+            declarations.make_local_server(
+                pathname, len(pathname), 1, declarations.DEFAULT_PERMISSIONS, 0, byref(code)
+            ),
             declarations.connect_to_local_server(pathname, len(pathname), byref(code)),
         ):
             assert (pathname, made.value) == (pathname, expected)
