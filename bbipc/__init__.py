@@ -3,14 +3,16 @@
 A *stream* is a bidirectional channel of bytes, a *server* is where streams come from, and changes of state are learnt
 by polling: with a stream's own predicates, with :func:`poll_socket` and :func:`poll_sockets`, or, for many sockets,
 with a :class:`Poller`. A *message* is bytes that are received whole, as they were sent. Nothing else blocks, but for
-methods of streams that take a timeout, :func:`resolve_ipv4_address` and :func:`resolve_ipv6_address`. A re-creation of
-the Common Lisp system *Basic Binary IPC*.
+methods of streams and functions that connect, which take a timeout, and what resolves the names of hosts. A re-creation
+of the Common Lisp system *Basic Binary IPC*.
 """
 
 from ._native.calls import calling_layer
 from ._native.library import __version__, get_include
 from ._native.spinning import set_spinning
+from .addresses import Address
 from .authentication import authenticate, authenticate_peer
+from .connecting import connect, connect_to_tcp_server, listen
 from .errors import (
     AlreadyMonitoredError,
     AuthenticationError,
@@ -55,6 +57,7 @@ __all__ = [
     "IPV4_LOOPBACK",
     "IPV6_ANY",
     "IPV6_LOOPBACK",
+    "Address",
     "AlreadyMonitoredError",
     "AuthenticationError",
     "BbipcError",
@@ -84,10 +87,13 @@ __all__ = [
     "authenticate",
     "authenticate_peer",
     "calling_layer",
+    "connect",
     "connect_to_ipv4_tcp_server",
     "connect_to_ipv6_tcp_server",
     "connect_to_local_server",
+    "connect_to_tcp_server",
     "get_include",
+    "listen",
     "make_ipv4_tcp_server",
     "make_ipv6_tcp_server",
     "make_local_server",

@@ -20,7 +20,7 @@ import pytest
 
 import bbipc
 from bbipc import IPV6_ANY, IPV6_LOOPBACK, Events, Ipv4TcpServer, Ipv4TcpStream, Ipv6TcpServer, Ipv6TcpStream
-from bbipc.ipv6 import format_ipv6, parse_ipv6
+from bbipc.hosts import format_ipv6, parse_ipv6
 from patience import PATIENCE
 from systems import LINUX, WINDOWS
 from transports import without_ipv6

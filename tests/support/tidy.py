@@ -40,11 +40,12 @@ DOORS = {
 #: The floors of bbipc/, the lowest first.
 PYTHON_FLOORS = (
     ("bbipc._native",),
-    ("bbipc.events", "bbipc.errors"),
+    ("bbipc.events", "bbipc.errors", "bbipc.hosts", "bbipc.addresses", "bbipc.patience"),
     ("bbipc.messages",),
     ("bbipc.sockets",),
     ("bbipc.tcp",),
     ("bbipc.polling", "bbipc.ipv4", "bbipc.ipv6", "bbipc.local", "bbipc.authentication"),
+    ("bbipc.attempts", "bbipc.connecting"),
     ("bbipc", "bbipc._pyinstaller"),
 )
 
