@@ -9,9 +9,17 @@ import time
 from collections.abc import Iterator
 from typing import Callable, Protocol
 
-from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, address_of, parse_address
-from bbipc import Events, NoConnectionAvailableError, Poller, SocketError, StreamServer, StreamSocket, make_poller
-from programs import ArgumentParser
+from bbipc import (
+    Events,
+    NoConnectionAvailableError,
+    Poller,
+    SocketError,
+    StreamServer,
+    StreamSocket,
+    listen,
+    make_poller,
+)
+from programs import ADDRESS_FORMS, DEFAULT_ADDRESS, ArgumentParser, parse_address
 
 #: Clients that the system keeps for each server until they are accepted.
 BACKLOG = 4096
@@ -108,11 +116,11 @@ def serve(description: str, make_server: Callable[[Poller, list[StreamServer]], 
     arguments = parser.parse_args()
     allow_many_descriptors()
     with contextlib.ExitStack() as stack:
-        servers: list[StreamServer] = [stack.enter_context(address.listen(BACKLOG)) for address in arguments.addresses]
+        servers = [stack.enter_context(listen(address, backlog=BACKLOG)) for address in arguments.addresses]
         server = make_server(stack.enter_context(make_poller()), servers)
         stack.callback(server.close)
         for listening in servers:
-            print(f"listening on {address_of(listening)}", flush=True)
+            print(f"listening on {listening.address}", flush=True)
         server.serve()
 
 
