@@ -18,13 +18,11 @@ from .tcp import addresses_of, check_port
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Union
+    from typing import Any
 
     from .ipv4 import Ipv4TcpStream
     from .ipv6 import Ipv6TcpStream
     from .sockets import StreamServer, StreamSocket
-
-    TcpStream = Union[Ipv4TcpStream, Ipv6TcpStream]
 
 #: What a machine without IPv6 says of it.
 _WITHOUT_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
@@ -108,7 +106,7 @@ def connect_to_tcp_server(
     local_host_address: str | None = None,
     local_port: int | None = None,
     reuse_address: bool = False,
-) -> TcpStream:
+) -> Ipv4TcpStream | Ipv6TcpStream:
     """A stream to a port of a host, which may have several addresses, of both families.
 
     With a timeout, it waits until the connection stands. All addresses of the host are tried, IPv6 and IPv4 in turn, in
