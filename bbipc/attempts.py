@@ -25,8 +25,9 @@ _NEXT_AFTER = 0.25
 #: Seconds. And before its own is tried again, beside it: the system itself asks again after 1 second, 3, 7, 15 and so
 #: on, which is late for a server that has come meanwhile. So often, too, what no server that starts would change.
 _AGAIN_AFTER = 1.0
-#: Attempts at one address at a time: each has two seconds, in a network that takes its time.
-_BESIDE_EACH_OTHER = 2
+#: Attempts at one address at a time: each has three seconds, in a network that takes its time; and Windows needs two
+#: until it tells of a refusal.
+_BESIDE_EACH_OTHER = 3
 
 
 class Target:

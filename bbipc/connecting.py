@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from functools import partial
 
 from .addresses import EVERY_HOST, Address, is_number
 from .attempts import Race, Target, start_one
@@ -155,12 +154,14 @@ def connect_to_tcp_server(
         "local_port": local_port,
         "reuse_address": reuse_address,
     }
-    targets = []
-    for one in _in_turn(hosts):
-        start = connect_to_ipv6_tcp_server if ":" in one else connect_to_ipv4_tcp_server
-        where = endpoint(one, port) if one == host else f"{host} ({endpoint(one, port)})"
-        targets.append(Target(where, partial(start, one, port, **own)))
+    targets = [_target(host, one, port, own) for one in _in_turn(hosts)]
     return Race(targets, patience).winner() if patience else start_one(targets)
+
+
+def _target(host: str, host_address: str, port: int, own: dict[str, Any]) -> Target:
+    connect = connect_to_ipv6_tcp_server if ":" in host_address else connect_to_ipv4_tcp_server
+    where = endpoint(host_address, port)
+    return Target(where if host_address == host else f"{host} ({where})", lambda: connect(host_address, port, **own))
 
 
 def _check_options(what: str, address: Address, function: Callable[..., object], options: dict[str, Any]) -> None:

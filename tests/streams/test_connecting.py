@@ -40,8 +40,9 @@ only_silent_backlogs = pytest.mark.skipif(
 #: Seconds until a server is ready that comes late, and how late its client may notice it.
 LATE = 0.5
 NOTICED = 0.05
-#: The part of a processor that waiting may take.
-PROCESSOR = 0.02
+#: The part of a processor that waiting may take. Windows' clock of it moves in steps of up to 16 ms, and Wine's calls
+#: of the system are dear.
+PROCESSOR = 0.1 if WINDOWS else 0.02
 
 
 def closed_address(transport: Transport) -> str:
@@ -576,18 +577,18 @@ def tried(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Iterator[Attempts
     transport.close()
 
 
-def test_a_silent_address_is_tried_twice_at_a_time(tried: Attempts) -> None:
+def test_a_silent_address_has_three_attempts_at_a_time(tried: Attempts) -> None:
     with pytest.raises(bbipc.TimeoutError, match="cannot connect to somewhere: no answer"):
         Race([tried.target(None)], Patience(0.5)).winner()
     assert 3 <= len(tried.started) <= 11
-    assert tried.most == 2
+    assert tried.most == 3
     assert all(stream.closed for stream in tried.started)
 
 
 def test_each_of_many_addresses_has_its_own_attempts(tried: Attempts) -> None:
     with pytest.raises(bbipc.TimeoutError, match="cannot connect to somewhere, somewhere, somewhere: no answer"):
         Race([tried.target(None) for _ in range(3)], Patience(0.5)).winner()
-    assert tried.most == 6
+    assert tried.most == 9
     assert all(stream.closed for stream in tried.started)
 
 
