@@ -3,16 +3,18 @@
 A *stream* is a bidirectional channel of bytes, a *server* is where streams come from, and changes of state are learnt
 by polling: with a stream's own predicates, with :func:`poll_socket` and :func:`poll_sockets`, or, for many sockets,
 with a :class:`Poller`. A *message* is bytes that are received whole, as they were sent. Nothing else blocks, but for
-methods of streams that take a timeout, :func:`resolve_ipv4_address` and :func:`resolve_ipv6_address`. A re-creation of
-the Common Lisp system *Basic Binary IPC*.
+methods of streams and functions that connect, which take a timeout, and what resolves the names of hosts. A re-creation
+of the Common Lisp system *Basic Binary IPC*.
 """
 
 from ._native.calls import calling_layer
 from ._native.library import __version__, get_include, get_library
 from ._native.spinning import set_spinning
 from .activation import ActivatedServers, activated_servers
+from .addresses import Address
 from .adopting import adopt_server, adopt_stream, make_stream_pair
 from .authentication import authenticate, authenticate_peer
+from .connecting import connect, connect_to_tcp_server, listen
 from .credentials import PeerCredentials
 from .errors import (
     AlreadyMonitoredError,
@@ -61,6 +63,7 @@ __all__ = [
     "IPV6_ANY",
     "IPV6_LOOPBACK",
     "ActivatedServers",
+    "Address",
     "AlreadyMonitoredError",
     "AuthenticationError",
     "BbipcError",
@@ -95,12 +98,15 @@ __all__ = [
     "authenticate",
     "authenticate_peer",
     "calling_layer",
+    "connect",
     "connect_to_ipv4_tcp_server",
     "connect_to_ipv6_tcp_server",
     "connect_to_local_server",
     "connect_to_parent",
+    "connect_to_tcp_server",
     "get_include",
     "get_library",
+    "listen",
     "make_ipv4_tcp_server",
     "make_ipv6_tcp_server",
     "make_local_server",

@@ -163,7 +163,7 @@ class EndOfStreamError(BbipcError, EOFError):
 
 
 class TimeoutError(BbipcError, builtins.TimeoutError):
-    """The time was up before all was read, written, sent or received."""
+    """The time was up before all was read, written, sent or received, or before a connection stood."""
 
     #: What :meth:`~bbipc.StreamSocket.read_exactly` had read.
     partial: bytes = b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._native import calls, declarations
 from .errors import failure_error
+from .hosts import format_dotted_quad, parse_dotted_quad
 from .sockets import StreamServer, StreamSocket
 from .tcp import (
     TcpServerMethods,
@@ -20,26 +21,6 @@ from .tcp import (
 IPV4_LOOPBACK = "127.0.0.1"
 #: Every address of this machine, for a server. (The original's ``+ipv4-any+``.)
 IPV4_ANY = "0.0.0.0"
-
-#: The numbers that a dotted quad is made of, by how they are written there.
-_NUMBERS = {str(number): number for number in range(256)}
-
-
-def parse_dotted_quad(text: str) -> int:
-    """A dotted quad's number. As strict as inet_pton(3), which takes no octal and no short forms.
-
-    :raises ValueError: for anything else.
-    """
-    try:
-        first, second, third, fourth = text.split(".")
-        return _NUMBERS[first] << 24 | _NUMBERS[second] << 16 | _NUMBERS[third] << 8 | _NUMBERS[fourth]
-    except KeyError as error:
-        raise ValueError(f"no number of a dotted quad: {error}") from None
-
-
-def format_dotted_quad(number: int) -> str:
-    """The text of a dotted quad's number."""
-    return f"{number >> 24}.{number >> 16 & 0xFF}.{number >> 8 & 0xFF}.{number & 0xFF}"
 
 
 def _parse_host_address(text: str, name: str) -> int:

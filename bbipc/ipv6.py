@@ -6,8 +6,9 @@ import errno
 import sys
 
 from ._native import calls, declarations
+from .addresses import EVERY_HOST, Address
 from .errors import SocketError, failure_error
-from .ipv4 import format_dotted_quad, parse_dotted_quad
+from .hosts import MAPPED, endpoint, format_ipv6, is_link_local, parse_ipv6
 from .sockets import StreamServer, StreamSocket
 from .tcp import (
     TcpServerMethods,
@@ -18,7 +19,6 @@ from .tcp import (
     check_backlog,
     check_local,
     check_port,
-    endpoint,
 )
 
 #: The address of this machine for itself.
@@ -27,12 +27,7 @@ IPV6_LOOPBACK = "::1"
 IPV6_ANY = "::"
 
 _ANY = bytes(16)
-#: What stands before an IPv4 address in IPv6's form (RFC 4291, 2.5.5.2).
-_MAPPED = bytes(10) + b"\xff\xff"
-
-_GROUPS = 8
 _SCOPE_MAX = 2**32 - 1
-_HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 
 _ADVICE = {
     errno.EAFNOSUPPORT: "this system has no IPv6; the functions for IPv4 do without",
@@ -44,66 +39,6 @@ _ADVICE = {
 }
 
 # ---- Text and bytes ----
-
-
-def _groups_of(text: str) -> bytes:
-    """The bytes of groups between which there is no gap; the last may be a dotted quad, which is two of them."""
-    if not text:
-        return b""
-    *groups, last = text.split(":")
-    if "." in last:
-        end = parse_dotted_quad(last).to_bytes(4, "big")
-    else:
-        groups.append(last)
-        end = b""
-    packed = bytearray()
-    for group in groups:
-        if not 1 <= len(group) <= 4 or not _HEXADECIMAL.issuperset(group):
-            raise ValueError(f"no group of an IPv6 address: {group!r}")
-        packed += int(group, 16).to_bytes(2, "big")
-    return bytes(packed) + end
-
-
-def parse_ipv6(text: str) -> bytes:
-    """The 16 bytes of an address without a scope. As strict as inet_pton(3).
-
-    :raises ValueError: for anything else.
-    """
-    front, gap, back = text.partition("::")
-    if "." in front and gap:
-        raise ValueError("a dotted quad stands at the end")
-    first, last = _groups_of(front), _groups_of(back)
-    missing = 2 * _GROUPS - len(first) - len(last)
-    # A gap stands for a group at least.
-    if missing < 2 if gap else missing != 0:
-        raise ValueError("it has not the size of an IPv6 address")
-    return first + bytes(missing) + last
-
-
-def format_ipv6(host: bytes) -> str:
-    """The text of 16 bytes (RFC 5952). An IPv4 address in the mapped form is that of IPv4."""
-    if host.startswith(_MAPPED):
-        return format_dotted_quad(int.from_bytes(host[12:], "big"))
-    groups = [int.from_bytes(host[place : place + 2], "big") for place in range(0, 2 * _GROUPS, 2)]
-    longest = range(0)
-    start = 0
-    while start < _GROUPS:
-        end = start
-        while end < _GROUPS and groups[end] == 0:
-            end += 1
-        if end - start > max(1, len(longest)):
-            longest = range(start, end)
-        start = end + 1
-    if not longest:
-        return ":".join(f"{one:x}" for one in groups)
-    before = ":".join(f"{one:x}" for one in groups[: longest.start])
-    behind = ":".join(f"{one:x}" for one in groups[longest.stop :])
-    return f"{before}::{behind}"
-
-
-def _is_link_local(host: bytes) -> bool:
-    """Whether it is one of fe80::/10, which each interface of a machine has for itself."""
-    return host[0] == 0xFE and host[1] & 0xC0 == 0x80
 
 
 def _parse_scope(scope: str, text: str, name: str) -> int:
@@ -142,13 +77,13 @@ def _parse_host_address(text: str, name: str) -> tuple[bytes, int]:
         else:
             hint = "resolve_ipv6_address() finds that of a name"
         raise ValueError(f"{name} must be an IPv6 address such as '::1', not {text!r}; {hint}") from None
-    if host.startswith(_MAPPED):
+    if host.startswith(MAPPED):
         raise ValueError(
             f"{name} is an IPv4 address in IPv6's form, {text!r}: give {format_ipv6(host)!r} to the functions for IPv4"
         )
     if has_scope:
         return host, _parse_scope(scope, text, name)
-    if _is_link_local(host):
+    if is_link_local(host):
         raise ValueError(
             f"{name} is a link-local address, {text!r}, which every network interface can have: name the interface"
             f" behind it, as in '{text}%eth0'"
@@ -185,7 +120,9 @@ def _address_of(socket: Ipv6TcpServer | Ipv6TcpStream, *, remote: bool) -> tuple
 class Ipv6TcpServer(TcpServerMethods, StreamServer):
     """A server for TCP connections over IPv6. :func:`make_ipv6_tcp_server` makes it."""
 
-    __slots__ = ()
+    __slots__ = ("_dual_stack",)
+
+    _dual_stack: bool
 
     def accept_connection(self) -> Ipv6TcpStream:
         """The stream to the client that has waited longest: :meth:`StreamServer.accept_connection`."""
@@ -193,6 +130,12 @@ class Ipv6TcpServer(TcpServerMethods, StreamServer):
 
     def _address(self, *, remote: bool) -> tuple[str, int]:
         return _address_of(self, remote=remote)
+
+    def _make_address(self) -> Address:
+        # An adopted one, which nobody here has made, has no such attribute.
+        if getattr(self, "_dual_stack", False):
+            return Address._of_host(EVERY_HOST, self.port)
+        return super()._make_address()
 
 
 class Ipv6TcpStream(TcpStreamMethods, StreamSocket):
@@ -242,6 +185,7 @@ def make_ipv6_tcp_server(
     if isinstance(server, int):
         advice = {**_ADVICE, **advice_for_server("ipv6", reuse_address=reuse_address)}
         raise failure_error(server, f"listen on {endpoint(host_address, port)}", advice=advice)
+    server._dual_stack = dual_stack
     return server
 
 
@@ -296,6 +240,6 @@ def resolve_ipv6_address(hostname: str) -> str | None:
     """
     for host_address, _port, _flow, scope in addresses_of(hostname, "AF_INET6"):
         host = parse_ipv6(host_address.partition("%")[0])
-        if not host.startswith(_MAPPED):
+        if not host.startswith(MAPPED):
             return f"{format_ipv6(host)}%{_format_scope(scope)}" if scope else format_ipv6(host)
     return None

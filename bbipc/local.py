@@ -13,6 +13,7 @@ import sys
 
 from ._native import calls, declarations, results
 from ._native.owner import warn_caller
+from .addresses import Address
 from .credentials import PeerCredentials
 from .errors import (
     NoLocalServerError,
@@ -22,6 +23,7 @@ from .errors import (
     failure_error,
     system_error,
 )
+from .patience import Patience, may_pass
 from .sockets import StreamServer, StreamSocket
 from .tcp import check_backlog
 
@@ -111,6 +113,9 @@ class _LocalSocket:
 
         def _check_open(self, action: str) -> None: ...
 
+    def _make_address(self) -> Address:
+        return Address._of_pathname(self._local_pathname)
+
     @property
     def local_pathname(self) -> str | bytes:
         """The server's pathname, as it was given. (``local-pathname``.)
@@ -195,6 +200,10 @@ if sys.platform == "win32":
                 f"permissions must be 0o600, for this user, or 0o666, for every user of this machine, on Windows; not"
                 f" {oct(permissions)}"
             )
+
+    def _no_socket(_pathname: str | bytes, *, follow_links: bool) -> str | None:
+        """Files have no part in it."""
+        return None
 
     def _advice_to_listen(_pathname: str | bytes, _replace_dead: bool) -> dict[int, str]:
         """What a user can do about an errno of make_local_server."""
@@ -389,23 +398,39 @@ def _connecting_error(result: int, plain: str | bytes) -> Exception:
     return system_error(NoLocalServerError, code, f"no server listens at {plain!r}: {why}")
 
 
-def connect_to_local_server(pathname: Pathname) -> LocalStream:
+def connect_to_local_server(pathname: Pathname, *, timeout: float | None = 0) -> LocalStream:
     """Connects to the server that listens at a pathname. (``connect-to-local-server``.)
 
+    With a timeout, it waits until there is a server with room for another client: where nothing is at the pathname yet,
+    nobody listens, or the backlog is full. It tries again after pauses of 25 ms at the most. What no server can change
+    is raised at once: something that is not a socket, missing permission, a pathname that is too long. (Permission is
+    asked for twice, for a server that starts may be about to give it.)
+
     :param pathname: ``str``, ``bytes`` or path-like; it means what it means to :func:`make_local_server`.
+    :param timeout: seconds; ``None`` waits for ever, 0 not at all.
+    :raises TimeoutError: when the time is up; its ``__cause__`` is why the last try failed.
     :raises NoLocalServerError: where nothing listens. If nothing is there (on Windows: no such pipe), it is a
         ``FileNotFoundError``, or a ``NotADirectoryError`` (``ENOTDIR``). Otherwise it is a ``ConnectionRefusedError``,
         and the message says what is there: a socket file that a server left, or something that is not a socket. So it
         is not by itself a reason to delete the file. On macOS and FreeBSD the server's backlog may be full, for they
         say the same then.
-    :raises ValueError: for a pathname that is empty or contains a NUL.
+    :raises ValueError: for a pathname that is empty or contains a NUL, and a timeout that is negative or NaN.
     :raises SocketError: if the system refuses: ``EAGAIN`` if the server's backlog is full, on Linux and Windows (try
         again), ``EACCES``, ``ENAMETOOLONG``. On Windows ``EAGAIN`` also for a server that is closed while streams that
         it accepted live.
     """
     plain, encoded = _check_pathname(pathname)
-    stream = calls.connect_to_local_server(encoded, LocalStream)
-    if isinstance(stream, int):
-        raise _connecting_error(stream, plain)
-    stream._local_pathname = plain
-    return stream
+    patience = Patience(timeout)
+    forbidden = False
+    while True:
+        stream = calls.connect_to_local_server(encoded, LocalStream)
+        if not isinstance(stream, int):
+            stream._local_pathname = plain
+            return stream
+        number = errno_of(results.code_of(stream))
+        is_new = number == errno.EACCES and not forbidden
+        forbidden = number == errno.EACCES
+        if not patience or not (is_new or (may_pass(number) and not _no_socket(plain, follow_links=True))):
+            raise _connecting_error(stream, plain)
+        if not patience.pause():
+            raise patience.time_is_up(_connecting_error(stream, plain))

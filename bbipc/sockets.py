@@ -8,6 +8,7 @@ from operator import index
 from ._native import buffers, calls, declarations, results
 from ._native.owner import HandleOwner, warn_caller
 from ._native.waiting import BEGINNING, Deadline, wait
+from .addresses import Address
 from .errors import (
     EndOfStreamError,
     SocketError,
@@ -119,6 +120,19 @@ class Socket(HandleOwner):
     def closed(self) -> bool:
         """Whether it has been closed. (``socket-closed-p``.)"""
         return self._closed
+
+    @property
+    def address(self) -> Address:
+        """Where it is, as text that :func:`listen` and :func:`connect` take: ``"tcp:127.0.0.1:12345"``.
+
+        Of a server, where it listens, with the port that the system chose. Of a stream over TCP, where its remote end
+        is. Of a local stream, where its server listens, at both ends.
+        """
+        self._check_open("tell the address")
+        return self._make_address()
+
+    def _make_address(self) -> Address:
+        raise NotImplementedError
 
     def fileno(self) -> int:
         """The file descriptor. It stays the socket's: don't close it, or use it after :meth:`close`.

@@ -6,7 +6,9 @@ import errno
 import sys
 from operator import index
 
+from .addresses import Address
 from .errors import SocketError
+from .hosts import endpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,11 +50,6 @@ def check_local(local_port: int | None, *, reuse_address: bool) -> int:
     return number
 
 
-def endpoint(host_address: str, port: int) -> str:
-    """A host and a port in one text, IPv6 addresses in brackets (RFC 3986)."""
-    return f"[{host_address}]:{port}" if ":" in host_address else f"{host_address}:{port}"
-
-
 # ---- Sockets ----
 
 
@@ -76,6 +73,9 @@ class TcpServerMethods:
 
     def _describe(self) -> str:
         return endpoint(*self._address(remote=False))
+
+    def _make_address(self) -> Address:
+        return Address._of_host(*self._address(remote=False))
 
 
 class TcpStreamMethods:
@@ -108,6 +108,9 @@ class TcpStreamMethods:
 
     def _describe(self) -> str:
         return f"{endpoint(*self._address(remote=False))} -> {endpoint(*self._address(remote=True))}"
+
+    def _make_address(self) -> Address:
+        return Address._of_host(*self._address(remote=True))
 
 
 # ---- Advice ----

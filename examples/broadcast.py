@@ -15,7 +15,6 @@ import os
 import sys
 
 import bbipc
-from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, address_of, parse_address
 from bbipc import Events, NoConnectionAvailableError, Poller, SocketError, StreamServer, StreamSocket
 from programs import ArgumentParser, run, text_of
 from reception import BACKLOG, allow_many_descriptors
@@ -76,8 +75,8 @@ def serve(server: StreamServer, poller: Poller, kept_max: int) -> None:
 
 def run_server(arguments: argparse.Namespace) -> None:
     allow_many_descriptors()
-    with arguments.address.listen(BACKLOG) as server, bbipc.make_poller() as poller:
-        print(f"listening on {address_of(server)}", flush=True)
+    with bbipc.listen(arguments.address, backlog=BACKLOG) as server, bbipc.make_poller() as poller:
+        print(f"listening on {server.address}", flush=True)
         try:
             serve(server, poller, arguments.keep)
         finally:
@@ -86,14 +85,14 @@ def run_server(arguments: argparse.Namespace) -> None:
 
 
 def run_listener(arguments: argparse.Namespace) -> None:
-    with arguments.address.connect() as stream:
+    with bbipc.connect(arguments.address) as stream:
         for message in stream.messages():
             print(text_of(message), flush=True)
 
 
 def run_speaker(arguments: argparse.Namespace) -> None:
     said = os.fsencode(arguments.text)
-    with arguments.address.connect() as stream:
+    with bbipc.connect(arguments.address) as stream:
         stream.send_message(said, TIMEOUT_S)
         # Only what has come back has been passed on.
         while stream.receive_message(TIMEOUT_S) != said:
@@ -115,13 +114,7 @@ def main() -> None:
             command.add_argument("--keep", metavar="MESSAGES", type=int, default=100, help=bound)
         if name == "say":
             command.add_argument("text", help="what to say")
-        command.add_argument(
-            "address",
-            nargs="?",
-            type=parse_address,
-            default=DEFAULT_ADDRESS,
-            help=f"the server's: {ADDRESS_FORMS} (default: %(default)s)",
-        )
+        command.add_address("the server's")
     arguments = parser.parse_args()
     arguments.run_command(arguments)
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 
-from addresses import connect, parse_address, private_local_address
+import bbipc
 from echo_client import send_to_server
-from programs import ArgumentParser, run, server_process, text_of
+from programs import CONNECT_TIMEOUT_S, ArgumentParser, private_local_address, run, server_process, text_of
 
 
 def echo(string: str, address: str) -> None:
     """Prints what a server at the address makes of the string."""
     with server_process("echo_server.py", address) as (_, ready_address):
-        with connect(parse_address(ready_address)) as client:
+        with bbipc.connect(ready_address, timeout=CONNECT_TIMEOUT_S) as client:
             reply = send_to_server(client, os.fsencode(string))
         print(f"{ready_address} replied: {text_of(reply)}", flush=True)
 

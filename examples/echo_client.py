@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, connect, parse_address
+import bbipc
 from bbipc import Events, StreamSocket, poll_socket
-from programs import ArgumentParser, ProgramError, run, text_of
+from programs import CONNECT_TIMEOUT_S, ArgumentParser, ProgramError, run, text_of
 
 BUFFER_SIZE = 100_000
 TIMEOUT_S = 10
@@ -39,15 +39,9 @@ def send_to_server(client: StreamSocket, data: bytes) -> bytes:
 def main() -> None:
     parser = ArgumentParser(description="Sends a string to an echo server and prints what comes back.")
     parser.add_argument("string", nargs="?", default="Hello World", help="what to send (default: %(default)s)")
-    parser.add_argument(
-        "address",
-        nargs="?",
-        type=parse_address,
-        default=DEFAULT_ADDRESS,
-        help=f"the server: {ADDRESS_FORMS} (default: %(default)s)",
-    )
+    parser.add_address("the server's")
     arguments = parser.parse_args()
-    with connect(arguments.address, TIMEOUT_S) as client:
+    with bbipc.connect(arguments.address, timeout=CONNECT_TIMEOUT_S) as client:
         reply = send_to_server(client, os.fsencode(arguments.string))
     print(text_of(reply))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, address_of, parse_address
+import bbipc
 from bbipc import BbipcError, Events, NoConnectionAvailableError, StreamServer, StreamSocket, poll_socket
 from programs import ArgumentParser, description, run
 
@@ -50,16 +50,10 @@ def echo(client: StreamSocket) -> None:
 
 def main() -> None:
     parser = ArgumentParser(description="Sends back what its clients send, one client at a time.")
-    parser.add_argument(
-        "address",
-        nargs="?",
-        type=parse_address,
-        default=DEFAULT_ADDRESS,
-        help=f"where to listen: {ADDRESS_FORMS}, where port 0 is any that is free (default: %(default)s)",
-    )
+    parser.add_address("where to listen, where port 0 is any that is free")
     arguments = parser.parse_args()
-    with arguments.address.listen() as server:
-        print(f"listening on {address_of(server)}", flush=True)
+    with bbipc.listen(arguments.address) as server:
+        print(f"listening on {server.address}", flush=True)
         run_server(server)
 
 

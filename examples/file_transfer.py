@@ -30,9 +30,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import bbipc
-from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, Address, address_of, connect, parse_address, private_local_address
 from bbipc import EndOfStreamError, Events, NoConnectionAvailableError, StreamServer, StreamSocket, poll_socket
-from programs import ArgumentParser, ProgramError, run, server_process
+from programs import CONNECT_TIMEOUT_S, ArgumentParser, ProgramError, private_local_address, run, server_process
 
 MAGIC = b"bbipc-f2"
 SIZE_BYTES = 8
@@ -121,9 +120,9 @@ def patience_with(who: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stream_to(address: Address) -> Iterator[StreamSocket]:
+def stream_to(address: str) -> Iterator[StreamSocket]:
     """A stream to a receiver. If the block fails, the rest of a message is given up, which needs no warning."""
-    with connect(address) as stream:
+    with bbipc.connect(address, timeout=CONNECT_TIMEOUT_S) as stream:
         try:
             yield stream
         except BaseException:
@@ -208,7 +207,7 @@ def copy(file: BinaryIO, destination: Path, progress_bar: bool = True) -> str:
     with private_local_address("receiver") as local_address:
         receiver = ("receive", "--quiet", str(destination), local_address)
         with server_process("file_transfer.py", *receiver) as (process, address):
-            with stream_to(parse_address(address)) as stream:
+            with stream_to(address) as stream:
                 try:
                     sha256 = send(file, stream, progress_bar)
                 except PeerGoneError:
@@ -254,8 +253,8 @@ def run_receiver(arguments: argparse.Namespace) -> None:
     if destination.exists() and not destination.is_file():
         raise ProgramError(f"{destination} is a device, a socket or a pipe, and would be replaced by a file")
     with contextlib.ExitStack() as stack:
-        with arguments.address.listen() as server:
-            print(f"listening on {address_of(server)}", flush=True)
+        with bbipc.listen(arguments.address) as server:
+            print(f"listening on {server.address}", flush=True)
             stream = stack.enter_context(first_client(server))
         # The server is closed: a second sender learns at once that it comes too late.
         sha256 = receive(stream, destination, not arguments.quiet)
@@ -290,13 +289,7 @@ def main() -> None:
         if name != "send":
             command.add_argument("destination", type=Path, help="what to save it as; a file there is replaced")
         if name != "copy":
-            command.add_argument(
-                "address",
-                nargs="?",
-                type=parse_address,
-                default=DEFAULT_ADDRESS,
-                help=f"the receiver's: {ADDRESS_FORMS} (default: %(default)s)",
-            )
+            command.add_address("the receiver's")
     arguments = parser.parse_args()
     arguments.run_command(arguments)
 

@@ -16,14 +16,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
 from dataclasses import dataclass
 
 import bbipc
 from bbipc import Events, Socket, StreamSocket
-from programs import ArgumentParser, ProgramError, end_by_signal, run
+from programs import ArgumentParser, ProgramError, end_by_signal, private_local_address, run
 
 #: How often a job is tried, if each of its workers crashes.
 TRIES = 3
@@ -43,12 +42,12 @@ class Job:
 
 def manage(waiting: deque[Job], worker_count: int) -> None:
     """Has the jobs done, until none is waiting or under way."""
-    with tempfile.TemporaryDirectory() as directory, bbipc.make_poller() as poller, contextlib.ExitStack() as stack:
-        server = stack.enter_context(bbipc.make_local_server(os.path.join(directory, "manager")))
+    with private_local_address("manager") as address, bbipc.make_poller() as poller, contextlib.ExitStack() as stack:
+        server = stack.enter_context(bbipc.listen(address))
         under_way: dict[Socket, Job] = {}
 
         def start_worker() -> StreamSocket:
-            command = [sys.executable, __file__, "--work-for", str(server.local_pathname)]
+            command = [sys.executable, __file__, "--work-for", address]
             process = subprocess.Popen(command, start_new_session=True, creationflags=NEW_PROCESS_GROUP)
             stack.enter_context(process)
             stack.callback(process.kill)
@@ -85,9 +84,9 @@ def manage(waiting: deque[Job], worker_count: int) -> None:
                 employ(stream)
 
 
-def work(pathname: str) -> None:
+def work(address: str) -> None:
     """Does the jobs of the manager that listens there."""
-    with bbipc.connect_to_local_server(pathname) as stream:
+    with bbipc.connect(address) as stream:
         for expression in stream.messages():
             stream.send_message(value_of(os.fsdecode(expression)).encode(errors="backslashreplace"))
 
@@ -103,7 +102,7 @@ def main() -> None:
     parser = ArgumentParser(description="Evaluates Python expressions in worker processes.")
     parser.add_argument("expressions", metavar="expression", nargs="*", help="a job")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="how many (default: %(default)s)")
-    parser.add_argument("--work-for", metavar="PATH", help="be a worker of the manager that listens there")
+    parser.add_argument("--work-for", metavar="ADDRESS", help="be a worker of the manager that listens there")
     arguments = parser.parse_args()
     if arguments.work_for:
         work(arguments.work_for)

@@ -6,18 +6,27 @@ import argparse
 import contextlib
 import io
 import os
+import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable, NoReturn
 
-from bbipc import BbipcError
+from bbipc import Address, BbipcError
 
 #: How to print what is no text, or can't be printed. Arguments and pathnames of POSIX systems may be any bytes: what
 #: os.fsdecode made of them is written as it was. On Windows they are text, but not every console can show it all.
 OUTPUT_ERRORS = "backslashreplace" if sys.platform == "win32" else "surrogateescape"
+
+#: Where the servers listen, and the clients connect to, if they are not told.
+DEFAULT_ADDRESS = "tcp:127.0.0.1:12345"
+#: What a user can write. Windows' local servers are pipes, which have names but are no files; a path is as good a name.
+ADDRESS_FORMS = "tcp:HOST:PORT or local:NAME" if sys.platform == "win32" else "tcp:HOST:PORT or local:PATH"
+#: How long a client waits for a server that is not up yet, in seconds.
+CONNECT_TIMEOUT_S = 2.0
 
 #: What Ctrl-C and kill(1) send. Windows has Ctrl-Break instead of the latter.
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGBREAK if sys.platform == "win32" else signal.SIGTERM)
@@ -33,6 +42,19 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends the program with status 2."""
         self.exit(2, f"{self.prog}: {message} (--help tells more)\n")
+
+    def add_address(self, what: str) -> None:
+        """Takes an address, or none, as the last argument."""
+        about = f"{what}: {ADDRESS_FORMS} (default: %(default)s)"
+        self.add_argument("address", nargs="?", type=parse_address, default=DEFAULT_ADDRESS, help=about)
+
+
+def parse_address(text: str) -> Address:
+    """The address that a user wrote; a ``type`` for argparse."""
+    try:
+        return Address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -101,3 +123,14 @@ def server_process(program: str, *arguments: str) -> Iterator[tuple[subprocess.P
             yield process, address
         finally:
             process.terminate()
+
+
+@contextlib.contextmanager
+def private_local_address(name: str) -> Iterator[str]:
+    """A local address that nobody else has."""
+    if sys.platform == "win32":
+        # A pipe lies in no directory that could keep others out: its server does that.
+        yield f"local:{name}-{secrets.token_hex(8)}"
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            yield f"local:{directory}/{name}"

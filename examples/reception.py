@@ -8,9 +8,17 @@ import sys
 from collections.abc import Iterator
 from typing import Callable, Protocol
 
-from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, address_of, parse_address
-from bbipc import Events, NoConnectionAvailableError, Poller, SocketError, StreamServer, StreamSocket, make_poller
-from programs import ArgumentParser
+from bbipc import (
+    Events,
+    NoConnectionAvailableError,
+    Poller,
+    SocketError,
+    StreamServer,
+    StreamSocket,
+    listen,
+    make_poller,
+)
+from programs import ADDRESS_FORMS, DEFAULT_ADDRESS, ArgumentParser, parse_address
 
 #: Clients that the system keeps for each server until they are accepted.
 BACKLOG = 4096
@@ -69,14 +77,14 @@ def serve(description: str, make_server: Callable[[Poller], ManyClientsServer]) 
     arguments = parser.parse_args()
     allow_many_descriptors()
     with contextlib.ExitStack() as stack:
-        servers: list[StreamServer] = [stack.enter_context(address.listen(BACKLOG)) for address in arguments.addresses]
+        servers = [stack.enter_context(listen(address, backlog=BACKLOG)) for address in arguments.addresses]
         poller = stack.enter_context(make_poller())
         for listening in servers:
             poller.monitor_socket(listening, Events.CONNECTION_AVAILABLE)
         server = make_server(poller)
         stack.callback(server.close)
         for listening in servers:
-            print(f"listening on {address_of(listening)}", flush=True)
+            print(f"listening on {listening.address}", flush=True)
         server.serve()
 
 

@@ -1,4 +1,4 @@
-"""A daemon that keeps values by their names, and the command line to ask it: JSON over a local socket.
+"""A daemon that keeps values by their names, and the command line to ask it: JSON in messages.
 
 ``serve`` is the daemon. ``set NAME VALUE``, ``get NAME`` and ``list`` send it a request, and print its reply.
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import bbipc
 from bbipc import Events, SocketError, StreamSocket
-from programs import ArgumentParser, ProgramError, run
+from programs import ADDRESS_FORMS, ArgumentParser, ProgramError, parse_address, run
 
 #: How long the daemon may take to answer.
 TIMEOUT_S = 10.0
@@ -24,12 +24,12 @@ TIMEOUT_S = 10.0
 READ = Events.MESSAGE_AVAILABLE | Events.END_OF_DATA
 
 
-def serve(path: str) -> None:
+def serve(address: str) -> None:
     """Answers requests for ever."""
     values: dict[str, Any] = {}
-    with bbipc.make_local_server(path) as server, bbipc.make_poller() as poller:
+    with bbipc.listen(address) as server, bbipc.make_poller() as poller:
         poller.monitor_socket(server, Events.CONNECTION_AVAILABLE)
-        print(f"listening on local:{path}", flush=True)
+        print(f"listening on {server.address}", flush=True)
         try:
             while True:
                 for socket, _, requests in poller.receive_messages():
@@ -59,9 +59,9 @@ def execute(request: dict[str, str], values: dict[str, str]) -> Any:
     return values[request["name"]]
 
 
-def ask(path: str, request: dict[str, str]) -> Any:
+def ask(address: str, request: dict[str, str]) -> Any:
     """The value that the daemon replies with."""
-    with bbipc.connect_to_local_server(path) as stream:
+    with bbipc.connect(address) as stream:
         stream.send_message(json.dumps(request).encode(), TIMEOUT_S)
         reply = json.loads(stream.receive_message(TIMEOUT_S))
     if "error" in reply:
@@ -71,7 +71,7 @@ def ask(path: str, request: dict[str, str]) -> Any:
 
 def main() -> None:
     parser = ArgumentParser(description="Keeps values by their names in a daemon.")
-    parser.add_argument("path", help="where the daemon listens; on Windows, the name of a pipe")
+    parser.add_argument("address", type=parse_address, help=f"where the daemon listens: {ADDRESS_FORMS}")
     commands = parser.add_subparsers(required=True, metavar="command", dest="do")
     for name, operands, purpose in (
         ("serve", [], "be the daemon"),
@@ -84,9 +84,9 @@ def main() -> None:
             command.add_argument(operand)
     arguments = parser.parse_args()
     if arguments.do == "serve":
-        serve(arguments.path)
+        serve(arguments.address)
     else:
-        print(json.dumps(ask(arguments.path, vars(arguments))))
+        print(json.dumps(ask(arguments.address, vars(arguments))))
 
 
 if __name__ == "__main__":

@@ -243,6 +243,10 @@ PUBLIC_NAMES = {
     "LocalStream",
     "make_local_server",
     "connect_to_local_server",
+    "Address",
+    "listen",
+    "connect",
+    "connect_to_tcp_server",
     "poll_socket",
     "poll_sockets",
     "write_many",
@@ -280,7 +284,8 @@ PUBLIC_NAMES = {
 }
 #: Methods and properties of each class.
 PUBLIC_MEMBERS: dict[type, str] = {
-    bbipc.Socket: "close closed fileno",
+    bbipc.Address: "host port pathname",
+    bbipc.Socket: "close closed address fileno",
     bbipc.StreamServer: "accept_connection connection_available",
     bbipc.StreamSocket: """
         determined connection_failed connection_succeeded data_available ready_to_write remote_disconnected end_of_data
@@ -314,7 +319,12 @@ SIGNATURES = {
     ),
     "resolve_ipv6_address": "(hostname)",
     "make_local_server": ("(pathname, *, backlog=128, delete_on_close=True, permissions=None, replace_dead=False)"),
-    "connect_to_local_server": "(pathname)",
+    "connect_to_local_server": "(pathname, *, timeout=0)",
+    "listen": "(address, **options)",
+    "connect": "(address, *, timeout=0, **options)",
+    "connect_to_tcp_server": (
+        "(host, port, timeout=0, *, local_host_address=None, local_port=None, reuse_address=False)"
+    ),
     "poll_socket": "(socket, events, timeout=None)",
     "poll_sockets": "(sockets, events, timeout=None)",
     "write_many": "(items)",

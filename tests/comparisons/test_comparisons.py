@@ -7,6 +7,7 @@ Each runs, and none that does all that ours does is shorter. To run one by hand,
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import threading
 from pathlib import Path
@@ -17,7 +18,7 @@ from child_processes import Processes, ended, eventually, interrupt
 from code_lines import code_lines
 from example_programs import ASK_TO_END, ASKED_TO_END
 from systems import WINDOWS
-from tree import EXAMPLES
+from tree import EXAMPLES, ROOT
 
 COMPARISONS = Path(__file__).parent
 PEERS = ("asyncio", "multiprocessing", "zmq")
@@ -63,6 +64,9 @@ def test_ours_is_not_longer_than_the_shortest_that_does_the_same(name: str) -> N
     theirs = {peer: code_lines(program(name, peer).read_text(encoding="utf-8")) for peer in PEERS}
     print(f"{name}.py: {ours} lines; with " + ", ".join(f"{peer}: {lines}" for peer, lines in theirs.items()))
     assert ours <= min(lines for peer, lines in theirs.items() if (name, peer) not in LACKS)
+    row = re.search(rf"^\| `{name}\.py` \|(.*)\|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert row is not None
+    assert [int(re.findall(r"\d+", cell)[0]) for cell in row[1].split("|")] == [ours, *theirs.values()]
 
 
 def test_lines_of_code_are_those_without_blanks_comments_and_docstrings() -> None:

@@ -48,6 +48,9 @@ def test_help_tells_what_a_program_does(processes: Processes, name: str) -> None
         ("echo_client.py", ["string", "tcp:127.0.0.1:65536"]),
         ("echo_client.py", ["string", "tcp::12345"]),
         ("echo_client.py", ["string", "tcp:127.0.0.1:-1"]),
+        ("echo_client.py", ["string", "tcp:..:1"]),
+        ("echo_client.py", ["string", f"tcp:{'a' * 64}:1"]),
+        ("echo_client.py", ["string", "tcp:::1:1"]),
         ("echo_client.py", ["string", "local:"]),
         ("echo_server.py", ["udp:127.0.0.1:0"]),
         ("echo_server.py", ["tcp:127.0.0.1:0", "tcp:127.0.0.1:0"]),
@@ -58,8 +61,9 @@ def test_help_tells_what_a_program_does(processes: Processes, name: str) -> None
         ("broadcast.py", ["serve", "nonsense"]),
         ("broadcast.py", ["serve", "--keep", "many"]),
         ("job_manager.py", ["--workers", "many", "1 + 1"]),
-        ("request_reply.py", ["path"]),
-        ("request_reply.py", ["path", "set", "name"]),
+        ("request_reply.py", ["local:path"]),
+        ("request_reply.py", ["path", "list"]),
+        ("request_reply.py", ["local:path", "set", "name"]),
         ("file_transfer.py", []),
         ("file_transfer.py", ["steal"]),
         ("file_transfer.py", ["send"]),
@@ -86,10 +90,14 @@ def test_unreachable_server_is_one_line_and_status_1(
     assert completed.returncode == 1
     assert completed.stdout == ""
     line = one_line(completed.stderr)
+    # It may be about to start.
+    assert line.startswith(f"{command[0]}: the time is up after 2 s: ")
     if address.startswith("tcp"):
-        assert line == f"{command[0]}: cannot connect to {address}: {reason_of(errno.ECONNREFUSED)}"
+        assert "cannot connect to localhost (127.0.0.1:" in line
+        # On Windows itself it takes longer to be refused.
+        assert reason_of(errno.ECONNREFUSED) in line or "no answer" in line
     else:
-        assert line.startswith(f"{command[0]}: no server listens at {str(directory / 'server')!r}: ")
+        assert f": no server listens at {str(directory / 'server')!r}: " in line
 
 
 @pytest.mark.skipif(WINDOWS, reason="a pipe's name goes with its server: none is ever left behind")
@@ -101,11 +109,10 @@ def test_abandoned_local_pathname_is_one_line_and_status_1(processes: Processes,
     assert "nobody listens there" in one_line(completed.stderr)
 
 
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "..", "a" * 64])
-def test_host_without_address_is_one_line_and_status_1(processes: Processes, host: str) -> None:
-    completed = processes.run(example("echo_client.py", "string", f"tcp:{host}:1"))
+def test_host_without_address_is_one_line_and_status_1(processes: Processes) -> None:
+    completed = processes.run(example("echo_client.py", "string", "tcp:no-such-host.invalid:1"))
     assert completed.returncode == 1
-    assert host in one_line(completed.stderr)
+    assert "no-such-host.invalid" in one_line(completed.stderr)
 
 
 @pytest.mark.parametrize("name", LISTENERS)

@@ -36,7 +36,7 @@ class Daemon:
     """A daemon's process."""
 
     def __init__(self, processes: Processes, path: str) -> None:
-        self.process, address = processes.serve("request_reply.py", path, "serve")
+        self.process, address = processes.serve("request_reply.py", f"local:{path}", "serve")
         assert address == f"local:{path}"
         until_asleep(self.process.pid)
 
@@ -73,7 +73,7 @@ def test_values_are_kept_from_one_client_to_the_next(processes: Processes, daemo
         (["get", "color"], "ö€😀"),
         (["list"], ["", "color"]),
     ):
-        completed = processes.run(example("request_reply.py", path, *words))
+        completed = processes.run(example("request_reply.py", f"local:{path}", *words))
         assert (completed.returncode, completed.stderr) == (0, "")
         assert json.loads(completed.stdout) == expected
     assert daemon.process.poll() is None
@@ -81,20 +81,20 @@ def test_values_are_kept_from_one_client_to_the_next(processes: Processes, daemo
 
 @pytest.mark.usefixtures("daemon")
 def test_error_is_one_line_and_status_1(processes: Processes, path: str) -> None:
-    completed = processes.run(example("request_reply.py", path, "get", "missing"))
+    completed = processes.run(example("request_reply.py", f"local:{path}", "get", "missing"))
     assert (completed.returncode, completed.stdout) == (1, "")
     assert one_line(completed.stderr) == "request_reply.py: KeyError: 'missing'"
 
 
 @pytest.mark.parametrize("words", [["get", "name"], ["set", "name", "value"], ["list"]])
 def test_no_daemon_is_one_line_and_status_1(processes: Processes, path: str, words: list[str]) -> None:
-    completed = processes.run(example("request_reply.py", path, *words))
+    completed = processes.run(example("request_reply.py", f"local:{path}", *words))
     assert (completed.returncode, completed.stdout) == (1, "")
     assert one_line(completed.stderr).startswith(f"request_reply.py: no server listens at {path!r}: ")
 
 
 def test_second_daemon_is_refused(processes: Processes, client: PythonPeer, path: str) -> None:
-    completed = processes.run(example("request_reply.py", path, "serve"))
+    completed = processes.run(example("request_reply.py", f"local:{path}", "serve"))
     assert (completed.returncode, completed.stdout) == (1, "")
     assert one_line(completed.stderr).startswith("request_reply.py: cannot listen ")
     assert ask(client, do="list") == {"value": []}
@@ -182,12 +182,12 @@ def test_client_gives_up_a_daemon_that_does_not_answer(
 ) -> None:
     monkeypatch.setattr(example_module, "TIMEOUT_S", 0.05)
     with contextlib.closing(listening_socket(f"local:{path}")), pytest.raises(bbipc.TimeoutError):
-        example_module.ask(path, {"do": "list"})
+        example_module.ask(f"local:{path}", {"do": "list"})
 
 
 def test_client_tells_of_a_daemon_that_goes(processes: Processes, path: str) -> None:
     with contextlib.closing(listening_socket(f"local:{path}")) as listener:
-        asking = processes.start(example("request_reply.py", path, "list"))
+        asking = processes.start(example("request_reply.py", f"local:{path}", "list"))
         connected, _ = listener.accept()
         with contextlib.closing(connected):
             assert receive_message(connected)

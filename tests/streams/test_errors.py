@@ -288,6 +288,7 @@ def test_errors_name_their_socket(transport: Transport) -> None:
 
 #: For every method and property of a socket, a use of it.
 SOCKET_USES: dict[str, Callable[[Any], object]] = {
+    "address": lambda socket: socket.address,
     "fileno": lambda socket: socket.fileno(),
     "__enter__": lambda socket: socket.__enter__(),
 }

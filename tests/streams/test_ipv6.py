@@ -20,7 +20,7 @@ import pytest
 
 import bbipc
 from bbipc import IPV6_ANY, IPV6_LOOPBACK, Events, Ipv4TcpServer, Ipv4TcpStream, Ipv6TcpServer, Ipv6TcpStream
-from bbipc.ipv6 import format_ipv6, parse_ipv6
+from bbipc.hosts import format_ipv6, parse_ipv6
 from patience import PATIENCE
 from systems import LINUX, WINDOWS
 from transports import without_ipv6
@@ -441,6 +441,12 @@ other = bbipc.make_ipv6_tcp_server(f"fe80::1%{socket.if_nametoindex('v1')}", one
 for server, name in ((one, "v0"), (other, "v1")):
     assert server.host_address == f"fe80::1%{name}"
     assert repr(server) == f"<Ipv6TcpServer [fe80::1%{name}]:{one.port}>"
+    assert server.address == f"tcp:[fe80::1%{name}]:{one.port}"
+    with bbipc.connect(str(server.address), timeout=10) as stream:
+        assert bbipc.poll_socket(server, Events.CONNECTION_AVAILABLE, 10)
+        with server.accept_connection() as accepted:
+            for end in (stream, accepted):
+                assert bbipc.Address(str(end.address)) == end.address == f"tcp:[fe80::1%{name}]:{end.remote_port}"
     for host_address in (server.host_address, f"fe80::1%{socket.if_nametoindex(name)}"):
         stream, accepted = pair(server, host_address)
         with stream, accepted:
@@ -486,6 +492,47 @@ one.close()
 other.close()
 """
 
+SILENT_NEIGHBOUR = """
+import os, socket, time
+import bbipc
+from bbipc import Events
+
+# Nobody answers for the first address.
+HOSTS = [
+    (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::77", 0, 0, socket.if_nametoindex("v0"))),
+    (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+]
+socket.getaddrinfo = lambda *_arguments: HOSTS
+
+for _ in range(3):
+    with bbipc.listen("tcp:127.0.0.1:0") as server:
+        before = len(os.listdir("/proc/self/fd"))
+        began = time.perf_counter()
+        with bbipc.connect(f"tcp:somebody.invalid:{server.address.port}", timeout=10) as stream:
+            seconds = time.perf_counter() - began
+            assert stream.address == server.address
+            # The attempt that has lost is closed.
+            assert len(os.listdir("/proc/self/fd")) == before + 1
+        assert bbipc.poll_socket(server, Events.CONNECTION_AVAILABLE, 10)
+        server.accept_connection().close()
+    assert seconds >= 0.25
+    if seconds < 0.4:
+        break
+else:
+    raise AssertionError(f"connected after {seconds} s")
+
+# There is no way to other networks, which no server changes.
+began = time.perf_counter()
+for address in ("tcp:192.0.2.1:80", "tcp:[2001:db8::1]:80"):
+    try:
+        bbipc.connect(address, timeout=50)
+    except bbipc.SocketError as error:
+        assert "no way into that network" in str(error), error
+    else:
+        raise AssertionError(address)
+assert time.perf_counter() - began < 10
+"""
+
 SELF_CONNECTIONS = """
 import bbipc
 from bbipc import Events
@@ -527,6 +574,14 @@ else:
     raise AssertionError("it listens")
 """
 
+WITHOUT_IPV6 = """
+import bbipc
+
+with bbipc.listen("tcp:*:0", backlog=5) as server:
+    bbipc.connect(f"tcp:127.0.0.1:{server.port}", timeout=10).close()
+    server.accept_connection().close()
+"""
+
 CABLE = "ip link add v0 type veth peer name v1 && ip link set v0 up && ip link set v1 up"
 ADDRESSES = " && ".join(
     f"ip -6 address add {address} dev {name} nodad"
@@ -555,6 +610,10 @@ def test_scopes_are_taken_and_given_back() -> None:
     run_in_own_network(f"ip link set lo up && {CABLE} && {ADDRESSES}", SCOPES)
 
 
+def test_a_silent_address_holds_up_the_next_for_250_ms() -> None:
+    run_in_own_network(f"ip link set lo up && {CABLE} && {ADDRESSES}", SILENT_NEIGHBOUR)
+
+
 def test_a_stream_never_connects_to_itself() -> None:
     run_in_own_network("ip link set lo up", SELF_CONNECTIONS)
 
@@ -565,6 +624,11 @@ def test_the_systems_setting_for_both_families_changes_nothing() -> None:
 
 def test_a_machine_without_ipv6_is_told_from_a_wrong_address() -> None:
     run_in_own_network("true", WITHOUT_LOOPBACK)
+
+
+def test_every_address_of_a_machine_whose_ipv6_is_switched_off() -> None:
+    disable = "for conf in /proc/sys/net/ipv6/conf/*; do echo 1 > $conf/disable_ipv6; done"
+    run_in_own_network(f"ip link set lo up && {disable}", WITHOUT_IPV6)
 
 
 # ---- Peers that nobody here wrote ----

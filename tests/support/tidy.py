@@ -40,12 +40,12 @@ DOORS = {
 #: The floors of bbipc/, the lowest first.
 PYTHON_FLOORS = (
     ("bbipc._native",),
-    ("bbipc.events", "bbipc.errors", "bbipc.credentials"),
+    ("bbipc.events", "bbipc.errors", "bbipc.credentials", "bbipc.hosts", "bbipc.addresses", "bbipc.patience"),
     ("bbipc.messages",),
     ("bbipc.sockets",),
     ("bbipc.tcp",),
     ("bbipc.polling", "bbipc.ipv4", "bbipc.ipv6", "bbipc.local", "bbipc.authentication"),
-    ("bbipc.adopting",),
+    ("bbipc.adopting", "bbipc.attempts", "bbipc.connecting"),
     ("bbipc.processes", "bbipc.activation"),
     ("bbipc", "bbipc._pyinstaller"),
 )

@@ -111,6 +111,10 @@ def connect(server: Ipv4TcpServer | LocalServer) -> Ipv4TcpStream | LocalStream:
         local_stream: LocalStream = bbipc.connect_to_local_server(pathname)
         assert local_stream.local_pathname == pathname
         return local_stream
+    where: bbipc.Address = server.address
+    with bbipc.connect(where, timeout=PATIENCE) as any_stream:
+        known: tuple[str | None, int | None, str | None] = (where.host, where.port, where.pathname)
+        assert (any_stream.address, *known) == (str(where), server.host_address, server.port, None)
     address: str | None = bbipc.resolve_ipv4_address(server.host_address)
     assert address is not None
     port: int = server.port

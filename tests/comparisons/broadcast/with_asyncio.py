@@ -13,7 +13,7 @@ import sys
 from asyncio import StreamReader, StreamWriter
 from pathlib import Path
 
-from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, Address, LocalAddress, TcpAddress, parse_address
+from bbipc import Address
 from programs import ArgumentParser, ProgramError, run, text_of
 from reception import BACKLOG, allow_many_descriptors
 
@@ -58,29 +58,29 @@ async def receive(reader: StreamReader) -> bytes:
 
 
 async def connect(address: Address) -> tuple[StreamReader, StreamWriter]:
-    if isinstance(address, TcpAddress):
+    if address.pathname is None:
         return await asyncio.wait_for(asyncio.open_connection(address.host, address.port), TIMEOUT_S)
-    return await asyncio.open_unix_connection(address.path)
+    return await asyncio.open_unix_connection(address.pathname)
 
 
 async def run_server(arguments: argparse.Namespace) -> None:
     allow_many_descriptors()
     serve_client = Broadcast(arguments.keep).serve_client
     address = arguments.address
-    if isinstance(address, TcpAddress):
+    if address.pathname is None:
         server = await asyncio.start_server(serve_client, address.host, address.port, backlog=BACKLOG)
-        address = TcpAddress(*server.sockets[0].getsockname())
+        address = Address("tcp:{}:{}".format(*server.sockets[0].getsockname()))
     else:
         # It would take the place of another server.
-        if os.path.exists(address.path):
-            raise ProgramError(f"cannot listen at {address.path}: it is there already")
-        server = await asyncio.start_unix_server(serve_client, address.path, backlog=BACKLOG)
+        if os.path.exists(address.pathname):
+            raise ProgramError(f"cannot listen at {address.pathname}: it is there already")
+        server = await asyncio.start_unix_server(serve_client, address.pathname, backlog=BACKLOG)
     print(f"listening on {address}", flush=True)
     try:
         await server.serve_forever()
     finally:
-        if isinstance(address, LocalAddress):
-            Path(address.path).unlink(missing_ok=True)
+        if address.pathname is not None:
+            Path(address.pathname).unlink(missing_ok=True)
 
 
 async def run_listener(arguments: argparse.Namespace) -> None:
@@ -115,13 +115,7 @@ def main() -> None:
             command.add_argument("--keep", metavar="BYTES", type=int, default=1 << 20, help=bound)
         if name == "say":
             command.add_argument("text", help="what to say")
-        command.add_argument(
-            "address",
-            nargs="?",
-            type=parse_address,
-            default=DEFAULT_ADDRESS,
-            help=f"the server's: {ADDRESS_FORMS} (default: %(default)s)",
-        )
+        command.add_address("the server's")
     arguments = parser.parse_args()
     asyncio.run(arguments.run_command(arguments))
 

@@ -15,7 +15,7 @@ import threading
 from multiprocessing.connection import Client, Connection, Listener
 from queue import Full, Queue
 
-from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, Address, TcpAddress, parse_address
+from bbipc import Address
 from programs import ArgumentParser, ProgramError, run, text_of
 from reception import BACKLOG, allow_many_descriptors
 
@@ -76,14 +76,14 @@ def disconnect(client: Connection) -> None:
 
 
 def name_of(address: Address) -> tuple[str, int] | str:
-    return (address.host, address.port) if isinstance(address, TcpAddress) else address.path
+    return (address.host, address.port) if address.pathname is None else address.pathname
 
 
 def run_server(arguments: argparse.Namespace) -> None:
     allow_many_descriptors()
     with Listener(name_of(arguments.address), backlog=BACKLOG) as listener:
-        address = listener.address
-        print(f"listening on {TcpAddress(*address) if isinstance(address, tuple) else f'local:{address}'}", flush=True)
+        name = listener.address
+        print("listening on", f"tcp:{name[0]}:{name[1]}" if isinstance(name, tuple) else f"local:{name}", flush=True)
         Broadcast(arguments.keep).serve(listener)
 
 
@@ -119,13 +119,7 @@ def main() -> None:
             command.add_argument("--keep", metavar="MESSAGES", type=int, default=100, help=bound)
         if name == "say":
             command.add_argument("text", help="what to say")
-        command.add_argument(
-            "address",
-            nargs="?",
-            type=parse_address,
-            default=DEFAULT_ADDRESS,
-            help=f"the server's: {ADDRESS_FORMS} (default: %(default)s)",
-        )
+        command.add_address("the server's")
     arguments = parser.parse_args()
     arguments.run_command(arguments)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import zmq
 
-from addresses import ADDRESS_FORMS, DEFAULT_ADDRESS, Address, LocalAddress, TcpAddress, parse_address
+from bbipc import Address
 from programs import ArgumentParser, ProgramError, run, text_of
 from reception import BACKLOG, allow_many_descriptors
 
@@ -44,8 +44,8 @@ def run_server(arguments: argparse.Namespace) -> None:
     allow_many_descriptors()
     address = arguments.address
     # It would take the place of another server.
-    if isinstance(address, LocalAddress) and os.path.exists(address.path):
-        raise ProgramError(f"cannot listen at {address.path}: it is there already")
+    if address.pathname is not None and os.path.exists(address.pathname):
+        raise ProgramError(f"cannot listen at {address.pathname}: it is there already")
     with zmq.Context() as context, context.socket(zmq.ROUTER) as server:
         context.max_sockets = 65535
         server.router_mandatory = True
@@ -57,20 +57,20 @@ def run_server(arguments: argparse.Namespace) -> None:
             server.bind(endpoint(address))
         except zmq.ZMQError as error:
             raise ProgramError(f"cannot listen at {address}: {error}") from None
-        if isinstance(address, TcpAddress):
-            address = parse_address(server.last_endpoint.decode().replace("://", ":"))
+        if address.pathname is None:
+            address = Address(server.last_endpoint.decode().replace("://", ":"))
         print(f"listening on {address}", flush=True)
         try:
             serve(server)
         finally:
-            if isinstance(address, LocalAddress):
-                Path(address.path).unlink(missing_ok=True)
+            if address.pathname is not None:
+                Path(address.pathname).unlink(missing_ok=True)
 
 
 def endpoint(address: Address) -> str:
-    if isinstance(address, TcpAddress):
+    if address.pathname is None:
         return f"tcp://{address.host}:{address.port or '*'}"
-    return f"ipc://{address.path}"
+    return f"ipc://{address.pathname}"
 
 
 @contextmanager
@@ -114,13 +114,7 @@ def main() -> None:
             command.add_argument("--keep", metavar="MESSAGES", type=int, default=100, help=bound)
         if name == "say":
             command.add_argument("text", help="what to say")
-        command.add_argument(
-            "address",
-            nargs="?",
-            type=parse_address,
-            default=DEFAULT_ADDRESS,
-            help=f"the server's: {ADDRESS_FORMS} (default: %(default)s)",
-        )
+        command.add_address("the server's")
     arguments = parser.parse_args()
     arguments.run_command(arguments)
 
