@@ -31,11 +31,17 @@ _BESIDE_EACH_OTHER = 3
 
 
 class Target:
-    """An address to connect to, and the attempts at it."""
+    """An address to connect to, and the attempts at it.
 
-    def __init__(self, where: str, start: Callable[[], TcpStream]) -> None:
+    :param where: what errors call it.
+    :param start: starts an attempt.
+    :param one_at_a_time: because all have the same local port.
+    """
+
+    def __init__(self, where: str, start: Callable[[], TcpStream], *, one_at_a_time: bool = False) -> None:
         self._where = where
         self._start = start
+        self._again_after = float("inf") if one_at_a_time else _AGAIN_AFTER
         self._pause = FIRST_PAUSE
         #: When it is to be tried again: the clock of perf_counter(). Never before it has been tried once.
         self.due_at = float("inf")
@@ -67,7 +73,7 @@ class Target:
         except SocketError as error:
             self._note(error)
             return False
-        self.due_at = time.perf_counter() + _AGAIN_AFTER
+        self.due_at = time.perf_counter() + self._again_after
         return True
 
     def has_won(self, stream: TcpStream) -> bool:
@@ -153,7 +159,7 @@ class Race:
         due_at = min(target.due_at for target in self._targets)
         if self._untried:
             due_at = min(due_at, self._next_at)
-        seconds = self._patience.at_most(max(0.0, due_at - time.perf_counter()))
+        seconds = self._patience.at_most(max(0.0, min(due_at - time.perf_counter(), _AGAIN_AFTER)))
         if running:
             events = poll_sockets([stream for _, stream in running], Events.DETERMINED, seconds)
             ended = [attempt for attempt, happened in zip(running, events) if happened]

@@ -129,7 +129,8 @@ def connect_to_tcp_server(
     :param timeout: seconds; ``None`` waits for ever, 0 not at all.
     :param local_host_address: this end's address; ``None`` lets the system choose. Only addresses of its family are
         tried.
-    :param local_port: this end's port; ``None`` lets the system choose.
+    :param local_port: this end's port; ``None`` lets the system choose. With one, an address is not tried again before
+        the system has given it up, and several can be tried at a time only if ``reuse_address`` is set.
     :param reuse_address: as for :func:`connect_to_ipv4_tcp_server`.
     :raises ValueError: for what is neither an address nor a name, numbers out of range, and a timeout that is negative
         or NaN.
@@ -161,7 +162,11 @@ def connect_to_tcp_server(
 def _target(host: str, host_address: str, port: int, own: dict[str, Any]) -> Target:
     connect = connect_to_ipv6_tcp_server if ":" in host_address else connect_to_ipv4_tcp_server
     where = endpoint(host_address, port)
-    return Target(where if host_address == host else f"{host} ({where})", lambda: connect(host_address, port, **own))
+    return Target(
+        where if host_address == host else f"{host} ({where})",
+        lambda: connect(host_address, port, **own),
+        one_at_a_time=own["local_port"] is not None,
+    )
 
 
 def _check_options(what: str, address: Address, function: Callable[..., object], options: dict[str, Any]) -> None:

@@ -75,3 +75,7 @@ class Patience:
         error = TimeoutError(errno.ETIMEDOUT, f"the time is up after {float(self._timeout or 0):g} s: {words}")
         error.__cause__ = None if isinstance(why, str) else why
         return error
+
+
+#: That of a call that does not wait.
+NO_PATIENCE = Patience(0)

@@ -585,6 +585,13 @@ def test_a_silent_address_has_three_attempts_at_a_time(tried: Attempts) -> None:
     assert all(stream.closed for stream in tried.started)
 
 
+def test_a_silent_address_has_one_attempt_from_one_port(tried: Attempts) -> None:
+    target = tried.target(None)
+    with pytest.raises(bbipc.TimeoutError, match="no answer"):
+        Race([Target("somewhere", target.start, one_at_a_time=True)], Patience(0.3)).winner()
+    assert [stream.closed for stream in tried.started] == [True]
+
+
 def test_each_of_many_addresses_has_its_own_attempts(tried: Attempts) -> None:
     with pytest.raises(bbipc.TimeoutError, match="cannot connect to somewhere, somewhere, somewhere: no answer"):
         Race([tried.target(None) for _ in range(3)], Patience(0.5)).winner()
