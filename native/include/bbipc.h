@@ -295,7 +295,8 @@ bbipc_result bbipc_connect_to_local_server(const void *pathname, uint64_t pathna
 
 /* Who is at the other end of a local stream. The system is asked, as it was when the stream was connected: the process
  * may have ended since, and its number be another's; and it may have passed the stream on. A client is told of the
- * process that called listen, which need not be the one that accepts.
+ * process that called listen, which need not be the one that accepts. Of a pair (bbipc_make_stream_pair), both ends are
+ * told of the process that made it.
  *
  * Any pointer may be NULL. A number that the system does not tell is -1. *user_id and *group_id are the effective ones;
  * Windows has none. *process_id: not on FreeBSD before 13; on macOS not once the remote end has gone; on Linux not for
