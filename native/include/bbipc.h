@@ -346,11 +346,11 @@ bbipc_result bbipc_adopt_server(int64_t descriptor, int32_t *system_code);
 
 /* Closes a stream, but not its connection: returns a descriptor for somebody else, who goes on with it and closes it.
  *
- * The stream leaves every poller, and the waits of other threads end, as with bbipc_close. The descriptor's number is a
- * new one (dup(2), WSADuplicateSocket), since other threads may still be using the old; it is close-on-exec, and
- * non-blocking if the library made the socket. BBIPC_ERROR_SYSTEM with EBUSY (ERROR_BUSY), and the stream goes on,
- * while it keeps bytes that were received for messages and not read, or the rest of a message: read or drain them first.
- * BBIPC_ERROR_UNSUPPORTED for a pipe. */
+ * The stream leaves every poller, and the waits of other threads end, as with bbipc_close. What one of those has read
+ * is in that thread's buffer. The descriptor's number is a new one (dup(2), WSADuplicateSocket), since other threads may
+ * still be using the old; it is close-on-exec, and non-blocking if the library made the socket. BBIPC_ERROR_SYSTEM with
+ * EBUSY (ERROR_BUSY), and the stream goes on, while it keeps bytes that were received for messages and not read, or the
+ * rest of a message: read or drain them first. BBIPC_ERROR_UNSUPPORTED for a pipe. */
 bbipc_result bbipc_detach(bbipc_handle stream, int32_t *system_code);
 
 #define BBIPC_NAMESPACE_LOCAL 1
