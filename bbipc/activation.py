@@ -39,7 +39,7 @@ def activated_servers() -> ActivatedServers:
 
     Empty if it handed none over, and on systems without systemd. So a daemon works with it and without::
 
-        servers = bbipc.activated_servers() or [bbipc.make_local_server("/run/daemon/socket")]
+        servers = bbipc.activated_servers() or [bbipc.make_local_server("/run/daemon/socket", replace_dead=True)]
 
     The environment variables that tell of them are removed, and the descriptors become close-on-exec, so no child takes
     them for its own, and a second call returns an empty list. To close one deletes no file, and systemd goes on

@@ -34,7 +34,8 @@ class PeerCredentials(_Fields):
     ``security_id``   ``None``        ``None``           ``None``      often
     ================  ==============  =================  ============  =========
 
-    ``user_id`` and ``group_id`` are the effective ones. ``process_id`` is ``None`` on Linux for a process that this one
+    ``user_id`` and ``group_id`` are the effective ones. macOS does not tell those of a pair
+    (:func:`make_stream_pair`). ``process_id`` is ``None`` on Linux for a process that this one
     can't see, of another container for example. ``security_id`` is the SID of the user that runs the process, as text:
     ``"S-1-5-18"``. It is ``None`` where this process may not ask, which is usual for another user's process.
     """

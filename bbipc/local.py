@@ -162,7 +162,7 @@ class LocalStream(_LocalSocket, StreamSocket):
         """Who is at the other end: the user, the group and the process.
 
         The system is asked, each time; nothing of it can be forged by the peer. But it tells of the moment in which
-        the stream was connected, so three things to know:
+        the stream was connected, so there is more to know:
 
         - The process may have ended since, and its number be another's. So do not decide by ``process_id`` who may do
           what, nor by what ``/proc`` says of it: decide by ``user_id``. What a program did with its user afterwards
@@ -170,6 +170,9 @@ class LocalStream(_LocalSocket, StreamSocket):
         - A process can hand its end to another, as a child or by passing the descriptor.
         - A client is told of the process that called ``listen``: of systemd, or of a parent that has ended since, where
           another one accepts.
+        - Both ends of a pair are told of the process that made it (:func:`make_stream_pair`), whoever has the other one
+          now. So is a parent of itself, for the stream to its child is a pair on POSIX systems
+          (:func:`start_process`).
 
         :raises SocketError: if the stream is closed, or the system refuses.
         """

@@ -56,17 +56,19 @@ def connect_to_parent() -> LocalStream:
     process.
 
     :raises SocketError: ``ENOTCONN`` in a process that was not started so, or whose parent has gone (on Windows), or
-        where a program between the two has closed the descriptor; ``EALREADY`` if it was called before; ``EACCES`` on
-        Windows if another program has the parent's pipe.
+        where a program between the two has closed the descriptor; ``EALREADY`` if it was called before, whether it
+        failed then or not; ``EACCES`` on Windows if another program has the parent's pipe.
     """
+    value = os.environ.get(_VARIABLE)
+    if value is None and _tickets:
+        raise _refusal(errno.ENOTCONN, "this process was not started by bbipc.start_process(); start it so")
     try:
         _tickets.pop()
     except IndexError:
-        raise _refusal(errno.EALREADY, "connect_to_parent() was called before; keep the stream it returned") from None
-    value = os.environ.pop(_VARIABLE, None)
-    if value is None:
-        _tickets.append(None)
-        raise _refusal(errno.ENOTCONN, "this process was not started by bbipc.start_process(); start it so")
+        why = "connect_to_parent() was called before, and gives the stream once; keep what it returned"
+        raise _refusal(errno.EALREADY, why) from None
+    os.environ.pop(_VARIABLE, None)
+    assert value is not None
     return _connect(value)
 
 
@@ -79,6 +81,8 @@ def _environment(given: Any, value: str) -> dict[Any, Any]:
 
 
 if sys.platform == "win32":
+    import time
+
     from ._native.waiting import BEGINNING
     from .events import Events
     from .local import connect_to_local_server
@@ -89,6 +93,10 @@ if sys.platform == "win32":
     _ANSWER_MAX = 30.0
     #: Seconds between two looks at a child that has not connected yet.
     _LOOK_AGAIN = 0.1
+    #: Seconds. Programs that look at all pipes have this one for a moment too.
+    _BUSY_MAX = 5.0
+    #: Seconds between two tries to connect to a pipe that somebody else has.
+    _TRY_AGAIN = 0.01
 
     def _start(arguments: str | Sequence[str], popen: dict[str, Any]) -> tuple[subprocess.Popen[Any], LocalStream]:
         import subprocess
@@ -126,15 +134,24 @@ if sys.platform == "win32":
                 with connect_to_local_server(name) as stream:
                     stream.write_all(words[:_WORD_SIZE], _ANSWER_MAX)
             except OSError:
-                # It connected just before it ended, or the stream is closed.
-                pass
-            return
+                # It connected just before it ended, or somebody else has the pipe, or the stream is closed.
+                time.sleep(_LOOK_AGAIN)
+
+    def _connect_to_pipe(name: str) -> LocalStream:
+        give_up_at = time.monotonic() + _BUSY_MAX
+        while True:
+            try:
+                return connect_to_local_server(name)
+            except BlockingIOError:
+                if time.monotonic() > give_up_at:
+                    raise
+            time.sleep(_TRY_AGAIN)
 
     def _connect(value: str) -> LocalStream:
         name, _, encoded = value.partition(" ")
         try:
             words = bytes.fromhex(encoded)
-            stream = connect_to_local_server(name)
+            stream = _connect_to_pipe(name)
         except (ValueError, OSError) as error:
             why = f"it has gone, or {_VARIABLE} is meant for another process ({error})"
             raise _refusal(errno.ENOTCONN, why) from error
@@ -156,6 +173,9 @@ if sys.platform == "win32":
 else:
     from .adopting import adopt_stream, make_stream_pair
 
+    #: Numbers up to this one are the child's standard streams.
+    _STANDARD_MAX = 2
+
     def _start(arguments: str | Sequence[str], popen: dict[str, Any]) -> tuple[subprocess.Popen[Any], LocalStream]:
         import subprocess
 
@@ -166,6 +186,9 @@ else:
             )
         stream, childs = make_stream_pair()
         try:
+            if childs.fileno() <= _STANDARD_MAX:
+                # This process has closed its own. A number from detach() is higher.
+                childs = _adopt(childs.detach())
             number = childs.fileno()
             descriptors = (*popen.pop("pass_fds", ()), number)
             environment = _environment(popen.pop("env", None), f"{number} {_identity(number)}")
@@ -193,6 +216,9 @@ else:
         if not is_there:
             why = f"its descriptor was closed by a program between the two, or {_VARIABLE} is meant for another process"
             raise _refusal(errno.ENOTCONN, why)
+        return _adopt(number)
+
+    def _adopt(number: int) -> LocalStream:
         stream = adopt_stream(number)
         assert isinstance(stream, LocalStream)
         return stream

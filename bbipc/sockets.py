@@ -260,6 +260,9 @@ class StreamSocket(MessageMethods, Socket):
         """Closes the stream, but not its connection: returns a descriptor with which somebody else goes on.
 
         The stream leaves every poller, and other threads that wait on it stop waiting, as with :meth:`~Socket.close`.
+        No byte is lost: messages stay whole, and the error of a :meth:`read_exactly` has the ``partial`` that it had
+        read.
+
         The descriptor is the caller's: pass it on, or close it. Its number is a new one (``dup(2)``), since other
         threads may still be using the old. It is close-on-exec, and non-blocking if bbipc made the socket. A Python
         socket that is to block is told so: ``socket.socket(fileno=stream.detach()).setblocking(True)``.

@@ -295,7 +295,8 @@ bbipc_result bbipc_connect_to_local_server(const void *pathname, uint64_t pathna
 
 /* Who is at the other end of a local stream. The system is asked, as it was when the stream was connected: the process
  * may have ended since, and its number be another's; and it may have passed the stream on. A client is told of the
- * process that called listen, which need not be the one that accepts.
+ * process that called listen, which need not be the one that accepts. Of a pair (bbipc_make_stream_pair), both ends are
+ * told of the process that made it.
  *
  * Any pointer may be NULL. A number that the system does not tell is -1. *user_id and *group_id are the effective ones;
  * Windows has none. *process_id: not on FreeBSD before 13; on macOS not once the remote end has gone; on Linux not for
@@ -345,11 +346,11 @@ bbipc_result bbipc_adopt_server(int64_t descriptor, int32_t *system_code);
 
 /* Closes a stream, but not its connection: returns a descriptor for somebody else, who goes on with it and closes it.
  *
- * The stream leaves every poller, and the waits of other threads end, as with bbipc_close. The descriptor's number is a
- * new one (dup(2), WSADuplicateSocket), since other threads may still be using the old; it is close-on-exec, and
- * non-blocking if the library made the socket. BBIPC_ERROR_SYSTEM with EBUSY (ERROR_BUSY), and the stream goes on,
- * while it keeps bytes that were received for messages and not read, or the rest of a message: read or drain them first.
- * BBIPC_ERROR_UNSUPPORTED for a pipe. */
+ * The stream leaves every poller, and the waits of other threads end, as with bbipc_close. What one of those has read
+ * is in that thread's buffer. The descriptor's number is a new one (dup(2), WSADuplicateSocket), since other threads may
+ * still be using the old; it is close-on-exec, and non-blocking if the library made the socket. BBIPC_ERROR_SYSTEM with
+ * EBUSY (ERROR_BUSY), and the stream goes on, while it keeps bytes that were received for messages and not read, or the
+ * rest of a message: read or drain them first. BBIPC_ERROR_UNSUPPORTED for a pipe. */
 bbipc_result bbipc_detach(bbipc_handle stream, int32_t *system_code);
 
 #define BBIPC_NAMESPACE_LOCAL 1

@@ -269,6 +269,37 @@ pub fn getOption(fd: Descriptor, level: i32, option: u32, value: *c_int) isize {
     return signed(c.getsockopt(fd, level, option, std.mem.asBytes(value), &size));
 }
 
+/// 1 for a socket that listens, 0 for another. XNU's headers have SO_ACCEPTCONN too, but its getsockopt does not know
+/// it (sogetoptlock): there the option is read from what the kernel tells of descriptors (sys/proc_info.h).
+pub fn isListening(fd: Descriptor) isize {
+    if (!is_macos) {
+        var value: c_int = 0;
+        const result = getOption(fd, SOL.SOCKET, SO.ACCEPTCONN, &value);
+        return if (result < 0) result else @intFromBool(value != 0);
+    }
+    const socket_information = 3; // PROC_PIDFDSOCKETINFO
+    var told: SocketInformation = undefined;
+    const size = proc_pidfdinfo(c.getpid(), fd, socket_information, &told, @sizeOf(SocketInformation));
+    // 0 where it fails.
+    if (size < @sizeOf(SocketInformation)) return signed(@as(c_int, -1));
+    return @intFromBool(@as(u16, @bitCast(told.options)) & SO.ACCEPTCONN != 0);
+}
+
+/// struct socket_fdinfo, of which the options alone matter here (soi_options).
+const SocketInformation = extern struct {
+    before: [188]u8 align(8),
+    options: c_short,
+    after: [602]u8,
+
+    comptime {
+        std.debug.assert(@sizeOf(SocketInformation) == 792);
+        std.debug.assert(SO.ACCEPTCONN == 0x2);
+    }
+};
+
+/// libproc.h; it is in libSystem.
+extern "c" fn proc_pidfdinfo(process: c_int, fd: c_int, what: c_int, buffer: *anyopaque, size: c_int) c_int;
+
 /// LOCAL_PEERCRED (sys/ucred.h): who connected, or called listen. FreeBSD 13 and later tell the process with it, macOS
 /// by another option, as long as the remote end is there.
 pub fn peerCredentials(fd: Descriptor, credentials: *Credentials) isize {
@@ -286,9 +317,15 @@ pub fn peerCredentials(fd: Descriptor, credentials: *Credentials) isize {
     var told: Told = undefined;
     var size: socklen_t = if (is_macos) 76 else @sizeOf(Told);
     const result = signed(c.getsockopt(fd, level, peer_credentials, &told, &size));
-    if (result < 0) return result;
-    credentials.* = .{ .user = Credentials.idOf(told.user) };
-    if (told.groups_count > 0) credentials.group = Credentials.idOf(told.groups[0]);
+    credentials.* = .{};
+    if (result >= 0) {
+        credentials.user = Credentials.idOf(told.user);
+        if (told.groups_count > 0) credentials.group = Credentials.idOf(told.groups[0]);
+    } else {
+        // macOS notes them where a server is connected to, and not of a pair (unp_connect2).
+        const is_pair = is_macos and result == common.resultOf(.NOTCONN);
+        if (!is_pair) return result;
+    }
     if (!is_macos) {
         if (size == @sizeOf(Told)) credentials.process = Credentials.processOf(told.process.number);
         return 0;

@@ -169,6 +169,13 @@ pub fn getOption(fd: Descriptor, level: i32, option: u32, value: *c_int) isize {
     return socketCall("getsockopt", .{ fd, level, option, std.mem.asBytes(value), &size });
 }
 
+/// 1 for a socket that listens, 0 for another.
+pub fn isListening(fd: Descriptor) isize {
+    var value: c_int = 0;
+    const result = getOption(fd, linux.SOL.SOCKET, linux.SO.ACCEPTCONN, &value);
+    return if (result < 0) result else @intFromBool(value != 0);
+}
+
 /// SO_PEERCRED: who connected, or called listen, and made the socket of a pair.
 pub fn peerCredentials(fd: Descriptor, credentials: *Credentials) isize {
     const Told = extern struct { process: i32, user: u32, group: u32 };

@@ -88,6 +88,11 @@ pub fn getOption(fd: Descriptor, level: i32, option: u32, failure: *status.Failu
     return if (result < 0) refused(result, failure) else value;
 }
 
+pub fn isListening(fd: Descriptor, failure: *status.Failure) status.Error!bool {
+    const result = kernel.isListening(fd);
+    return if (result < 0) refused(result, failure) else result != 0;
+}
+
 /// Whether an error of accept is about one client and no error of the server.
 pub const clientVanished = kernel.clientVanished;
 

@@ -194,6 +194,17 @@ def test_a_parent_that_closes_before_the_child_connects_is_seen(children: Childr
     assert output.split() == [("refused" if WINDOWS else "ended"), "True"]
 
 
+def test_a_pair_is_told_of_its_maker_and_a_pipe_of_the_child(children: Children) -> None:
+    """What it tells of others is in test_daemons.py."""
+    one, other = bbipc.make_stream_pair()
+    process, stream = children.start(ECHO)
+    stream.send_message(b"", PATIENCE)
+    stream.receive_message(PATIENCE)
+    with one, other:
+        told = [end.peer_credentials().process_id for end in (one, other, stream)]
+    assert told == [os.getpid(), os.getpid(), process.pid if WINDOWS else os.getpid()]
+
+
 # ---- What the child has ----
 
 
@@ -235,6 +246,29 @@ def test_a_process_that_was_not_started_so_is_told_what_to_do() -> None:
         assert "not started by bbipc.start_process(); start it so" in line
 
 
+def test_one_of_several_threads_gets_the_stream(children: Children) -> None:
+    _, stream = children.start(
+        """
+        import threading, bbipc
+        together, got = threading.Barrier(8), []
+        def connect():
+            together.wait()
+            try:
+                got.append(bbipc.connect_to_parent())
+            except bbipc.SocketError as error:
+                got.append(error.errno)
+        threads = [threading.Thread(target=connect) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (parent,) = [one for one in got if isinstance(one, bbipc.LocalStream)]
+        parent.send_message(repr({one for one in got if one is not parent}).encode())
+        """
+    )
+    assert stream.receive_message(PATIENCE) == repr({errno.EALREADY}).encode()
+
+
 #: Values of a variable that is meant for another process, or for none.
 STALE = ["", "5", "999 1:2", "x y", "-1 1:2", "\\\\.\\pipe\\bbipc-child-nobody " + "00" * 64, "0 " + "1" * 400]
 
@@ -251,8 +285,12 @@ def test_a_variable_of_another_process_takes_no_descriptor(value: str) -> None:
         except bbipc.SocketError as error:
             print(error.errno, "BBIPC_PARENT is meant for another process" in str(error))
         mine.getsockname()
+        try:
+            bbipc.connect_to_parent()
+        except bbipc.SocketError as error:
+            print(error.errno, "was called before" in str(error))
     """
-    assert run_program(program, value).split() == [str(errno.ENOTCONN), "True"]
+    assert run_program(program, value).split() == [str(errno.ENOTCONN), "True", str(errno.EALREADY), "True"]
 
 
 @pytest.mark.skipif(WINDOWS, reason="nothing is inherited there, as test_importing.py shows; the next test is for both")
@@ -276,6 +314,24 @@ def test_nothing_else_is_inherited(children: Children) -> None:
     for other in others:
         other.send_message(b"x", PATIENCE)
         assert other.receive_message(PATIENCE) == b"X"
+
+
+@pytest.mark.skipif(WINDOWS, reason="no descriptor is handed on there")
+def test_a_process_without_standard_streams_has_children() -> None:
+    """The numbers of the standard streams are free in it, and its sockets get them."""
+    program = """
+        import os, subprocess, sys, bbipc
+        output = os.dup(1)
+        os.close(0)
+        os.close(1)
+        child = "import bbipc; parent = bbipc.connect_to_parent(); parent.send_message(b'%d' % parent.fileno())"
+        nowhere = subprocess.DEVNULL
+        process, stream = bbipc.start_process([sys.executable, "-c", child], stdin=nowhere, stdout=nowhere)
+        os.write(output, stream.receive_message(30))
+        assert process.wait(30) == 0
+        stream.close()
+    """
+    assert int(run_program(program)) > 2
 
 
 def test_children_are_independent_of_each_other(children: Children) -> None:
@@ -364,6 +420,41 @@ def test_a_launcher_that_hands_on_nothing_may_stand_between(children: Children) 
     assert stream.receive_message(PATIENCE) == b"X"
     stream.close()
     assert process.wait(PATIENCE) == 0
+
+
+#: Tells the name of its pipe, and waits for a line.
+TELL = """
+import os, sys
+print(os.environ["BBIPC_PARENT"].partition(" ")[0], flush=True)
+sys.stdin.readline()
+"""
+
+
+def pipe_of(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().decode().strip()
+
+
+@pytest.mark.skipif(not WINDOWS, reason="a pipe has a name, and others can open it")
+def test_a_child_that_ends_while_a_stranger_has_its_pipe_is_seen(children: Children) -> None:
+    process, stream = children.start(TELL, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with bbipc.connect_to_local_server(pipe_of(process)):
+        process.communicate(b"\n", timeout=PATIENCE)
+        # Longer than the parent waits between two looks at the child.
+        assert not poll_socket(stream, Events.DETERMINED, 3 * SEEN_WITHIN)
+    assert poll_socket(stream, Events.END_OF_DATA, PATIENCE)
+
+
+@pytest.mark.skipif(not WINDOWS, reason="a pipe has a name, and others can open it")
+def test_a_child_waits_while_a_stranger_has_its_pipe(children: Children) -> None:
+    process, stream = children.start(TELL + ECHO, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    with bbipc.connect_to_local_server(pipe_of(process)):
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert not poll_socket(stream, Events.DETERMINED, 3 * SEEN_WITHIN)
+    stream.send_message(b"x", PATIENCE)
+    assert stream.receive_message(PATIENCE) == b"X"
 
 
 @pytest.mark.skipif(WINDOWS, reason="the test before is for Windows")

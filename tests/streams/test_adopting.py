@@ -437,6 +437,21 @@ def test_nothing_that_a_stream_keeps_is_lost_by_detaching() -> None:
         assert poll_socket(other, Events.END_OF_DATA, PATIENCE)
 
 
+@pytest.mark.skipif(WINDOWS, reason="local streams are named pipes there")
+def test_what_another_thread_has_read_is_with_its_error() -> None:
+    one, other = bbipc.make_stream_pair()
+    with one, other:
+        other.write_all(b"half")
+        waiting = Waiting(lambda: one.read_exactly(8, PATIENCE))
+        with python_socket.socket(fileno=one.detach()) as plain:
+            with pytest.raises(bbipc.SocketClosedError) as caught:
+                waiting.result()
+            other.write_all(b"rest")
+            read = getattr(caught.value, "partial", b"")
+            plain.settimeout(PATIENCE)
+            assert read + plain.recv(10) == b"halfrest"
+
+
 def detached(stream: bbipc.StreamSocket) -> int:
     """The descriptor, as soon as the stream keeps nothing."""
     while True:

@@ -743,10 +743,25 @@ def replacing(case: Case) -> Callable[[], None]:
 
 
 def elsewhere(case: Case) -> Callable[[], None]:
-    """A stream that is given away and adopted again, and a pair."""
-    ours, theirs, _ = pair(case)
+    """A stream that is given away and adopted again, a server that is adopted, and a pair."""
+    ours, theirs, server = pair(case)
+
+    def adopted(make: Callable[[int], Any], descriptor: int) -> Any:
+        made = case.attempt(make.__name__, lambda: make(descriptor))
+        if made is not None:
+            return case.keep(made)
+        # It is still ours, each time.
+        assert stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+        return None
 
     def run() -> None:
+        # The copy may be what fails.
+        with contextlib.suppress(OSError):
+            listening = adopted(bbipc.adopt_server, os.dup(server.fileno()))
+            if listening is not None:
+                case.attempt("repr", lambda: repr(listening))
         if case.transport == "local":
             made = case.attempt("make_stream_pair", bbipc.make_stream_pair)
             if made is not None:
@@ -757,16 +772,11 @@ def elsewhere(case: Case) -> Callable[[], None]:
         if descriptor is None:
             case.expect("connection_succeeded", ours.connection_succeeded, True)
             return
-        adopted = case.attempt("adopt_stream", lambda: bbipc.adopt_stream(descriptor))
-        if adopted is None:
-            # It is still ours, each time.
-            assert stat.S_ISSOCK(os.fstat(descriptor).st_mode)
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        again = adopted(bbipc.adopt_stream, descriptor)
+        if again is None:
             return
-        case.keep(adopted)
-        case.attempt("repr", lambda: repr(adopted))
-        case.attempt("write_all", lambda: adopted.write_all(b"x", SHORT))
+        case.attempt("repr", lambda: repr(again))
+        case.attempt("write_all", lambda: again.write_all(b"x", SHORT))
         case.expect("read", lambda: theirs.read_exactly(1, SHORT), b"x")
 
     return run

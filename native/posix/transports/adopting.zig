@@ -75,7 +75,7 @@ fn check(number: i64, kind: Kind, failure: *status.Failure) status.Error!Adopted
     if (socket_type != sys.SOCK.STREAM) return failure.system(sys.codeOf(.PROTOTYPE));
     const name: Name = try .of(descriptor, sys.localName, failure);
     const family = try name.family(failure);
-    const listens = try sys.getOption(descriptor, sys.SOL.SOCKET, sys.SO.ACCEPTCONN, failure) != 0;
+    const listens = try sys.isListening(descriptor, failure);
     if (listens != (kind == .server)) return error.WrongKind;
     return .{ .descriptor = descriptor, .family = family };
 }
