@@ -252,8 +252,9 @@ def test_read_until_sees_what_a_wait_for_a_message_has_taken(transport: Transpor
 @pytest.mark.parametrize("receive", ["receive_message", "receive_messages", "read_until", "poller"])
 def test_the_last_message_tells_whoever_waits_for_the_end(transport: Transport, receive: str) -> None:
     """At once, and not only when the wait looks again."""
-    delays = []
-    for _ in range(3):
+    delays: list[float] = []
+    # A machine that is busy with other things takes longer, but not each time.
+    while len(delays) < 10 and min(delays, default=1) > 0.005:
         stream, remote = transport.pair()
         remote.send_message(b"last\n", PATIENCE)
         remote.close()
@@ -270,7 +271,7 @@ def test_the_last_message_tells_whoever_waits_for_the_end(transport: Transport, 
                 assert getattr(stream, receive)() in (b"last\n", [b"last\n"])
             assert [wait.result() for wait in waits] == [Events.END_OF_DATA, [(stream, Events.END_OF_DATA)]]
             delays.append(max(wait.ended_at for wait in waits) - began)
-    assert min(delays) < 0.005
+    assert min(delays) < 0.005, delays
 
 
 # ---- The rest of a message ----
