@@ -115,12 +115,16 @@ fn Items(comptime Array: type) type {
 fn itemsOf(array: anytype, count: u64) status.Error!Items(@TypeOf(array)) {
     if (count == 0) return &.{};
     const first = array orelse return error.InvalidArgument;
-    return first[0 .. std.math.cast(usize, count) orelse return error.InvalidArgument];
+    const room = std.math.maxInt(usize) - @intFromPtr(first);
+    if (count > room / @sizeOf(@TypeOf(first[0]))) return error.InvalidArgument;
+    return first[0..@intCast(count)];
 }
 
 /// The same for an output array, which may be larger than the number of items that can exist.
 fn roomOf(array: anytype, capacity: u64) status.Error!Items(@TypeOf(array)) {
-    return itemsOf(array, @min(capacity, std.math.maxInt(u32)));
+    if (capacity == 0) return &.{};
+    const first = array orelse return error.InvalidArgument;
+    return first[0..@intCast(@min(capacity, std.math.maxInt(u32)))];
 }
 
 fn backendOf(number: i32) status.Error!calls.Backend {
