@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 
 from ._native import calls
@@ -80,12 +79,9 @@ class Target:
     def has_won(self, stream: TcpStream) -> bool:
         """Whether an attempt that has come to its end has succeeded. If not, it is closed."""
         _, code = calls.connection_error(stream._handle)
-        if not code and _has_met_itself(stream):
-            code = errno.ECONNREFUSED
         self.running.remove(stream)
         if code:
-            # Where it has met itself, a close would leave the port in use for a minute, and its server is to come.
-            stream.abort()
+            stream.close()
             self._note(socket_error(code, f"connect to {self}"))
         return not code
 
@@ -103,19 +99,6 @@ class Target:
         self.failed_at = time.perf_counter()
         self.due_at = self.failed_at + (self._pause if may_pass(error.errno) else _AGAIN_AFTER)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
-
-
-def _has_met_itself(stream: TcpStream) -> bool:
-    """Whether the system has chosen the very port that nobody listens on, and TCP has connected the attempt to itself.
-
-    (RFC 9293, 3.5: simultaneous open.) Of thousands of tries at a port of this machine, one may.
-    """
-    try:
-        local = (stream.local_host_address, stream.local_port)
-    except SocketError:
-        # It has a remote end, or had one.
-        return False
-    return local == (stream.remote_host_address, stream.remote_port)
 
 
 def start_one(targets: Sequence[Target]) -> TcpStream:

@@ -592,19 +592,6 @@ def test_a_silent_address_has_one_attempt_from_one_port(tried: Attempts) -> None
     assert [stream.closed for stream in tried.started] == [True]
 
 
-def test_an_attempt_that_meets_itself_is_none_to_a_server() -> None:
-    """As one of many tries at a port of this machine may, by the port that the system chooses for it."""
-    with bbipc.listen("tcp:127.0.0.1:0") as server:
-        address = server.address
-    port = address.port
-    options = {"local_host_address": bbipc.IPV4_LOOPBACK, "local_port": port, "reuse_address": True}
-    with pytest.raises(bbipc.TimeoutError, match=r"refused|REFUSED|no answer"):
-        bbipc.connect(address, timeout=0.3, **options)
-    # Nothing of it keeps the server from its port.
-    with bbipc.listen(address, reuse_address=False):
-        pass
-
-
 def test_each_of_many_addresses_has_its_own_attempts(tried: Attempts) -> None:
     with pytest.raises(bbipc.TimeoutError, match="cannot connect to somewhere, somewhere, somewhere: no answer"):
         Race([tried.target(None) for _ in range(3)], Patience(0.5)).winner()
