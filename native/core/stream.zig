@@ -47,6 +47,8 @@ pub const Stream = struct {
             if (chooses_port and attempt.state != .failed) {
                 const chosen = try attempt.transport.localAddress(failure);
                 if (chosen.eql(remote.reached())) {
+                    // Or the connection would linger, and keep the port from the server that is to come.
+                    attempt.transport.prepareAbort();
                     attempt.transport.close(&.{});
                     continue;
                 }

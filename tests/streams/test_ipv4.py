@@ -384,6 +384,8 @@ for last_port in (40000, 40001, 40003):
         with bbipc.connect_to_ipv4_tcp_server("127.0.0.1", 40000) as stream:
             assert bbipc.poll_socket(stream, Events.DETERMINED, 10)
             assert stream.connection_failed(), stream
+    # Nothing of it lingers that would keep the port from a server.
+    bbipc.make_ipv4_tcp_server("127.0.0.1", 40000).close()
 """
 
 

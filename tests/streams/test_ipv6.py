@@ -545,6 +545,7 @@ for last_port in (40000, 40001, 40003):
             with bbipc.connect_to_ipv6_tcp_server(host_address, 40000) as stream:
                 assert bbipc.poll_socket(stream, Events.DETERMINED, 10)
                 assert stream.connection_failed(), stream
+    bbipc.make_ipv6_tcp_server("::1", 40000).close()
 """
 
 SYSTEM_FOR_BOTH = """
