@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from itertools import repeat
 
 from .adopting import adopt_server
 from .errors import SocketError
@@ -19,6 +20,9 @@ else:
 
 #: The first of the descriptors: SD_LISTEN_FDS_START.
 _FIRST = 3
+
+#: That of each where LISTEN_FDNAMES says nothing.
+_NO_NAME = "unknown"
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
@@ -59,14 +63,14 @@ def activated_servers() -> ActivatedServers:
         return ActivatedServers()
     descriptors = range(_FIRST, _FIRST + _number(count, "LISTEN_FDS"))
     names = variables["LISTEN_FDNAMES"]
-    parts = names.split(":") if names else ["unknown"] * len(descriptors)
-    if len(parts) != len(descriptors):
+    parts = names.split(":") if names else None
+    if parts is not None and len(parts) != len(descriptors):
         raise ValueError(f"LISTEN_FDNAMES has {len(parts)} names, {names!r}, and LISTEN_FDS is {count}")
-    # First all are tried, so that none is taken over where one can't be.
-    for descriptor, name in zip(descriptors, parts):
+    # First all are tried, so that none is taken over where one can't be, and no memory for more than there are.
+    for descriptor, name in zip(descriptors, parts or repeat(_NO_NAME)):
         _try(descriptor, name)
     servers = ActivatedServers(adopt_server(descriptor) for descriptor in descriptors)
-    servers.names = tuple(parts)
+    servers.names = tuple(parts or repeat(_NO_NAME, len(servers)))
     return servers
 
 

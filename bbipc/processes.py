@@ -77,7 +77,10 @@ def _refusal(number: int, why: str) -> SocketError:
 
 
 def _environment(given: Any, value: str) -> dict[Any, Any]:
-    return {**(os.environ if given is None else given), _VARIABLE: value}
+    environment = {**(os.environ if given is None else given), _VARIABLE: value}
+    # As in a copy of os.environb. The child would see the one that stands first.
+    environment.pop(_VARIABLE.encode(), None)
+    return environment
 
 
 if sys.platform == "win32":
@@ -211,7 +214,7 @@ else:
         try:
             number = int(text)
             is_there = _identity(number) == identity
-        except (ValueError, OSError):
+        except (ValueError, OverflowError, OSError):
             is_there = False
         if not is_there:
             why = f"its descriptor was closed by a program between the two, or {_VARIABLE} is meant for another process"

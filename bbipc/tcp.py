@@ -160,7 +160,7 @@ _WSANO_DATA = 11004
 
 def _resolver_error(error: OSError, hostname: str, *, again: bool) -> SocketError:
     number = errno.EAGAIN if again else errno.EIO
-    message = f"cannot resolve {hostname!r}: {error.strerror}"
+    message = f"cannot resolve {hostname!r}: {error.strerror or error}"
     if sys.platform == "win32" and error.errno is not None:
         # The resolver's codes are Windows'; but errno has no names for them.
         return SocketError(number, message, None, error.errno)
@@ -195,6 +195,11 @@ def addresses_of(hostname: str, family: str) -> list[tuple[Any, ...]]:
         if error.errno in no_such:
             return []
         raise _resolver_error(error, hostname, again=error.errno == socket.EAI_AGAIN) from error
+    except OSError as error:
+        # EAI_SYSTEM: no descriptor is left for a resolver's file or socket, for example.
+        raise SocketError(
+            error.errno or errno.EIO, f"cannot resolve {hostname!r}: {error.strerror or error}"
+        ) from error
     except UnicodeError as error:
         raise ValueError(f"{hostname!r} can't be a host's name: {error}") from error
     return [one[4] for one in found]

@@ -256,3 +256,19 @@ def test_a_count_of_descriptors_that_are_not_there_is_refused() -> None:
     )
     assert output.startswith(f"False True [Errno {errno.EBADF}] cannot use descriptor ")
     assert "which LISTEN_FDS counts" in output
+
+
+@only_posix
+def test_a_count_that_lies_takes_no_memory() -> None:
+    output = run_program(
+        """
+        import os, resource, bbipc
+        resource.setrlimit(resource.RLIMIT_AS, (2**30, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="999999999")
+        try:
+            bbipc.activated_servers()
+        except bbipc.SocketError as error:
+            print(error)
+        """
+    )
+    assert "cannot use" in output

@@ -271,6 +271,8 @@ def test_one_of_several_threads_gets_the_stream(children: Children) -> None:
 
 #: Values of a variable that is meant for another process, or for none.
 STALE = ["", "5", "999 1:2", "x y", "-1 1:2", "\\\\.\\pipe\\bbipc-child-nobody " + "00" * 64, "0 " + "1" * 400]
+#: More than a descriptor can be.
+STALE += [f"{2**31} 1:2", "9" * 30 + " 1:2"]
 
 
 @pytest.mark.parametrize("value", STALE)
@@ -368,6 +370,15 @@ def test_what_popen_takes_is_taken(children: Children, tmp_path: Path) -> None:
     assert (variable, given) == ("value", "input")
     assert os.path.samefile(directory, tmp_path)
     assert "BBIPC_PARENT" not in os.environ
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an environment of bytes is of POSIX systems")
+def test_a_stale_variable_in_an_environment_of_bytes_is_replaced(children: Children) -> None:
+    environment = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+    environment = {b"BBIPC_PARENT": b"3 1:2", **environment}
+    _, stream = children.start("import bbipc; bbipc.connect_to_parent().send_message(b'here')", env=environment)
+    assert stream.receive_message(PATIENCE) == b"here"
+    assert environment[b"BBIPC_PARENT"] == b"3 1:2"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pass_fds, preexec_fn and close_fds=False are of POSIX systems")

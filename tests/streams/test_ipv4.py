@@ -563,6 +563,18 @@ def test_a_resolver_that_fails_is_a_socket_error(monkeypatch: pytest.MonkeyPatch
     assert getattr(caught.value, "winerror", code) == code
 
 
+def test_a_resolver_that_the_system_refuses_is_a_socket_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    # So Python tells of EAI_SYSTEM: it is no gaierror then.
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    for resolve in (bbipc.resolve_ipv4_address, lambda name: bbipc.connect(f"tcp:{name}:1", timeout=1)):
+        with pytest.raises(bbipc.SocketError, match=r"cannot resolve 'somebody\.invalid': Too many") as caught:
+            resolve("somebody.invalid")
+        assert caught.value.errno == errno.EMFILE
+
+
 def test_an_answer_without_addresses_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments: [])
     assert bbipc.resolve_ipv4_address("nobody.invalid") is None
