@@ -134,7 +134,7 @@ SCENARIOS = {
     ],
     "tcp": [
         *("connecting", "streams", "unread_end", "severed", "refused", "poller_epoll", "poller_poll", "poll_sockets"),
-        *("bulk", "closing", "thread_epoll", "messages_streams", "messages_epoll", "elsewhere"),
+        *("bulk", "closing", "thread_epoll", "messages_streams", "elsewhere"),
     ],
 }
 
