@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: The host of a server that listens on every address of its machine.
 EVERY_HOST = "*"
 
-_PORT_MAX = 65535
+PORT_MAX = 65535
 
 _FORMS = "write tcp:HOST:PORT, as in 'tcp:127.0.0.1:12345' or 'tcp:[::1]:12345', or " + (
     "local:NAME, as in 'local:echo'" if sys.platform == "win32" else "local:PATH, as in 'local:/tmp/echo'"
@@ -111,8 +111,8 @@ def _host_and_port(text: str, rest: str) -> tuple[str, int]:
     host, colon, port = rest[1:].rpartition("]:") if in_brackets else rest.rpartition(":")
     if not colon:
         raise _no_address(text, "the port is missing, or the host")
-    if not (port.isascii() and port.isdigit() and len(port) <= len(str(_PORT_MAX)) and int(port) <= _PORT_MAX):
-        raise _no_address(text, f"the port must be a number from 0 to {_PORT_MAX}, not {port!r}")
+    if not (port.isascii() and port.isdigit() and len(port) <= len(str(PORT_MAX)) and int(port) <= PORT_MAX):
+        raise _no_address(text, f"the port must be a number from 0 to {PORT_MAX}, not {port!r}")
     if in_brackets:
         host = _ipv6_host(text, host)
     elif ":" in host:

@@ -15,9 +15,11 @@ from .local import LocalServer, LocalStream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Union
+    from typing import TypeVar, Union
 
-    from .sockets import StreamServer, StreamSocket
+    from .sockets import Socket, StreamServer, StreamSocket
+
+    AdoptedT = TypeVar("AdoptedT", bound=Socket)
 
     AnyStream = Union[LocalStream, Ipv4TcpStream, Ipv6TcpStream]
     AnyServer = Union[LocalServer, Ipv4TcpServer, Ipv6TcpServer]
@@ -105,13 +107,9 @@ def adopt_stream(descriptor: int) -> StreamSocket:
         connected, ``EINVAL`` for one that listens, ``EBUSY`` for a descriptor that a socket of bbipc has already.
     """
     number = _check_descriptor(descriptor)
-    stream = calls.adopt_stream(number, _STREAMS)
-    if isinstance(stream, int):
-        listens = "it listens; adopt_server() takes it"
-        raise _adopting_error(stream, f"adopt descriptor {number} as a stream", listens, _ADVICE_FOR_STREAM)
-    if isinstance(stream, LocalStream):
-        _name(stream)
-    return stream
+    listens = "it listens; adopt_server() takes it"
+    made = calls.adopt_stream(number, _STREAMS)
+    return _adopted(made, f"adopt descriptor {number} as a stream", listens, _ADVICE_FOR_STREAM)
 
 
 def adopt_server(descriptor: int) -> StreamServer:
@@ -127,16 +125,17 @@ def adopt_server(descriptor: int) -> StreamServer:
     :raises SocketError: as :func:`adopt_stream` does; ``EINVAL`` for a socket that does not listen.
     """
     number = _check_descriptor(descriptor)
-    server = calls.adopt_server(number, _SERVERS)
-    if isinstance(server, int):
-        listens_not = "it does not listen; adopt_stream() takes one that is connected"
-        raise _adopting_error(server, f"adopt descriptor {number} as a server", listens_not, _ADVICE)
-    if isinstance(server, LocalServer):
-        _name(server)
-    return server
+    listens_not = "it does not listen; adopt_stream() takes one that is connected"
+    made = calls.adopt_server(number, _SERVERS)
+    return _adopted(made, f"adopt descriptor {number} as a server", listens_not, _ADVICE)
 
 
-def _adopting_error(failure: int, action: str, wrong_kind: str, advice: dict[int, str]) -> Exception:
-    if results.status_of(failure) == declarations.ERROR_WRONG_KIND:
-        return SocketError(errno.EINVAL, f"cannot {action}: {wrong_kind}")
-    return failure_error(failure, action, advice=advice)
+def _adopted(made: AdoptedT | int, action: str, wrong_kind: str, advice: dict[int, str]) -> AdoptedT:
+    """What was made of a descriptor; or raises why nothing was."""
+    if isinstance(made, int):
+        if results.status_of(made) == declarations.ERROR_WRONG_KIND:
+            raise SocketError(errno.EINVAL, f"cannot {action}: {wrong_kind}")
+        raise failure_error(made, action, advice=advice)
+    if isinstance(made, (LocalStream, LocalServer)):
+        _name(made)
+    return made

@@ -105,6 +105,10 @@ def _format_scope(scope: int) -> str:
     return str(scope)
 
 
+def _format_host_address(host: bytes, scope: int) -> str:
+    return f"{format_ipv6(host)}%{_format_scope(scope)}" if scope else format_ipv6(host)
+
+
 # ---- Sockets ----
 
 
@@ -114,7 +118,7 @@ def _address_of(socket: Ipv6TcpServer | Ipv6TcpStream, *, remote: bool) -> tuple
         # Not by _error, whose message would describe the socket by its address.
         raise failure_error(found, "tell the address", socket)
     host, scope, port = found
-    return f"{format_ipv6(host)}%{_format_scope(scope)}" if scope else format_ipv6(host), port
+    return _format_host_address(host, scope), port
 
 
 class Ipv6TcpServer(TcpServerMethods, StreamServer):
@@ -241,5 +245,5 @@ def resolve_ipv6_address(hostname: str) -> str | None:
     for host_address, _port, _flow, scope in addresses_of(hostname, "AF_INET6"):
         host = parse_ipv6(host_address.partition("%")[0])
         if not host.startswith(MAPPED):
-            return f"{format_ipv6(host)}%{_format_scope(scope)}" if scope else format_ipv6(host)
+            return _format_host_address(host, scope)
     return None

@@ -89,6 +89,7 @@ if sys.platform == "win32":
     from ._native.waiting import BEGINNING
     from .events import Events
     from .local import connect_to_local_server
+    from .patience import Patience
 
     #: Bytes of each secret: what the child says, and what it hears.
     _WORD_SIZE = 32
@@ -98,8 +99,6 @@ if sys.platform == "win32":
     _LOOK_AGAIN = 0.1
     #: Seconds. Programs that look at all pipes have this one for a moment too.
     _BUSY_MAX = 5.0
-    #: Seconds between two tries to connect to a pipe that somebody else has.
-    _TRY_AGAIN = 0.01
 
     def _start(arguments: str | Sequence[str], popen: dict[str, Any]) -> tuple[subprocess.Popen[Any], LocalStream]:
         import subprocess
@@ -141,14 +140,14 @@ if sys.platform == "win32":
                 time.sleep(_LOOK_AGAIN)
 
     def _connect_to_pipe(name: str) -> LocalStream:
-        give_up_at = time.monotonic() + _BUSY_MAX
+        patience = Patience(_BUSY_MAX)
         while True:
             try:
                 return connect_to_local_server(name)
-            except BlockingIOError:
-                if time.monotonic() > give_up_at:
-                    raise
-            time.sleep(_TRY_AGAIN)
+            except BlockingIOError as error:
+                busy = error
+            if not patience.pause():
+                raise busy
 
     def _connect(value: str) -> LocalStream:
         name, _, encoded = value.partition(" ")

@@ -6,7 +6,7 @@ import errno
 import sys
 from operator import index
 
-from .addresses import Address
+from .addresses import PORT_MAX, Address
 from .errors import SocketError
 from .hosts import endpoint
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-_PORT_MAX = 65535
 _BACKLOG_MAX = 2**31 - 1
 
 
@@ -29,8 +28,8 @@ def _integer(value: int, name: str) -> int:
 def check_port(port: int, name: str) -> int:
     """The port as the library takes it."""
     number = _integer(port, name)
-    if not 0 <= number <= _PORT_MAX:
-        raise ValueError(f"{name} must be 0 to {_PORT_MAX}, not {number}")
+    if not 0 <= number <= PORT_MAX:
+        raise ValueError(f"{name} must be 0 to {PORT_MAX}, not {number}")
     return number
 
 

@@ -7,12 +7,10 @@ systemd listens in its place, and starts it when the first client comes (systemd
 
 from __future__ import annotations
 
-import sys
-
 import bbipc
-from bbipc import BbipcError, Events, NoConnectionAvailableError
-from echo_server import echo
-from programs import ArgumentParser, ProgramError, description, run
+from bbipc import Events
+from echo_server import serve_next
+from programs import ArgumentParser, ProgramError, run
 
 
 def main() -> None:
@@ -26,15 +24,7 @@ def main() -> None:
         while True:
             for ready, _events in poller.wait_for_events():
                 assert isinstance(ready, bbipc.StreamServer)
-                try:
-                    client = ready.accept_connection()
-                except NoConnectionAvailableError:
-                    continue  # it has gone again
-                with client:
-                    try:
-                        echo(client)
-                    except BbipcError as error:
-                        print(f"gave up a client: {description(error)}", file=sys.stderr)
+                serve_next(ready)
 
 
 if __name__ == "__main__":

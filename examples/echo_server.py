@@ -21,15 +21,20 @@ def run_server(server: StreamServer) -> None:
     """Serves one client after the other, for ever."""
     while True:
         if poll_socket(server, Events.CONNECTION_AVAILABLE, TIMEOUT_S):
-            try:
-                client = server.accept_connection()
-            except NoConnectionAvailableError:
-                continue  # it has gone again
-            with client:
-                try:
-                    echo(client)
-                except BbipcError as error:
-                    print(f"gave up a client: {description(error)}", file=sys.stderr)
+            serve_next(server)
+
+
+def serve_next(server: StreamServer) -> None:
+    """Serves the client that has waited longest."""
+    try:
+        client = server.accept_connection()
+    except NoConnectionAvailableError:
+        return  # it has gone again
+    with client:
+        try:
+            echo(client)
+        except BbipcError as error:
+            print(f"gave up a client: {description(error)}", file=sys.stderr)
 
 
 def echo(client: StreamSocket) -> None:

@@ -47,6 +47,15 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
+@pytest.fixture
+def inside(directory: Path) -> Iterator[Path]:
+    """The same, as the working directory."""
+    before = os.getcwd()
+    os.chdir(directory)
+    yield directory
+    os.chdir(before)
+
+
 #: The tests of these go through IPv6 too. In the others TCP's family makes no difference: they are about threads, time,
 #: or the layers of Python; or they start programs that have an IPv4 address.
 OVER_IPV6_TOO = ("streams/", "pollers/test_poll", "faults/test_traps.py", "processes/test_fork.py")

@@ -97,7 +97,7 @@ def _take_buffer() -> ctypes.Array[c_char]:
     try:
         return _spare_buffers.pop()
     except IndexError:
-        return ctypes.create_string_buffer(COPY_HOLDING_GIL_MAX)
+        return create_string_buffer(COPY_HOLDING_GIL_MAX)
 
 
 def _leave_buffer(buffer: ctypes.Array[c_char]) -> None:
@@ -140,7 +140,7 @@ def _read_much(handle: int, size: int, peek: bool) -> bytes | int:
 
 def read_exactly(handle: int, size: int, timeout_ns: int) -> bytes | int:
     """``size`` bytes (1 or more), fewer if they did not come in time, or a failure."""
-    buffer = ctypes.create_string_buffer(size)
+    buffer = create_string_buffer(size)
     code = c_int32()
     result: int = declarations.read_exactly(handle, buffer, 0, size, timeout_ns, byref(code))
     return ctypes.string_at(buffer, result) if result >= 0 else pack(result, code.value)
@@ -284,7 +284,7 @@ def receive_message(handle: int, timeout_ns: int) -> list[bytes] | int:
             if result != LARGER_THAN_ROOM:
                 return result if result >= 0 else pack(result, code.value)
             # All of it has come.
-            buffer = ctypes.create_string_buffer(size.value)
+            buffer = create_string_buffer(size.value)
     finally:
         _leave_buffer(usual)
 
@@ -331,7 +331,7 @@ def _receive_messages_into(buffer: ctypes.Array[c_char], handle: int, max_messag
 
 def read_until(handle: int, delimiter: bytes, max_bytes: int, timeout_ns: int) -> bytes | int:
     """The bytes up to and with the delimiter, 0 if they did not come in time, or a failure."""
-    buffer = ctypes.create_string_buffer(max_bytes)
+    buffer = create_string_buffer(max_bytes)
     code = c_int32()
     result: int = declarations.read_until(handle, delimiter, len(delimiter), buffer, max_bytes, timeout_ns, byref(code))
     if result > 0:
@@ -368,7 +368,7 @@ def ipv4_address(handle: int, remote: bool) -> tuple[int, int] | int:
 
 def ipv6_address(handle: int, remote: bool) -> tuple[bytes, int, int] | int:
     """The 16 bytes of the host address, the scope id and the port, or a failure."""
-    host, scope, port, code = ctypes.create_string_buffer(16), c_uint32(), c_uint16(), c_int32()
+    host, scope, port, code = create_string_buffer(16), c_uint32(), c_uint16(), c_int32()
     if remote:
         result: int = declarations.ipv6_remote_address(handle, host, byref(scope), byref(port))
     else:
@@ -391,7 +391,7 @@ def peer_credentials(handle: int) -> tuple[int, int, int, str] | int:
 def local_pathname(handle: int) -> bytes | int:
     """The pathname of a local socket as the system knows it, empty if there is none; or a failure."""
     # One that Linux takes can fill all of its room.
-    room = ctypes.create_string_buffer(declarations.local_pathname_limit() + 1)
+    room = create_string_buffer(declarations.local_pathname_limit() + 1)
     code = c_int32()
     result: int = declarations.local_pathname(handle, room, len(room), byref(code))
     return room.raw[:result] if result >= 0 else pack(result, code.value)

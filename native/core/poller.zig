@@ -101,8 +101,8 @@ fn becameKnown(socket: *handles.Slot) void {
 fn socketCloses(socket: *handles.Slot) void {
     while (socket.registrations.first) |node| {
         const registration: *Registration = .fromSocket(node);
-        registration.poller.closings_count += 1;
         const poller = registration.poller;
+        poller.closings_count += 1;
         poller.notify(.again);
         poller.remove(registration);
         poller.showWhatStands();

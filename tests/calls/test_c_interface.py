@@ -135,7 +135,7 @@ def server(transport: Transport) -> StreamServer:
 def test_client_prints_what_comes_back(
     echo_client: str, transport: Transport, server: StreamServer, processes: Processes, text: str
 ) -> None:
-    client = processes.start([echo_client, text, transport.address(server)], encoding="utf-8")
+    client = processes.start([echo_client, text, server.address], encoding="utf-8")
     echo(transport.accept(server), len(text.encode()))
     assert ended(client) == (0, text + "\n", "")
 
@@ -150,7 +150,7 @@ def test_client_says_hello_to_the_example_server(echo_client: str, processes: Pr
 def test_client_that_is_cut_off_says_so(
     echo_client: str, transport: Transport, server: StreamServer, processes: Processes
 ) -> None:
-    client = processes.start([echo_client, "Hello World", transport.address(server)])
+    client = processes.start([echo_client, "Hello World", server.address])
     stream = transport.accept(server)
     stream.read_exactly(11, PATIENCE)
     stream.write_all(b"Hello", PATIENCE)
@@ -162,7 +162,7 @@ def test_client_that_is_cut_off_says_so(
 def test_client_without_a_server_says_why(
     echo_client: str, transport: Transport, server: StreamServer, processes: Processes
 ) -> None:
-    address = transport.address(server)
+    address = server.address
     server.close()
     failed = processes.run([echo_client, "Hello World", address])
     why = "Connection refused" if address.startswith("tcp:") else "No such file or directory"

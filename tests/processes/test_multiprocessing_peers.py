@@ -91,7 +91,7 @@ def start_peer(transport: Transport, processes: Processes) -> StartPeer:
             process, address = processes.serve_command([*command, "listen", where, key, *jobs])
             return Peer(process, transport.keep(connect(address)))
         server = transport.make_server()
-        process = processes.start([*command, "connect", transport.address(server), key, *jobs])
+        process = processes.start([*command, "connect", server.address, key, *jobs])
         stream = transport.accept(server)
         server.close()
         return Peer(process, stream)

@@ -74,7 +74,7 @@ def start_peer(request: pytest.FixtureRequest, transport: Transport) -> Iterator
         def start(job: str, *arguments: Any) -> Peer:
             if request.param == "accepting":
                 server = transport.make_server()
-                process = processes.start(command(job, "connect", transport.address(server), *arguments))
+                process = processes.start(command(job, "connect", server.address, *arguments))
                 while not bbipc.poll_socket(server, Events.CONNECTION_AVAILABLE, 0.1):
                     if process.poll() is not None:
                         raise AssertionError(process.communicate()[1])
@@ -335,7 +335,7 @@ def test_many_peers_killed_at_once(transport: Transport, backend: str) -> None:
     """One poller with all of them: those that live are served on, and every end is told."""
     server = transport.make_server()
     with Processes() as processes, bbipc.make_poller(backend) as poller:
-        started = [processes.start(command("send", "connect", transport.address(server), IN)) for _ in range(4)]
+        started = [processes.start(command("send", "connect", server.address, IN)) for _ in range(4)]
         streams = [transport.accept(server) for _ in started]
         positions = dict.fromkeys(streams, 0)
         for stream in streams:
@@ -376,7 +376,7 @@ def test_a_client_killed_before_it_is_accepted(transport: Transport) -> None:
     server = transport.make_server()
     size = LOCAL_ROOM // 2
     with Processes() as processes:
-        process = processes.start(command("hold", "connect", transport.address(server), IN, size))
+        process = processes.start(command("hold", "connect", server.address, IN, size))
         assert process.stdout is not None
         assert process.stdout.readline() == "holding\n"
         kill(process)

@@ -159,7 +159,7 @@ def until_it_waits(process: subprocess.Popen[str]) -> None:
 def test_ctrl_c_ends_every_wait(transport: Transport, name: str, timeout: float | None) -> None:
     server = transport.make_server()
     with Processes() as processes:
-        process = processes.start(command("wait", "connect", transport.address(server), name, timeout))
+        process = processes.start(command("wait", "connect", server.address, name, timeout))
         until_it_waits(process)
         accepted = transport.accept(server)
         interrupt(process)
@@ -274,7 +274,7 @@ stream.close()
 def test_ctrl_c_ends_the_librarys_waits_at_once(transport: Transport) -> None:
     server = transport.make_server()
     with Processes() as processes:
-        program = [sys.executable, "-c", INTERRUPT_YOURSELF, str(SUPPORT), transport.address(server)]
+        program = [sys.executable, "-c", INTERRUPT_YOURSELF, str(SUPPORT), server.address]
         process = processes.start(program)
         accepted = transport.accept(server)
         assert process.stdout is not None
@@ -477,7 +477,7 @@ def test_a_stopped_process_waits_on_when_it_continues(transport: Transport, name
     """SIGCONT interrupts waits too, without any handler (signal(7))."""
     server = transport.make_server()
     with Processes() as processes:
-        process = processes.start(command("wait", "connect", transport.address(server), name, timeout))
+        process = processes.start(command("wait", "connect", server.address, name, timeout))
         until_it_waits(process)
         with stopped(process):
             # The process must have stopped before it goes on.
@@ -516,7 +516,7 @@ def test_writing_to_a_severed_stream_is_no_sigpipe(transport: Transport) -> None
                     print(error.errno)
                 bbipc.poll_socket(stream, Events.CONNECTION_SEVERED, 20)
         """,
-        transport.address(server),
+        server.address,
     )
     closing = threading.Thread(target=lambda: transport.accept(server).close())
     closing.start()

@@ -177,7 +177,7 @@ def test_a_program_that_only_waits_uses_no_processor(transport: Transport, name:
     """The library's own threads, where it has any, use none either."""
     server = transport.make_server(backlog=1)
     with Processes() as processes:
-        process = processes.start(command("wait", "connect", transport.address(server), name, None))
+        process = processes.start(command("wait", "connect", server.address, name, None))
         transport.accept(server)
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"

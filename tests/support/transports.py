@@ -107,15 +107,6 @@ class Transport:
         server.close()
         return accepted, peer
 
-    def address(self, server: StreamServer) -> str:
-        """The server's address as the examples write it: tcp:HOST:PORT or local:PATH."""
-        if isinstance(server, bbipc.Ipv4TcpServer):
-            return f"tcp:{server.host_address}:{server.port}"
-        if isinstance(server, bbipc.Ipv6TcpServer):
-            return f"tcp:[{server.host_address}]:{server.port}"
-        assert isinstance(server, bbipc.LocalServer)
-        return f"local:{server.local_pathname!s}"
-
     def keep(self, socket: SocketT) -> SocketT:
         self.on_close(socket.close)
         return socket
